@@ -1,0 +1,2 @@
+//! Quire: drivers.
+#![no_std]

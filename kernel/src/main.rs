@@ -1,0 +1,2 @@
+//! Quire: the kernel.
+fn main() {}

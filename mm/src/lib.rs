@@ -1,0 +1,2 @@
+//! Quire: mm.
+#![no_std]

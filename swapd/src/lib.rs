@@ -1,0 +1,2 @@
+//! Quire: swapd.
+#![no_std]
