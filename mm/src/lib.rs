@@ -1,2 +1,48 @@
-//! Quire: mm.
+#![doc = include_str!("../README.md")]
 #![no_std]
+
+#[cfg(any(test, loom, feature = "fake"))]
+extern crate std;
+
+pub mod audit;
+pub mod edit;
+pub mod entry;
+pub mod fault;
+pub mod frames;
+pub mod machine;
+pub mod memory;
+pub mod mv;
+pub mod object;
+pub mod page;
+pub mod percpu;
+pub mod rcu;
+pub mod segment;
+pub mod shootdown;
+pub mod space;
+pub mod stats;
+pub mod sync;
+
+mod arena;
+mod build;
+mod claims;
+mod cpuset;
+mod flush;
+mod fork;
+mod list;
+mod sweep;
+
+#[cfg(any(test, loom, feature = "fake"))]
+pub mod fake;
+
+pub use audit::Report;
+pub use edit::{EditError, Place};
+pub use fault::Fault;
+pub use frames::Frame;
+pub use machine::{CPUS, Machine};
+pub use memory::Memory;
+pub use mv::Remap;
+pub use object::{Object, ObjectRef, PageError};
+pub use page::{Access, PAGE, Page, PageRange, Prot};
+pub use segment::{Backing, Flags, Segment};
+pub use space::Space;
+pub use stats::Counter;

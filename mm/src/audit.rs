@@ -1,0 +1,172 @@
+//! The audit: everything counted. References equal mappings, free and used frames are all frames, no table is lost.
+//!
+//! It runs when nothing else does: no thread in any of the spaces, no CPU in mm. The caller provides one counter a frame.
+
+use crate::entry::Word;
+use crate::frames::{Frame, Kind};
+use crate::machine::{CPUS, Machine};
+use crate::memory::Memory;
+use crate::object::Object;
+use crate::page::LEVELS;
+use crate::segment::Flags;
+use crate::space::Space;
+use crate::sync::Ordering::*;
+
+/// What an audit found. All of `lost`, `wrong`, `torn` must be zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Frames that the allocator was given.
+    pub total: u64,
+    /// Free frames.
+    pub free: u64,
+    /// Frames of pages.
+    pub pages: u64,
+    /// Frames of tables.
+    pub tables: u64,
+    /// Frames of nodes.
+    pub slabs: u64,
+    /// Frames of the kernel.
+    pub kernel: u64,
+    /// Frames that nobody has: leaked.
+    pub lost: u64,
+    /// Pages whose count differs from the references found, or free frames with references.
+    pub wrong: u64,
+    /// Entries that break a rule: a private writable page with other owners, a page outside every segment, a sealed entry in
+    /// a reachable table, a transit segment at rest.
+    pub torn: u64,
+    /// The first frame with a finding.
+    pub first: Option<Frame>,
+}
+
+impl Report {
+    /// Whether nothing is amiss.
+    pub fn is_clean(&self) -> bool {
+        self.lost == 0 && self.wrong == 0 && self.torn == 0 && self.total == self.free + self.pages + self.tables + self.slabs + self.kernel
+    }
+
+    fn blame(&mut self, f: Frame) {
+        self.first.get_or_insert(f);
+    }
+}
+
+/// A mark in the counters: this frame is a table.
+const TABLE: u32 = 1 << 31;
+
+impl<M: Machine> Memory<M> {
+    /// Counts everything. `spaces` are all live spaces, `objects` those that somebody besides segments holds (each once, or
+    /// more often: they are counted once); `counts` has one zero for each frame word.
+    ///
+    /// Idle CPUs must be told to leave the frames alone ([`Memory::set_quiet`]), and all caches drained
+    /// ([`Memory::drain_all`]), by the caller.
+    pub fn audit<'s>(
+        &self,
+        spaces: impl Iterator<Item = &'s Space<M>>,
+        objects: impl Iterator<Item = &'s Object>,
+        counts: &mut [u32],
+    ) -> Report {
+        let mut r = Report { total: self.total_frames(), ..Report::default() };
+        counts[self.zero_page().0 as usize] += 1;
+        for object in objects {
+            self.count_object(object, counts);
+        }
+        for space in spaces {
+            self.count_space(space, counts, &mut r);
+        }
+        // SAFETY: the lengths of caches that are at rest.
+        let cached: u64 = (0..CPUS).map(|c| unsafe { self.caches.peek(c) }.len() as u64).sum();
+        r.free = self.free.count(self.machine.blocks()) + cached;
+        for (i, word) in self.machine.words().iter().enumerate() {
+            let (f, found) = (Frame(i as u32), counts[i]);
+            let free = self.free.is_set(self.machine.blocks(), i);
+            match word.kind() {
+                Kind::Slab if !free => r.slabs += 1,
+                Kind::Kernel if !free => r.kernel += 1,
+                Kind::Table if !free => {
+                    r.tables += 1;
+                    if found & TABLE == 0 {
+                        r.lost += 1;
+                        r.blame(f);
+                    }
+                }
+                _ if found == 0 => {}
+                _ => {
+                    r.pages += 1;
+                    let zero = f == self.zero_page();
+                    if free || (!zero && word.count() != found as u64) {
+                        r.wrong += 1;
+                        r.blame(f);
+                    }
+                }
+            }
+        }
+        let known = r.free + r.pages + r.tables + r.slabs + r.kernel;
+        r.lost += r.total.saturating_sub(known);
+        r
+    }
+
+    /// Counts an object's frames, unless it was counted before: its root table (or only page) says so.
+    fn count_object(&self, object: &Object, counts: &mut [u32]) {
+        let Some(root) = object.root_frame() else { return };
+        if counts[root.0 as usize] & TABLE != 0 {
+            return;
+        }
+        let counts = core::cell::RefCell::new(counts);
+        self.object_frames(
+            object,
+            &mut |f| counts.borrow_mut()[f.0 as usize] += 1,
+            &mut |t| counts.borrow_mut()[t.0 as usize] |= TABLE,
+        );
+    }
+
+    fn count_space(&self, space: &Space<M>, counts: &mut [u32], r: &mut Report) {
+        for top in space.top_frames() {
+            counts[top.0 as usize] |= TABLE;
+        }
+        for arena in space.each_arena() {
+            let pin = self.pin();
+            let list = arena.list(&pin);
+            list.each(0, crate::page::ARENA_PAGES, &mut |p| {
+                r.torn += p.flags.contains(Flags::TRANSIT) as u64;
+                // SAFETY: the leaf holds a reference, the read section keeps the leaf.
+                if let Some(object) = unsafe { p.object.as_ref() } {
+                    self.count_object(object, counts);
+                }
+                true
+            });
+            self.count_entry(arena.table.load(), LEVELS, 0, counts, r, &mut |page| list.find(page).is_some());
+        }
+    }
+
+    fn count_entry(&self, w: Word, level: u32, base: u32, counts: &mut [u32], r: &mut Report, mapped: &mut dyn FnMut(u32) -> bool) {
+        r.torn += w.is_sealed() as u64;
+        let Some(f) = w.frame() else { return };
+        if level == 0 {
+            let zero = f == self.zero_page();
+            counts[f.0 as usize] += !zero as u32;
+            let shared = w.is_private() && !w.is_cow() && w.is_present() && self.word(f).count() != 1;
+            if !mapped(base) || (shared && w.allows(crate::page::Access::Write)) {
+                r.torn += 1;
+                r.blame(f);
+            }
+            return;
+        }
+        counts[f.0 as usize] |= TABLE;
+        for (i, e) in self.machine.table(f).iter().enumerate() {
+            let page = base + ((i as u32) << (crate::page::TABLE_BITS * (level - 1)));
+            let w = e.load();
+            if w != Word::empty(0) {
+                self.count_entry(w, level - 1, page, counts, r, mapped);
+            }
+        }
+    }
+
+    /// Frames by state, as far as it can be known while others work: `(total, free)`.
+    pub fn frame_counts(&self) -> (u64, u64) {
+        (self.total_frames(), self.free_frames().min(self.total_frames()))
+    }
+
+    /// Whether an audit is asked for: idle CPUs leave the frames alone.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Relaxed) != 0
+    }
+}

@@ -1,0 +1,506 @@
+//! Editing a segment list: the new version is built beside the old one, along the touched path only.
+//!
+//! The builder copies the old tree from left to right. Subtrees that the edit does not touch are taken over whole
+//! ([`Builder::graft`]); segments that it touches, and their neighbours at the borders, run through a one-segment window that
+//! merges what continues. Below the current position, each level has one node under construction:
+//!
+//! 1. A node under construction that is full is split, its left half is finished.
+//! 2. Before a subtree of level `n` is taken over, the nodes under construction at its level and below are finished; where one
+//!    has too little in it (below [`MIN`]), the subtree is opened and its parts are taken over instead.
+//! 3. So every node but the last of its level has at least `MIN` entries, and all leaves have the same depth.
+//!
+//! The old nodes that were opened form one run at each level, so their first and last keys are enough to find them again
+//! once the new root is published ([`Builder::retire_old`]). New nodes are chained, so that a failed edit can free them.
+
+use crate::frames::slab::NodePlace;
+use crate::list::{HEIGHT, INNER, LEAF, Node};
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::segment::Part;
+use core::mem::MaybeUninit;
+use core::ptr::null_mut;
+
+/// Fewest entries of a node that has a right neighbour.
+const MIN: usize = 5;
+
+/// No memory for a node.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OutOfNodes;
+
+/// What an edit does to the segments of its range.
+pub(crate) enum Change<'a> {
+    /// The range holds this afterwards, or nothing.
+    Put(Option<Part>),
+    /// Each segment's part in the range becomes what the function makes of it, in place.
+    Each(&'a dyn Fn(Part) -> Part),
+}
+
+/// Nodes that were taken beforehand.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    len: usize,
+    nodes: [MaybeUninit<(*mut u8, NodePlace)>; RESERVE],
+}
+
+impl Nodes {
+    fn pop(&mut self) -> Option<(*mut u8, NodePlace)> {
+        self.len = self.len.checked_sub(1)?;
+        // SAFETY: initialised up to the old length.
+        Some(unsafe { self.nodes[self.len].assume_init() })
+    }
+}
+
+/// Enough for an edit of one range that must not fail: two new nodes a level, and one more where a subtree is opened.
+const RESERVE: usize = if cfg!(loom) { 2 } else { 16 };
+
+/// Nodes for a publish that must not fail. What is left goes back on drop.
+pub(crate) struct Reserve<'a, M: Machine> {
+    memory: &'a Memory<M>,
+    nodes: Nodes,
+}
+
+impl<'a, M: Machine> Reserve<'a, M> {
+    /// Takes them all, or none.
+    pub fn take(memory: &'a Memory<M>) -> Option<Self> {
+        let mut r = Reserve { memory, nodes: Nodes { len: 0, nodes: [const { MaybeUninit::uninit() }; RESERVE] } };
+        while r.nodes.len < RESERVE {
+            r.nodes.nodes[r.nodes.len].write(memory.alloc_node()?);
+            r.nodes.len += 1;
+        }
+        Some(r)
+    }
+}
+
+impl<M: Machine> Drop for Reserve<'_, M> {
+    fn drop(&mut self) {
+        while let Some((_, place)) = self.nodes.pop() {
+            // SAFETY: taken by `take`, not used.
+            unsafe { self.memory.free_node(place) };
+        }
+    }
+}
+
+/// A list under construction. Dropped unpublished, it frees what it built.
+pub(crate) struct Builder<'a, M: Machine> {
+    memory: &'a Memory<M>,
+    open: [*mut Node; HEIGHT],
+    made: *mut Node,
+    /// First and last key of the old nodes opened at each level.
+    opened: [Option<(u32, u32)>; HEIGHT],
+    /// The segment that may still grow.
+    last: Option<Part>,
+    /// A root with a single child, which became the root itself.
+    spare: *mut Node,
+    reserve: Option<&'a mut Nodes>,
+    short: bool,
+}
+
+impl<'a, M: Machine> Builder<'a, M> {
+    /// The list that `old` becomes when `change` is done to `lo .. hi`: its root, with the builder to publish or drop.
+    ///
+    /// # Safety
+    ///
+    /// `old` is a root that stays valid until the builder is gone (the caller's read section).
+    pub unsafe fn edit(
+        memory: &'a Memory<M>,
+        old: *mut Node,
+        lo: u32,
+        hi: u32,
+        change: &Change<'_>,
+        reserve: Option<&'a mut Reserve<'_, M>>,
+    ) -> Result<(*mut Node, Builder<'a, M>), OutOfNodes> {
+        let mut b = Self::start(memory, reserve.map(|r| &mut r.nodes));
+        let mut put = match change {
+            Change::Put(Some(p)) => Some(*p),
+            _ => None,
+        };
+        if !old.is_null() {
+            // SAFETY: this function's contract.
+            b.walk(unsafe { &*old }, lo, hi, change, &mut put);
+        }
+        if let Some(p) = put {
+            b.segment(p);
+        }
+        let root = b.finish();
+        if b.short { Err(OutOfNodes) } else { Ok((root, b)) }
+    }
+
+    fn start(memory: &'a Memory<M>, reserve: Option<&'a mut Nodes>) -> Self {
+        Builder {
+            memory,
+            open: [null_mut(); HEIGHT],
+            made: null_mut(),
+            opened: [None; HEIGHT],
+            last: None,
+            spare: null_mut(),
+            reserve,
+            short: false,
+        }
+    }
+
+    fn walk(&mut self, node: &Node, lo: u32, hi: u32, change: &Change<'_>, put: &mut Option<Part>) {
+        self.mark(node);
+        if node.level == 0 {
+            for p in node.parts() {
+                if p.start >= hi
+                    && let Some(new) = put.take()
+                {
+                    self.segment(new);
+                }
+                if p.end <= lo || p.start >= hi {
+                    self.segment(*p);
+                    continue;
+                }
+                if p.start < lo {
+                    self.segment(p.clip(p.start, lo));
+                }
+                match change {
+                    Change::Each(f) => self.segment(f(p.clip(lo, hi))),
+                    Change::Put(_) => {
+                        if let Some(new) = put.take() {
+                            self.segment(new);
+                        }
+                    }
+                }
+                if p.end > hi {
+                    self.segment(p.clip(hi, p.end));
+                }
+            }
+            return;
+        }
+        let len = node.len as usize;
+        let mut i = 0;
+        while i < len {
+            let (start, end, _, child) = node.child(i);
+            // Neighbours that touch the range take part, so that they can merge with what becomes of it.
+            if end < lo || start > hi {
+                if start > hi
+                    && let Some(new) = put.take()
+                {
+                    self.segment(new);
+                }
+                // A run of untouched children is copied at once when nothing below is under construction.
+                let mut j = i + 1;
+                while j < len && (node.child(j).1 < lo || start > hi) {
+                    j += 1;
+                }
+                if !self.run(node, i, j) {
+                    // SAFETY: children of a valid node are valid.
+                    self.graft(unsafe { &*child });
+                    j = i + 1;
+                }
+                i = j;
+            } else {
+                // SAFETY: children of a valid node are valid.
+                self.walk(unsafe { &*child }, lo, hi, change, put);
+                i += 1;
+            }
+        }
+    }
+
+    fn mark(&mut self, node: &Node) {
+        let key = node.first();
+        let o = &mut self.opened[node.level as usize];
+        *o = Some((o.map_or(key, |o| o.0), key));
+    }
+
+    /// Adds a segment; it is kept back until it is clear that nothing continues it.
+    fn segment(&mut self, p: Part) {
+        match &mut self.last {
+            Some(last) if last.joins(&p) => last.end = p.end,
+            last => {
+                if let Some(done) = last.replace(p) {
+                    self.push_part(done);
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, level: usize) -> Option<&'static mut Node> {
+        if self.open[level].is_null() {
+            let kept = self.reserve.as_mut().and_then(|r| r.pop());
+            let Some((at, place)) = kept.or_else(|| self.memory.alloc_node()) else {
+                self.short = true;
+                return None;
+            };
+            let node = Node::init(at, place, level as u16);
+            // SAFETY: just made, ours alone until published.
+            unsafe { (*node).next.set(self.made) };
+            self.made = node;
+            self.open[level] = node;
+        }
+        // SAFETY: nodes under construction are ours alone; the reference is used before the next call.
+        Some(unsafe { &mut *self.open[level] })
+    }
+
+    fn push_part(&mut self, p: Part) {
+        let Some(mut n) = self.node(0) else { return };
+        if n.len as usize == LEAF {
+            let left = n;
+            self.open[0] = null_mut();
+            let Some(right) = self.node(0) else { return };
+            let keep = LEAF / 2;
+            // SAFETY: both are ours; the ranges lie inside the bodies.
+            unsafe {
+                let from = left.parts_mut().add(keep);
+                core::ptr::copy_nonoverlapping(from, right.parts_mut(), LEAF - keep);
+            }
+            right.len = (LEAF - keep) as u16;
+            left.len = keep as u16;
+            self.seal(left);
+            n = right;
+        }
+        // SAFETY: len < LEAF.
+        unsafe { n.parts_mut().add(n.len as usize).write(p) };
+        n.len += 1;
+    }
+
+    fn push_child(&mut self, level: usize, (start, end, gap, child): (u32, u32, u32, *mut Node)) {
+        let Some(mut n) = self.node(level) else { return };
+        if n.len as usize == INNER {
+            let left = n;
+            self.open[level] = null_mut();
+            let Some(right) = self.node(level) else { return };
+            let keep = INNER / 2;
+            copy_children(left, keep, INNER, right);
+            left.len = keep as u16;
+            self.seal(left);
+            n = right;
+        }
+        let (i, c) = (n.len as usize, n.inner_mut());
+        // SAFETY: i < INNER, and the node is ours.
+        unsafe {
+            (*c).start[i] = start;
+            (*c).end[i] = end;
+            (*c).gap[i] = gap;
+            (*c).child[i] = child;
+        }
+        n.len += 1;
+    }
+
+    /// Copies children `i .. j` of an old node, if nothing below their level is under construction and they fit.
+    fn run(&mut self, old: &Node, i: usize, j: usize) -> bool {
+        let level = old.level as usize;
+        if self.last.is_some() || self.open[..level].iter().any(|o| !o.is_null()) {
+            return false;
+        }
+        match self.node(level) {
+            Some(n) if n.len as usize + j - i <= INNER => {
+                copy_children(old, i, j, n);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a subtree over (rule 2).
+    fn graft(&mut self, old: &Node) {
+        if let Some(p) = self.last.take() {
+            self.push_part(p);
+        }
+        for level in 0..=old.level as usize {
+            let n = self.open[level];
+            if n.is_null() {
+                continue;
+            }
+            // SAFETY: a node under construction is ours.
+            if (unsafe { (*n).len } as usize) < MIN {
+                self.mark(old);
+                if old.level == 0 {
+                    old.parts().iter().for_each(|p| self.segment(*p));
+                } else {
+                    for i in 0..old.len as usize {
+                        // SAFETY: children of a valid node are valid.
+                        self.graft(unsafe { &*old.child(i).3 });
+                    }
+                }
+                return;
+            }
+            self.open[level] = null_mut();
+            // SAFETY: as above.
+            self.seal(unsafe { &mut *n });
+        }
+        self.push_child(old.level as usize + 1, summary(old));
+    }
+
+    /// Finishes a node and hands it to the level above.
+    fn seal(&mut self, n: &mut Node) {
+        self.push_child(n.level as usize + 1, summary(n));
+    }
+
+    fn finish(&mut self) -> *mut Node {
+        if let Some(p) = self.last.take() {
+            self.push_part(p);
+        }
+        for level in 0..HEIGHT {
+            let n = self.open[level];
+            if n.is_null() {
+                continue;
+            }
+            self.open[level] = null_mut();
+            if self.open[level + 1..].iter().all(|o| o.is_null()) {
+                // SAFETY: ours, with at least one entry.
+                if unsafe { (*n).level > 0 && (*n).len == 1 } {
+                    self.spare = n;
+                    // SAFETY: as above.
+                    return unsafe { (*n).child(0).3 };
+                }
+                return n;
+            }
+            // SAFETY: as above.
+            self.seal(unsafe { &mut *n });
+        }
+        null_mut()
+    }
+
+    /// Before the new root is published: the new leaves take their references to objects.
+    pub fn own(&self) {
+        self.each_made(|n| {
+            // SAFETY: nodes that we made are valid.
+            let n = unsafe { &*n };
+            if n.level == 0 {
+                n.own();
+            }
+        });
+    }
+
+    fn each_made(&self, mut f: impl FnMut(*mut Node)) {
+        let mut n = self.made;
+        while !n.is_null() {
+            // SAFETY: the chain of nodes that we made; the link is read before `f` may free the node.
+            let next = unsafe { (*n).next.get() };
+            f(n);
+            n = next;
+        }
+    }
+
+    /// The publish failed after [`Builder::own`]: give all back.
+    pub fn undo(mut self) {
+        self.each_made(|n| {
+            // SAFETY: nobody else has seen the node.
+            unsafe { self.memory.release_node(n) };
+        });
+        self.made = null_mut();
+    }
+
+    /// After the new root was published in the place of `old`: retires what was replaced.
+    ///
+    /// # Safety
+    ///
+    /// As [`Builder::edit`], and the caller's compare-and-swap replaced `old`.
+    pub unsafe fn retire_old(mut self, old: *mut Node) {
+        // What was made is linked now, apart from the spare root, which nobody has seen.
+        self.made = null_mut();
+        if !self.spare.is_null() {
+            // SAFETY: made by us, linked nowhere.
+            unsafe { self.memory.release_node(self.spare) };
+        }
+        let mut first = null_mut();
+        let mut last = null_mut();
+        if !old.is_null() {
+            self.gather(old, &mut first, &mut last);
+        }
+        if !first.is_null() {
+            // SAFETY: unlinked by the caller's compare-and-swap, chained here once.
+            unsafe { self.memory.retire_nodes(first, last) };
+        }
+    }
+
+    fn gather(&self, at: *mut Node, first: &mut *mut Node, last: &mut *mut Node) {
+        // SAFETY: an old node, valid inside the caller's read section.
+        let node = unsafe { &*at };
+        let Some((lo, hi)) = self.opened[node.level as usize] else { return };
+        if !(lo..=hi).contains(&node.first()) {
+            return;
+        }
+        for i in 0..if node.level == 0 { 0 } else { node.len as usize } {
+            self.gather(node.child(i).3, first, last);
+        }
+        node.next.set(*first);
+        *first = at;
+        if last.is_null() {
+            *last = at;
+        }
+    }
+}
+
+impl<M: Machine> Drop for Builder<'_, M> {
+    fn drop(&mut self) {
+        // Never owned, never seen: only the memory goes back.
+        self.each_made(|n| {
+            // SAFETY: as in `undo`; without parts there is nothing to disown.
+            unsafe {
+                (*n).len = 0;
+                self.memory.release_node(n);
+            }
+        });
+    }
+}
+
+/// `(start, end, gap, node)` of a finished node, for the level above.
+fn summary(n: &Node) -> (u32, u32, u32, *mut Node) {
+    let len = n.len as usize;
+    let at = n as *const Node as *mut Node;
+    if n.level == 0 {
+        let parts = n.parts();
+        let gap = parts.windows(2).map(|w| w[1].start - w[0].end).max().unwrap_or(0);
+        return (parts[0].start, parts[len - 1].end, gap, at);
+    }
+    let c = n.inner();
+    let mut gap = 0;
+    // SAFETY: initialised up to len.
+    unsafe {
+        for i in 0..len {
+            gap = gap.max((*c).gap[i]);
+            if i + 1 < len {
+                gap = gap.max((*c).start[i + 1] - (*c).end[i]);
+            }
+        }
+        ((*c).start[0], (*c).end[len - 1], gap, at)
+    }
+}
+
+/// Appends children `i .. j` of `from` to `to`, where they fit.
+fn copy_children(from: &Node, i: usize, j: usize, to: &mut Node) {
+    let (f, k, n) = (from.inner(), to.len as usize, j - i);
+    let t = to.inner_mut();
+    // SAFETY: both arrays hold the ranges, and the nodes are different.
+    unsafe {
+        use core::ptr::copy_nonoverlapping as copy;
+        copy((&raw const (*f).start).cast::<u32>().add(i), (&raw mut (*t).start).cast::<u32>().add(k), n);
+        copy((&raw const (*f).end).cast::<u32>().add(i), (&raw mut (*t).end).cast::<u32>().add(k), n);
+        copy((&raw const (*f).gap).cast::<u32>().add(i), (&raw mut (*t).gap).cast::<u32>().add(k), n);
+        copy((&raw const (*f).child).cast::<*mut Node>().add(i), (&raw mut (*t).child).cast::<*mut Node>().add(k), n);
+    }
+    to.len += n as u16;
+}
+
+impl<'a, M: Machine> Builder<'a, M> {
+    /// A copy of a whole list in new nodes, without the segments that `keep` refuses.
+    ///
+    /// # Safety
+    ///
+    /// As [`Builder::edit`].
+    pub unsafe fn copy(
+        memory: &'a Memory<M>,
+        old: *mut Node,
+        keep: &dyn Fn(&Part) -> bool,
+    ) -> Result<(*mut Node, Builder<'a, M>), OutOfNodes> {
+        let mut b = Self::start(memory, None);
+        // SAFETY: this function's contract.
+        unsafe { crate::list::List::new(old) }.each(0, crate::page::ARENA_PAGES, &mut |p| {
+            if keep(p) {
+                b.segment(*p);
+            }
+            !b.short
+        });
+        let root = b.finish();
+        if b.short { Err(OutOfNodes) } else { Ok((root, b)) }
+    }
+
+    /// The root was published where there was none: nothing is replaced.
+    pub fn publish(self) {
+        // SAFETY: a null root is no old list.
+        unsafe { self.retire_old(null_mut()) };
+    }
+}

@@ -1,0 +1,140 @@
+//! Range claims: who edits which pages of an arena. Faults take none, and disjoint edits never wait for each other here.
+//!
+//! 1. An operation takes all the slots it needs, or none, with one compare-and-swap on the free mask; nobody waits while it
+//!    holds only some of its slots.
+//! 2. It marks its slots *choosing*, draws a ticket, writes the ranges, then the ticket.
+//! 3. It waits for every overlapping claim with an older ticket. A slot that is choosing may be older: wait until it has chosen.
+//!
+//! The ticket's read-modify-write (AcqRel) is the only ordering needed: who draws a later ticket reads from the earlier one's
+//! draw, and sees its slots at least as choosing. An operation on several arenas acquires them one after the other, in
+//! ascending order, each completely: waits go from lower to higher arenas or, in one arena, from younger to older tickets, so
+//! there is no cycle.
+//!
+//! A range word is written while its slot is choosing, and read between two reads of the slot's ticket: equal tickets prove
+//! that the range belongs to them, since the next owner's range (Release, read with Acquire) comes after its choosing mark.
+
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::stats::Counter;
+use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+
+/// Operations that can edit one arena at a time; more wait for a slot.
+const SLOTS: usize = if cfg!(loom) { 3 } else { 16 };
+const CHOOSING: u64 = 1;
+
+#[derive(Debug)]
+struct Slot {
+    /// 0 free, 1 choosing, else the ticket.
+    ticket: AtomicU64,
+    /// First page, and the page behind the last in the upper half.
+    range: AtomicU64,
+}
+
+/// The claims of one arena.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    free: AtomicU64,
+    next: AtomicU64,
+    slots: [Slot; SLOTS],
+}
+
+/// Claimed ranges, released on drop.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    claims: &'a Claims,
+    mask: u64,
+}
+
+fn pack(lo: u32, hi: u32) -> u64 {
+    lo as u64 | (hi as u64) << 32
+}
+
+fn overlap(word: u64, lo: u32, hi: u32) -> bool {
+    (word as u32) < hi && lo < (word >> 32) as u32
+}
+
+impl Claims {
+    pub fn new() -> Claims {
+        Claims {
+            free: AtomicU64::new((1 << SLOTS) - 1),
+            next: AtomicU64::new(CHOOSING + 1),
+            slots: core::array::from_fn(|_| Slot { ticket: AtomicU64::new(0), range: AtomicU64::new(0) }),
+        }
+    }
+
+    /// Claims one or two ranges; returns when no older claim overlaps them. Gives the CPU away while it waits.
+    pub fn acquire<M: Machine>(&self, memory: &Memory<M>, ranges: &[(u32, u32)]) -> Claim<'_> {
+        if mutant(Mutant::NoClaim) {
+            return Claim { claims: self, mask: 0 };
+        }
+        let mask = loop {
+            let free = self.free.load(Relaxed);
+            let mut rest = free;
+            for _ in ranges {
+                rest &= rest.wrapping_sub(1);
+            }
+            let mask = free & !rest;
+            if mask.count_ones() as usize == ranges.len()
+                && self.free.compare_exchange(free, rest, AcqRel, Relaxed).is_ok()
+            {
+                break mask;
+            }
+            if mask.count_ones() as usize != ranges.len() {
+                memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
+                memory.machine.pause();
+            }
+        };
+        let mine = || crate::shootdown::bits(mask).map(|i| &self.slots[i]);
+        if !mutant(Mutant::NoChoosing) {
+            mine().for_each(|s| s.ticket.store(CHOOSING, Release));
+        }
+        let ticket = self.next.fetch_add(1, AcqRel);
+        for (slot, &(lo, hi)) in mine().zip(ranges) {
+            slot.range.store(pack(lo, hi), Release);
+            slot.ticket.store(ticket, Release);
+        }
+        let claim = Claim { claims: self, mask };
+        for i in crate::shootdown::bits(!mask & ((1 << SLOTS) - 1)) {
+            for &(lo, hi) in ranges {
+                self.wait_slot(memory, i, lo, hi, ticket);
+            }
+        }
+        claim
+    }
+
+    /// Waits while slot `i` may hold a claim over `lo .. hi` older than `ticket`.
+    fn wait_slot<M: Machine>(&self, memory: &Memory<M>, i: usize, lo: u32, hi: u32, ticket: u64) {
+        let slot = &self.slots[i];
+        loop {
+            // Acquire: pairs with the holder's release, so its edit is seen by whoever went past it.
+            let t = slot.ticket.load(Acquire);
+            if t == 0 || t >= ticket {
+                return;
+            }
+            if t != CHOOSING && !overlap(slot.range.load(Acquire), lo, hi) && slot.ticket.load(Acquire) == t {
+                return;
+            }
+            memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
+            memory.machine.pause();
+        }
+    }
+
+    /// Waits until every claim that covers `page` at this moment is gone.
+    pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
+        let now = self.next.load(Acquire);
+        for i in 0..SLOTS {
+            self.wait_slot(memory, i, page, page + 1, now);
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        for i in crate::shootdown::bits(self.mask) {
+            // Release: the edit comes before its end.
+            self.claims.slots[i].ticket.store(0, Release);
+        }
+        self.claims.free.fetch_or(self.mask, Release);
+    }
+}

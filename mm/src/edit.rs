@@ -1,0 +1,332 @@
+//! Edits: claim, publish, generation, sweep, flush. Map, unmap, protect and discard are all this one sequence.
+//!
+//! 1. Claim the range.
+//! 2. Publish the new list by compare-and-swap on its root; one read section spans from reading the root to the
+//!    compare-and-swap. On failure rebuild from the new root. An edit that replaces a live mapping first publishes the range
+//!    as *in transit*.
+//! 3. `g = generation + 1`.
+//! 4. Sweep.
+//! 5. Flush.
+//! 6. A replacing edit publishes the final segment. Drop the claim.
+//!
+//! An edit that only adds stops after 2. *Why it is right*: a fault reads the entry first and the list second. If it looked up
+//! the old list, its read of the entry precedes the sweep's write (else it would have read, with Acquire, the sweep's
+//! `Empty(g)` and with it the new list); so its compare-and-swap comes before the sweep, which then finds the page, or fails.
+//!
+//! Memory: nodes are taken while the new list is built, before anything is published; a shortage undoes what was built, and
+//! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: it has its nodes in a
+//! [`Reserve`].
+
+use crate::arena::Arena;
+use crate::build::{Builder, Change, Reserve};
+use crate::flush::Flush;
+use crate::list::List;
+use crate::machine::Machine;
+use crate::page::{ARENA_PAGES, Access, Page, PageRange, Prot};
+use crate::segment::{Backing, Flags, Part};
+use crate::space::Space;
+use crate::stats::Counter;
+use crate::sweep::{Fate, Sweep};
+use crate::sync::{Mutant, Ordering::*, fence, mutant};
+
+/// Why an edit was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EditError {
+    /// No address range is free (ENOMEM).
+    NoSpace,
+    /// No frame for nodes or tables: free memory, try again. Nothing was changed, unless the operation says so.
+    OutOfFrames,
+    /// Something is mapped there already (EEXIST).
+    Exists,
+    /// Part of the range is not mapped (ENOMEM, for a move EFAULT).
+    NotMapped,
+    /// Outside user space, or empty (EINVAL).
+    Invalid,
+}
+
+/// Where a new mapping goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Wherever there is room: in the current CPU's home arena if possible.
+    Anywhere,
+    /// Here if it is free, else anywhere.
+    Hint(Page),
+    /// Here, in the place of what is here.
+    Fixed(Page),
+    /// Here, or not at all.
+    FixedNoReplace(Page),
+}
+
+impl<M: Machine> Space<M> {
+    /// Maps `pages` pages. Returns where.
+    pub fn map(&self, place: Place, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, EditError> {
+        self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
+        let range = |p| PageRange::new(p, pages).ok_or(EditError::Invalid);
+        match place {
+            Place::Fixed(p) => self.map_at(range(p)?, prot, backing, flags, true).map(|()| p),
+            Place::FixedNoReplace(p) => self.map_at(range(p)?, prot, backing, flags, false).map(|()| p),
+            Place::Hint(p) => match range(p).and_then(|r| self.map_at(r, prot, backing, flags, false)) {
+                Ok(()) => Ok(p),
+                Err(EditError::OutOfFrames) => Err(EditError::OutOfFrames),
+                Err(_) => self.map(Place::Anywhere, pages, prot, backing, flags),
+            },
+            Place::Anywhere => loop {
+                let at = self.find_hole(pages)?;
+                match self.map_at(range(at)?, prot, backing, flags, false) {
+                    Ok(()) => return Ok(at),
+                    // Somebody was faster: look again.
+                    Err(EditError::Exists) => {}
+                    Err(e) => return Err(e),
+                }
+            },
+        }
+    }
+
+    fn map_at(&self, range: PageRange, prot: Prot, backing: &Backing, flags: Flags, replace: bool) -> Result<(), EditError> {
+        let shared = matches!(backing, Backing::Object { shared: true, .. });
+        let flags = if shared { flags | Flags::SHARED } else { flags };
+        let part = |arena: usize, start: u32, end: u32| {
+            let (object, offset) = match backing {
+                Backing::Anonymous => (core::ptr::null(), 0),
+                Backing::Object { object, offset, .. } => {
+                    (&raw const **object, offset + (Page::of(arena, start).0 - range.start.0))
+                }
+            };
+            Part { start, end, prot, flags, object, offset }
+        };
+        if !replace && range.start.arena() != Page(range.end.0 - 1).arena() {
+            return self.map_across(range, &part);
+        }
+        for (arena, lo, hi) in range.by_arena() {
+            self.put(self.arena_or_new(arena)?, lo, hi, Some(part(arena, lo, hi)), replace)?;
+        }
+        Ok(())
+    }
+
+    /// A mapping that spans arenas: all or nothing, arena by arena.
+    fn map_across(&self, range: PageRange, part: &dyn Fn(usize, u32, u32) -> Part) -> Result<(), EditError> {
+        let mut done = range.start;
+        let mut result = Ok(());
+        for (index, lo, hi) in range.by_arena() {
+            let put = self.arena_or_new(index).and_then(|a| self.put(a, lo, hi, Some(part(index, lo, hi)), false));
+            if let Err(e) = put {
+                result = Err(e);
+                break;
+            }
+            done = Page(done.0 + (hi - lo) as u64);
+        }
+        if result.is_err() && done > range.start {
+            // Nobody was told of the address yet: what was put goes again.
+            let _ = self.unmap(PageRange { start: range.start, end: done });
+        }
+        result
+    }
+
+    /// Unmaps a range; holes in it are fine.
+    pub fn unmap(&self, range: PageRange) -> Result<(), EditError> {
+        self.memory.stats.add(&self.memory.machine, Counter::Unmap, 1);
+        for (arena, lo, hi) in range.by_arena() {
+            if let Some(arena) = self.arena(arena) {
+                self.put(arena, lo, hi, None, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `lo .. hi` hold `part`, or nothing: map, replace and unmap.
+    fn put(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
+        let m = self.memory();
+        let reserve = if part.is_some() && replace { Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?) } else { None };
+        let _claim = arena.claims.acquire(m, &[(lo, hi)]);
+        let free = {
+            let pin = m.pin();
+            arena.list(&pin).is_free(lo, hi)
+        };
+        if free {
+            return match part {
+                Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), None, |_| Ok(())),
+                None => Ok(()),
+            };
+        }
+        if !replace {
+            return Err(EditError::Exists);
+        }
+        let early = self.alone();
+        let first = part.filter(|_| !mutant(Mutant::NoTransit)).map(|p| transit(lo, hi, &p)).or(part);
+        if mutant(Mutant::SweepBeforePublish) {
+            self.sweep(arena, lo, hi, Fate::Gone, early);
+        }
+        self.publish(arena, lo, hi, &Change::Put(first), None, |_| Ok(()))?;
+        if !mutant(Mutant::SweepBeforePublish) {
+            self.sweep(arena, lo, hi, Fate::Gone, early);
+        }
+        match part {
+            Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve, |_| Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a range another protection. All of it must be mapped.
+    pub fn protect(&self, range: PageRange, prot: Prot) -> Result<(), EditError> {
+        let m = self.memory();
+        m.stats.add(&m.machine, Counter::Protect, 1);
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let _claim = arena.claims.acquire(m, &[(lo, hi)]);
+            let (mut narrows, mut widens) = (false, false);
+            {
+                let pin = m.pin();
+                let list = arena.list(&pin);
+                if !list.covers(lo, hi) {
+                    return Err(EditError::NotMapped);
+                }
+                list.each(lo, hi, &mut |p| {
+                    narrows |= !prot.contains(p.prot);
+                    widens |= !p.prot.contains(prot);
+                    true
+                });
+            }
+            if !narrows && !widens {
+                continue;
+            }
+            let early = self.alone();
+            let change = |p: Part| Part { prot, ..p };
+            self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
+            if narrows {
+                self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
+            } else if prot.contains(Prot::WRITE) {
+                self.widen_ahead(arena, lo, hi);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the contents of a range: anonymous memory reads as zeros again, a private mapping as its object.
+    pub fn discard(&self, range: PageRange) -> Result<(), EditError> {
+        let m = self.memory();
+        m.stats.add(&m.machine, Counter::Discard, 1);
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let _claim = arena.claims.acquire(m, &[(lo, hi)]);
+            let covered = {
+                let pin = m.pin();
+                arena.list(&pin).covers(lo, hi)
+            };
+            self.sweep(arena, lo, hi, Fate::Gone, self.alone());
+            if !covered {
+                return Err(EditError::NotMapped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets and clears flags of the segments in a range. Holes are fine.
+    pub fn set_flags(&self, range: PageRange, set: Flags, clear: Flags) -> Result<(), EditError> {
+        let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
+        for (index, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(index) else { continue };
+            let _claim = arena.claims.acquire(self.memory(), &[(lo, hi)]);
+            self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Step 2. `check` looks at the root that is going to be replaced.
+    pub(crate) fn publish(
+        &self,
+        arena: &Arena,
+        lo: u32,
+        hi: u32,
+        change: &Change<'_>,
+        mut reserve: Option<Reserve<'_, M>>,
+        check: impl Fn(List<'_>) -> Result<(), EditError>,
+    ) -> Result<(), EditError> {
+        let m = self.memory();
+        loop {
+            let pin = m.pin();
+            let list = arena.list(&pin);
+            check(list)?;
+            let old = list.root();
+            // SAFETY: the read section keeps the old nodes until the builder is gone.
+            let (root, built) =
+                unsafe { Builder::edit(m, old, lo, hi, change, reserve.as_mut()) }.map_err(|_| EditError::OutOfFrames)?;
+            built.own();
+            // Release publishes the nodes; Acquire because retiring follows.
+            if arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
+                // SAFETY: `old` was replaced by this very compare-and-swap.
+                unsafe { built.retire_old(old) };
+                return Ok(());
+            }
+            built.undo();
+            m.stats.add(&m.machine, Counter::RetryRoot, 1);
+            drop(pin);
+            m.serve();
+        }
+    }
+
+    /// Steps 3 to 5. `early`: whether this CPU was alone before the publish; only a mutant believes it.
+    pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate, early: bool) {
+        // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
+        let g = arena.generation.fetch_add(1, AcqRel) + 1;
+        fence(SeqCst);
+        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() };
+        let mut flush = Flush::new(self, arena);
+        Sweep { memory: self.memory(), flush: &mut flush, fate, g, alone, lo, hi }.run(arena);
+        flush.finish();
+    }
+
+    /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
+    /// need no faults. Each step is what a fault would do, in a window of its own; nothing depends on it.
+    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32) {
+        let m = self.memory();
+        if hi - lo > 64 || self.active.bits() & 1 << m.machine.cpu() == 0 {
+            return;
+        }
+        for page in lo..hi {
+            let pin = m.pin();
+            let (entry, e, level) = arena.walk(m, &pin, page);
+            if level != 0 || !e.is_present() || e.is_cow() || !e.is_private() || e.allows(Access::Write) {
+                continue;
+            }
+            let Some(p) = arena.list(&pin).find(page) else { continue };
+            if p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking() {
+                // A lost race leaves the page to its next fault.
+                let _ = entry.widen(e, p.prot, Access::Write);
+                m.machine.invalidate(Page::of(arena.index, page));
+            }
+        }
+    }
+
+    /// A free place for `pages` pages, as it looks now.
+    pub(crate) fn find_hole(&self, pages: u64) -> Result<Page, EditError> {
+        let m = self.memory();
+        if let Ok(pages) = u32::try_from(pages)
+            && pages <= ARENA_PAGES
+        {
+            for index in self.search_order() {
+                let pin = m.pin();
+                let (from, limit) = Self::bounds(index);
+                // SAFETY: a null list is a list.
+                let none = unsafe { List::new(core::ptr::null_mut()) };
+                let list = self.arena(index).map_or(none, |a| a.list(&pin));
+                if let Some(at) = list.hole(pages, from, limit) {
+                    return Ok(Page::of(index, at));
+                }
+            }
+            return Err(EditError::NoSpace);
+        }
+        self.find_arenas(pages)
+    }
+}
+
+/// The range while it is being replaced: faults wait.
+pub(crate) fn transit(start: u32, end: u32, like: &Part) -> Part {
+    Part {
+        start,
+        end,
+        prot: Prot::empty(),
+        flags: Flags::TRANSIT | Flags::ALONE | like.flags & Flags::SHARED,
+        object: core::ptr::null(),
+        offset: 0,
+    }
+}

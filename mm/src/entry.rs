@@ -1,0 +1,319 @@
+//! The entry: one 64-bit page-table word, at any level; the only truth about a page.
+//!
+//! ```text
+//!             install_page                       share (fork, parity flips)
+//!  Empty(g) ────────────────► Page ◄──► Page, read-only, copy-on-write
+//!   ▲  │ install_table          │ narrow (parity flips) ▲ reveal
+//!   │  ▼                        ▼                       │
+//!   │ Table ── seal ──► Sealed  Hidden(frame) ──────────┘
+//!   └────────── take(g): sweep, from every state
+//! ```
+//!
+//! Rules (E1 to E5 of the design book, docs/design.md):
+//!
+//! * E1. A state changes by one named transition of this file, each one compare-and-swap or swap. The hardware may set
+//!   Accessed and Dirty at any moment, so a transition takes the exact word that was judged.
+//! * E2. Page, Hidden and Swapped carry a *parity*. [`Entry::share`], [`Entry::narrow`] flip it; all others keep it.
+//! * E3. A page that the mapping does not own alone carries copy-on-write, also where nobody may write.
+//!
+//! Ordering: a transition releases what was written before it (the content of a new page or table) to the software that loads
+//! the word with Acquire, and to the hardware's walkers, which see stores in order on x86. `Empty(g)` written by a sweep
+//! releases the list published before it: whoever reads that word reads that list or a newer one.
+
+use crate::frames::Frame;
+use crate::page::{Access, ENTRIES, Prot};
+use crate::sync::{AtomicU64, Ordering::*};
+
+/// A page-table entry.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Entry(AtomicU64);
+
+/// A table: one frame full of entries.
+pub type Table = [Entry; ENTRIES];
+
+/// The value of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Word(u64);
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+/// Software: not owned alone, see E3.
+const COW: u64 = 1 << 9;
+/// Software: see E2.
+const PARITY: u64 = 1 << 10;
+/// Software: anonymous memory of this mapping, not an object's page.
+const PRIVATE: u64 = 1 << 11;
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+const NO_EXEC: u64 = 1 << 63;
+/// Kinds of absent words, in bits 1 and 2 (bit 0 is Present); the rest of an empty word is its generation.
+const KIND: u64 = 3 << 1;
+const HIDDEN: u64 = 1 << 1;
+const SWAPPED: u64 = 2 << 1;
+const SEALED: u64 = 3 << 1;
+
+impl Word {
+    /// Nothing here, since the sweep with generation `g`. `Empty(0)` is a zeroed word.
+    pub const fn empty(g: u64) -> Word {
+        Word(g << 4)
+    }
+
+    /// A present page with Accessed set, and Dirty if it is writable (it is about to be written).
+    pub fn page(frame: Frame, prot: Prot) -> Word {
+        let mut w = PRESENT | USER | ACCESSED | (frame.0 as u64) << 12;
+        if prot.contains(Prot::WRITE) {
+            w |= WRITABLE | DIRTY;
+        }
+        if !prot.contains(Prot::EXEC) {
+            w |= NO_EXEC;
+        }
+        Word(w)
+    }
+
+    /// A present table: all rights, the leaf entries decide.
+    pub fn table(frame: Frame) -> Word {
+        Word(PRESENT | WRITABLE | USER | ACCESSED | (frame.0 as u64) << 12)
+    }
+
+    /// The same page, marked as private memory of its mapping.
+    pub fn private(self) -> Word {
+        Word(self.0 | PRIVATE)
+    }
+
+    /// The same page, read-only and copy-on-write.
+    pub fn cow(self) -> Word {
+        Word(self.0 & !(WRITABLE) | COW)
+    }
+
+    /// The same page with the parity of `other`.
+    pub fn parity_of(self, other: Word) -> Word {
+        Word(self.0 & !PARITY | other.0 & PARITY)
+    }
+
+    /// Whether nothing is here and a fault may install something.
+    pub fn is_empty(self) -> bool {
+        self.0 & (PRESENT | KIND) == 0
+    }
+
+    /// Whether the hardware may use it.
+    pub fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+
+    /// Whether the table that holds it is being retired.
+    pub fn is_sealed(self) -> bool {
+        self.0 & (PRESENT | KIND) == SEALED
+    }
+
+    /// Whether it is a page that its segment hides from everyone.
+    pub fn is_hidden(self) -> bool {
+        self.0 & (PRESENT | KIND) == HIDDEN
+    }
+
+    /// Whether its page is on the swap device.
+    pub fn is_swapped(self) -> bool {
+        self.0 & (PRESENT | KIND) == SWAPPED
+    }
+
+    /// The frame of a present or hidden word.
+    pub fn frame(self) -> Option<Frame> {
+        (self.is_present() || self.is_hidden()).then_some(Frame(((self.0 & FRAME) >> 12) as u32))
+    }
+
+    /// Whether the page is not owned alone.
+    pub fn is_cow(self) -> bool {
+        self.0 & COW != 0
+    }
+
+    /// Whether the page is private memory of its mapping.
+    pub fn is_private(self) -> bool {
+        self.0 & PRIVATE != 0
+    }
+
+    /// Whether the hardware lets user code do `access`.
+    pub fn allows(self, access: Access) -> bool {
+        self.is_present()
+            && match access {
+                Access::Read => true,
+                Access::Write => self.0 & WRITABLE != 0,
+                Access::Exec => self.0 & NO_EXEC == 0,
+            }
+    }
+
+    /// The same page with the rights of `prot`; copy-on-write still forbids stores, and stores wait for a fault unless
+    /// `write` says that one is about to happen.
+    fn with(self, prot: Prot, write: bool) -> Word {
+        let mut w = self.0 & !(WRITABLE | NO_EXEC);
+        if write && prot.contains(Prot::WRITE) && w & COW == 0 {
+            w |= WRITABLE | DIRTY;
+        }
+        if !prot.contains(Prot::EXEC) {
+            w |= NO_EXEC;
+        }
+        Word(w)
+    }
+
+    /// A present page that lost what `prot` does not grant.
+    fn narrowed(self, prot: Prot) -> Word {
+        if prot.is_empty() {
+            return Word(self.0 & (FRAME | COW | PARITY | PRIVATE | DIRTY) | HIDDEN);
+        }
+        let keep = self.allows(Access::Write);
+        let dirty = self.0 & DIRTY;
+        let w = self.with(prot, keep);
+        Word(w.0 & !DIRTY | dirty)
+    }
+
+    /// The raw bits, for the hardware and for logs.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl core::fmt::Debug for Word {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let kind = match self.0 & (PRESENT | KIND) {
+            k if k & PRESENT != 0 => "present",
+            HIDDEN => "hidden",
+            SWAPPED => "swapped",
+            SEALED => "sealed",
+            _ => "empty",
+        };
+        write!(f, "{kind}:{:#x}", self.0)
+    }
+}
+
+/// The entry held another word. A fault begins again, a sweep looks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Changed;
+
+impl Entry {
+    /// An entry with a word nobody has seen yet.
+    #[cfg(not(loom))]
+    pub const fn new(w: Word) -> Entry {
+        Entry(AtomicU64::new(w.0))
+    }
+
+    /// An entry with a word nobody has seen yet.
+    #[cfg(loom)]
+    pub fn new(w: Word) -> Entry {
+        Entry(AtomicU64::new(w.0))
+    }
+
+    /// The word. Acquire: pairs with the transition that wrote it (see the module's ordering).
+    #[inline]
+    pub fn load(&self) -> Word {
+        Word(self.0.load(Acquire))
+    }
+
+    /// Fills an entry of a table that no other CPU can reach yet.
+    pub fn init(&self, w: Word) {
+        self.0.store(w.0, Relaxed);
+    }
+
+    #[inline]
+    fn swap_from(&self, old: Word, new: Word) -> Result<(), Changed> {
+        match self.0.compare_exchange(old.0, new.0, AcqRel, Acquire) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Changed),
+        }
+    }
+
+    /// `Empty(g) -> Table`, by a fault. Its generation proves that the list looked up is not older than the sweep `g`.
+    #[must_use = "on failure the table is still the caller's"]
+    pub fn install_table(&self, old: Word, table: Frame) -> Result<(), Changed> {
+        debug_assert!(old.is_empty());
+        self.swap_from(old, Word::table(table))
+    }
+
+    /// `Empty(g) -> Page`, by a fault; as [`Entry::install_table`].
+    #[must_use = "on failure the page is still the caller's"]
+    pub fn install_page(&self, old: Word, page: Word) -> Result<(), Changed> {
+        debug_assert!(old.is_empty());
+        self.swap_from(old, page)
+    }
+
+    /// `Page -> Page` of the same frame with the rights of `prot`, by a fault for `access`. Stores are granted only without
+    /// copy-on-write. Keeps the parity, so a narrowing edit or a fork since `old` was read makes it fail.
+    #[must_use = "on failure the fault begins again"]
+    pub fn widen(&self, old: Word, prot: Prot, access: Access) -> Result<(), Changed> {
+        let write = old.allows(Access::Write) || access == Access::Write;
+        self.swap_from(old, old.with(prot, write))
+    }
+
+    /// Copy-on-write `Page -> Page` writable in place, by a fault that found itself the frame's only user.
+    #[must_use = "on failure the fault begins again"]
+    pub fn reuse(&self, old: Word, prot: Prot) -> Result<(), Changed> {
+        debug_assert!(old.is_cow());
+        self.swap_from(old, Word(old.0 & !COW).with(prot, true))
+    }
+
+    /// Copy-on-write `Page -> Page` of another frame, by a fault that copied. `copy` says whether the copy is writable at once.
+    #[must_use = "on failure the copy is still the caller's"]
+    pub fn replace(&self, old: Word, copy: Word) -> Result<(), Changed> {
+        debug_assert!(old.is_cow());
+        self.swap_from(old, copy.parity_of(old))
+    }
+
+    /// `Hidden -> Page` with the rights of `prot`, without the right to store: the next fault adds it.
+    #[must_use = "on failure the fault begins again"]
+    pub fn reveal(&self, old: Word, prot: Prot) -> Result<(), Changed> {
+        debug_assert!(old.is_hidden());
+        let w = Word(old.0 & !KIND | PRESENT | USER | ACCESSED);
+        self.swap_from(old, w.with(prot, false))
+    }
+
+    /// `Page -> Page` or `Hidden` with at most the rights of `prot`, by a narrowing edit's sweep: always a change, see E2.
+    /// `flip` is false only when no other CPU can be inside a window on this entry.
+    #[must_use = "on failure the sweep looks again"]
+    pub fn narrow(&self, old: Word, prot: Prot, flip: bool) -> Result<Word, Changed> {
+        let w = if old.is_present() { old.narrowed(prot) } else { old };
+        let new = Word(w.0 ^ if flip { PARITY } else { 0 });
+        if new == old {
+            return Ok(new);
+        }
+        self.swap_from(old, new).map(|()| new)
+    }
+
+    /// `Page -> Page` read-only and copy-on-write, by fork; a hidden or swapped word only changes its parity. Returns the
+    /// child's word.
+    #[must_use = "on failure the reference taken for the child must go back"]
+    pub fn share(&self, old: Word, flip: bool) -> Result<Word, Changed> {
+        let parity = if flip { PARITY } else { 0 };
+        let shared = if old.is_present() { old.cow() } else { Word(old.0 | COW) };
+        let new = Word(shared.0 ^ parity);
+        if new != old {
+            self.swap_from(old, new)?;
+        }
+        Ok(shared)
+    }
+
+    /// Anything `-> Empty(g)`, by a sweep that gathers what was here.
+    #[must_use = "what was here belongs to the caller now"]
+    pub fn take(&self, g: u64) -> Word {
+        Word(self.0.swap(Word::empty(g).0, AcqRel))
+    }
+
+    /// `Empty -> Empty(g)`, by a sweep that meets an absent table: fails when a fault has just installed one.
+    #[must_use = "on failure there is something to sweep"]
+    pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {
+        debug_assert!(old.is_empty());
+        self.swap_from(old, Word::empty(g))
+    }
+
+    /// Anything `-> Sealed`, in a table that was detached: who still walks it begins again.
+    #[must_use = "what was here belongs to the caller now"]
+    pub fn seal(&self) -> Word {
+        Word(self.0.swap(SEALED, AcqRel))
+    }
+
+    /// `Empty(g) -> ` the gathered word of a page that moved here. The range is in transit and claimed, so it cannot fail
+    /// unless the protocol is broken.
+    #[must_use = "on failure the page is still the caller's"]
+    pub fn arrive(&self, old: Word, page: Word) -> Result<(), Changed> {
+        self.swap_from(old, page)
+    }
+}

@@ -1,0 +1,271 @@
+//! The fault: entry, then list, then one transition. It takes no lock.
+//!
+//! One attempt is a *window*: not preempted, inside a read section, from reading the entry to the compare-and-swap, on a CPU
+//! on which the space is active and the arena joined. After any wait, and after any failed transition, it begins again with
+//! step 1 and uses no word and no list read before.
+
+use crate::arena::Arena;
+use crate::entry::{Entry, Word};
+use crate::frames::Frame;
+use crate::machine::Machine;
+use crate::object::PageError;
+use crate::page::{Access, Page, Prot};
+use crate::segment::{Flags, Part};
+use crate::shootdown::Pages;
+use crate::space::Space;
+use crate::stats::Counter;
+use crate::sync::{Mutant, Ordering::*, fence, mutant};
+
+/// What came of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Fault {
+    /// The access may be tried again.
+    Done,
+    /// Nothing is mapped there (SIGSEGV, SEGV_MAPERR).
+    NoSegment,
+    /// The segment does not grant the access (SIGSEGV, SEGV_ACCERR).
+    Forbidden,
+    /// Behind the end of the object (SIGBUS, BUS_ADRERR).
+    Beyond,
+    /// No memory: free some, then fault again.
+    OutOfFrames,
+}
+
+/// The end of a window.
+enum Step {
+    End(Fault),
+    Again,
+    Wait,
+    /// A copy is published; `others` may still read `old`. Settled outside of the window.
+    Copied { old: Frame, copy: Frame, others: u64 },
+}
+
+use Step::{Again, Copied, End, Wait};
+
+impl<M: Machine> Space<M> {
+    /// Makes `page` accessible, or says why not. The calling CPU is active in this space.
+    pub fn fault(&self, page: Page, access: Access) -> Fault {
+        let m = self.memory();
+        m.stats.add(&m.machine, Counter::Fault, 1);
+        loop {
+            let Some(arena) = self.arena(page.arena()) else {
+                m.stats.add(&m.machine, Counter::FaultDenied, 1);
+                return Fault::NoSegment;
+            };
+            match self.window(arena, page, access) {
+                End(f @ (Fault::NoSegment | Fault::Forbidden)) => {
+                    m.stats.add(&m.machine, Counter::FaultDenied, 1);
+                    // The edit that took the right away must be over before anybody is told (race 47). No second look
+                    // (model `segvtwice`).
+                    if !mutant(Mutant::SignalAtOnce) {
+                        arena.claims.wait_for(m, page.local());
+                    }
+                    return f;
+                }
+                End(f) => return f,
+                Again => {
+                    m.stats.add(&m.machine, Counter::RetryFault, 1);
+                    m.serve();
+                }
+                Copied { old, copy, others } => {
+                    m.shoot(others, &Pages::one(page));
+                    m.machine.invalidate(page);
+                    self.settle(old, copy);
+                }
+                Wait => {
+                    m.stats.add(&m.machine, Counter::WaitFault, 1);
+                    m.serve();
+                    m.machine.pause();
+                }
+            }
+        }
+    }
+
+    fn window(&self, arena: &Arena, page: Page, access: Access) -> Step {
+        let m = self.memory();
+        let pin = m.pin();
+        if !self.join(arena) {
+            return End(Fault::OutOfFrames);
+        }
+        let early = mutant(Mutant::ListBeforeEntry).then(|| arena.list(&pin).find(page.local()));
+        loop {
+            // 1. The entry, 2. then the segment.
+            let (entry, e, level) = arena.walk(m, &pin, page.local());
+            let segment = early.unwrap_or_else(|| arena.list(&pin).find(page.local()));
+            // 3. May it be?
+            let Some(p) = segment else { return End(Fault::NoSegment) };
+            if p.flags.contains(Flags::TRANSIT) {
+                return Wait;
+            }
+            if !p.prot.allows(access) {
+                return End(Fault::Forbidden);
+            }
+            if access == Access::Write && !p.flags.contains(Flags::SHARED) && self.is_forking() {
+                return Wait;
+            }
+            // 4. A missing table.
+            if level != 0 {
+                if e.is_sealed() {
+                    return Again;
+                }
+                let Some(t) = m.new_table() else { return End(Fault::OutOfFrames) };
+                if entry.install_table(e, t).is_err() {
+                    m.free(t);
+                    return Again;
+                }
+                continue;
+            }
+            // 5. One transition.
+            return if e.is_empty() {
+                self.fill(entry, e, &p, page, access)
+            } else if e.is_present() {
+                self.present(arena, entry, e, &p, page, access)
+            } else if e.is_hidden() {
+                // Reading is granted at once, storing by the next window.
+                match entry.reveal(e, p.prot) {
+                    Ok(()) if access == Access::Read => End(Fault::Done),
+                    _ => Again,
+                }
+            } else {
+                Again
+            };
+        }
+    }
+
+    /// `Empty(g) -> Page`.
+    fn fill(&self, entry: &Entry, e: Word, p: &Part, page: Page, access: Access) -> Step {
+        let m = self.memory();
+        let write = access == Access::Write;
+        let (word, counter) = if p.object.is_null() {
+            match write {
+                true => {
+                    let Some(f) = m.new_page() else { return End(Fault::OutOfFrames) };
+                    (Word::page(f, p.prot).private(), Counter::FaultAnonymous)
+                }
+                false => (Word::page(m.zero_page(), p.prot).private().cow(), Counter::FaultZero),
+            }
+        } else {
+            // SAFETY: the segment was read inside this window's read section; its leaf holds a reference to the object.
+            let object = unsafe { &*p.object };
+            let frame = match m.object_page(object, p.offset + (page.local() - p.start) as u64) {
+                Ok(f) => f,
+                Err(PageError::Beyond) => return End(Fault::Beyond),
+                Err(PageError::OutOfFrames) => return End(Fault::OutOfFrames),
+            };
+            let word = if p.flags.contains(Flags::SHARED) {
+                Word::page(frame, p.prot)
+            } else if write {
+                // Nobody here has a translation to the object's page, so it is copied straight away.
+                let Some(copy) = m.alloc() else {
+                    m.release(frame);
+                    return End(Fault::OutOfFrames);
+                };
+                m.machine.copy(frame, copy);
+                m.word(copy).start();
+                m.release(frame);
+                Word::page(copy, p.prot).private()
+            } else {
+                Word::page(frame, p.prot - Prot::WRITE).cow()
+            };
+            (word, Counter::FaultObject)
+        };
+        match entry.install_page(e, word) {
+            Ok(()) => {
+                m.stats.add(&m.machine, counter, 1);
+                End(Fault::Done)
+            }
+            Err(_) => {
+                word.frame().into_iter().for_each(|f| m.release(f));
+                Again
+            }
+        }
+    }
+
+    /// `Page -> Page` with more rights.
+    fn present(&self, arena: &Arena, entry: &Entry, e: Word, p: &Part, page: Page, access: Access) -> Step {
+        let m = self.memory();
+        let counter = if e.allows(access) {
+            Counter::FaultSpurious
+        } else if access == Access::Write && e.is_cow() {
+            return self.break_cow(arena, entry, e, p, page);
+        } else if entry.widen(e, p.prot, access).is_ok() {
+            Counter::FaultRights
+        } else {
+            return Again;
+        };
+        m.stats.add(&m.machine, counter, 1);
+        m.machine.invalidate(page);
+        End(Fault::Done)
+    }
+
+    /// A store to a page that the mapping does not own alone, or did not when it was installed.
+    fn break_cow(&self, arena: &Arena, entry: &Entry, e: Word, p: &Part, page: Page) -> Step {
+        let m = self.memory();
+        let Some(old) = e.frame() else { return Again };
+        let zero = old == m.zero_page();
+        if e.is_private() && !zero {
+            // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
+            if m.word(old).is_alone() {
+                if entry.reuse(e, p.prot).is_err() {
+                    return Again;
+                }
+                m.stats.add(&m.machine, Counter::Reuse, 1);
+                m.machine.invalidate(page);
+                return End(Fault::Done);
+            }
+            if m.word(old).is_fresh() {
+                // Another thread's copy, its shootdown under way: do not copy the copy (model `cowtwo`).
+                return Wait;
+            }
+        }
+        let Some(copy) = (if zero { m.alloc_zeroed() } else { m.alloc() }) else { return End(Fault::OutOfFrames) };
+        if !zero {
+            m.machine.copy(old, copy);
+        }
+        m.word(copy).start_fresh();
+        let early = self.others(arena);
+        let word = Word::page(copy, p.prot).private();
+        let word = if mutant(Mutant::CopyWritable) { word } else { word.cow() };
+        // Read-only first: until the readers of the old page have answered, nobody may write the new one (model `cowpublish`).
+        if entry.replace(e, word).is_err() {
+            let last = m.word(copy).settle_fresh();
+            debug_assert!(!last);
+            m.release(copy);
+            return Again;
+        }
+        m.stats.add(&m.machine, Counter::Copy, 1);
+        // Pairs with the fence of joining: a CPU that we do not see reads the new page (model `cowalone`).
+        fence(SeqCst);
+        let others = if mutant(Mutant::CopyAloneTooEarly) { early } else { self.others(arena) };
+        if others != 0 {
+            return Copied { old, copy, others };
+        }
+        if !self.settle(old, copy) {
+            return Again;
+        }
+        m.machine.invalidate(page);
+        match entry.reuse(word.parity_of(e), p.prot) {
+            Ok(()) => End(Fault::Done),
+            Err(_) => Again,
+        }
+    }
+
+    /// Nobody reads the old page through this entry any more: drops its reference, then ends the copy's freshness. False: the
+    /// copy was unmapped meanwhile, and is gone.
+    fn settle(&self, old: Frame, copy: Frame) -> bool {
+        let m = self.memory();
+        m.release(old);
+        let gone = m.word(copy).settle_fresh();
+        if gone {
+            m.free(copy);
+        }
+        !gone
+    }
+
+    /// Faults a whole range in, as far as its segments allow `write` or reading. False: out of frames.
+    pub fn populate(&self, range: crate::page::PageRange, write: bool) -> bool {
+        let access = if write { Access::Write } else { Access::Read };
+        (range.start.0..range.end.0).all(|p| self.fault(Page(p), access) != Fault::OutOfFrames)
+    }
+}

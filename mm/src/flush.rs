@@ -1,0 +1,104 @@
+//! The flush: what a sweep owes before it may return. It gathers the pages whose translations must go, the frames that nobody
+//! may use once they are gone, and the detached tables; it pays when it is full and at the end.
+//!
+//! Order of a payment: the entries are changed (before), SeqCst fence, the set of CPUs is read, they answer, this CPU drops its
+//! own translations; only then frames are freed (race 1), and tables are retired for a grace period more (race 7). The fence
+//! pairs with the one of joining and activation: either a CPU is in the set that we read, or its walks see the changed entries.
+
+use crate::arena::Arena;
+use crate::frames::Frame;
+use crate::machine::Machine;
+use crate::page::Page;
+use crate::shootdown::Pages;
+use crate::space::Space;
+use crate::sync::{Mutant, Ordering::*, fence, mutant};
+
+/// Frames gathered before a payment.
+const FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
+/// Tables gathered before a payment.
+const TABLES: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// The obligation of one sweep in one arena.
+#[must_use = "translations are still cached and frames not freed until the flush is paid"]
+pub(crate) struct Flush<'a, M: Machine> {
+    space: &'a Space<M>,
+    arena: &'a Arena,
+    pages: Pages,
+    frames: [Frame; FRAMES],
+    frame_count: usize,
+    tables: [Frame; TABLES],
+    table_count: usize,
+}
+
+impl<'a, M: Machine> Flush<'a, M> {
+    pub fn new(space: &'a Space<M>, arena: &'a Arena) -> Flush<'a, M> {
+        Flush {
+            space,
+            arena,
+            pages: Pages::NONE,
+            frames: [Frame(0); FRAMES],
+            frame_count: 0,
+            tables: [Frame(0); TABLES],
+            table_count: 0,
+        }
+    }
+
+    /// A page's entry was changed so that translations of it must go.
+    #[inline]
+    pub fn page(&mut self, local: u32) {
+        self.pages.push(Page::of(self.arena.index, local));
+    }
+
+    /// The swept entry's reference to this frame is dropped at the next payment.
+    #[inline]
+    pub fn frame(&mut self, frame: Frame) {
+        if mutant(Mutant::FreeBeforeAnswer) {
+            return self.space.memory.release(frame);
+        }
+        self.frames[self.frame_count] = frame;
+        self.frame_count += 1;
+        if self.frame_count == FRAMES {
+            self.settle();
+        }
+    }
+
+    /// A detached table, emptied.
+    pub fn table(&mut self, table: Frame) {
+        // What was cached of the levels above must go too.
+        self.pages.all();
+        self.tables[self.table_count] = table;
+        self.table_count += 1;
+        if self.table_count == TABLES {
+            self.settle();
+        }
+    }
+
+    /// Pays: answers first, then frames and tables.
+    pub fn settle(&mut self) {
+        let m = self.space.memory();
+        if self.pages.is_empty() {
+            debug_assert!(self.frame_count + self.table_count == 0);
+            return;
+        }
+        fence(SeqCst);
+        let others = self.space.others(self.arena);
+        if others != 0 {
+            m.shoot(others, &self.pages);
+        }
+        self.pages.invalidate_here(&m.machine);
+        for &f in &self.frames[..self.frame_count] {
+            m.release(f);
+        }
+        for &t in &self.tables[..self.table_count] {
+            m.retire_table(t);
+        }
+        self.pages = Pages::NONE;
+        self.frame_count = 0;
+        self.table_count = 0;
+    }
+
+    /// The last payment.
+    pub fn finish(mut self) {
+        self.settle();
+    }
+}

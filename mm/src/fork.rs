@@ -1,0 +1,156 @@
+//! Fork: sharing with parity.
+//!
+//! 1. Claim each arena whole, in ascending order.
+//! 2. Set the *forking* mark, fence, and await one answer of every other CPU that is active here: every window that began
+//!    before has ended, later ones see the mark, and faults that would write wait (races 28, 29).
+//! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
+//!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
+//! 4. One shootdown of the whole space, also when the fork failed half way (race 40); then the mark goes, then the claims.
+//!
+//! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
+
+use crate::arena::{Arena, index};
+use crate::build::Builder;
+use crate::claims::Claim;
+use crate::edit::EditError;
+use crate::entry::{Entry, Word};
+use crate::frames::Frame;
+use crate::machine::Machine;
+use crate::page::{ARENA_PAGES, ARENAS, LEVELS, TABLE_BITS};
+use crate::segment::{Flags, Part};
+use crate::shootdown::Pages;
+use crate::space::Space;
+use crate::stats::Counter;
+use crate::sync::{Mutant, Ordering::*, fence, mutant};
+
+impl<M: Machine> Space<M> {
+    /// A copy of this space. On failure everything is as before, and what the child had got is freed.
+    pub fn fork(&self) -> Result<Space<M>, EditError> {
+        let m = self.memory();
+        m.stats.add(&m.machine, Counter::Fork, 1);
+        let child = Space::new(m);
+        let mut claims: [Option<Claim<'_>>; ARENAS] = [const { None }; ARENAS];
+        for arena in self.each_arena() {
+            claims[arena.index] = Some(arena.claims.acquire(m, &[(0, ARENA_PAGES)]));
+        }
+        let me = 1 << m.machine.cpu();
+        if !mutant(Mutant::NoForkMark) {
+            // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
+            self.forking.store(1, Release);
+        }
+        fence(SeqCst);
+        let others = self.active.bits() & !me;
+        if others != 0 && !mutant(Mutant::NoForkAnswer) {
+            m.await_answers(others);
+        }
+        let result = (0..ARENAS)
+            .filter(|&i| claims[i].is_some())
+            .filter_map(|i| self.arena(i))
+            .try_for_each(|arena| self.fork_arena(arena, &child));
+        fence(SeqCst);
+        let others = self.active.bits() & !me;
+        let mut all = Pages::NONE;
+        all.all();
+        if others != 0 {
+            m.shoot(others, &all);
+        }
+        all.invalidate_here(&m.machine);
+        // Release: the shootdown comes before the next writer's window.
+        self.forking.store(0, Release);
+        drop(claims);
+        result.map(|()| child)
+    }
+
+    fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {
+        let m = self.memory();
+        let root = {
+            let pin = m.pin();
+            let list = parent.list(&pin);
+            if list.root().is_null() {
+                return Ok(());
+            }
+            // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
+            let keep = |p: &Part| !p.flags.contains(Flags::DONTFORK);
+            let (root, built) = unsafe { Builder::copy(m, list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
+            built.own();
+            built.publish();
+            root
+        };
+        if root.is_null() {
+            return Ok(());
+        }
+        let arena = match child.arena_or_new(parent.index) {
+            Ok(a) => a,
+            Err(e) => {
+                child.free_list(root);
+                return Err(e);
+            }
+        };
+        // The child is ours alone: no compare-and-swap.
+        arena.list.store(root, Release);
+        // SAFETY: the child's list has no editor and no reader but us.
+        let list = unsafe { crate::list::List::new(root) };
+        let mut copied = Ok(());
+        list.each(0, ARENA_PAGES, &mut |p| {
+            if !p.flags.intersects(Flags::SHARED | Flags::WIPEONFORK) {
+                copied = self.copy_table(&parent.table, &arena.table, LEVELS, 0, p);
+            }
+            copied.is_ok()
+        });
+        copied
+    }
+
+    /// Copies the entries of `part` below `from`, whose first page is `base`, to below `to`.
+    fn copy_table(&self, from: &Entry, to: &Entry, level: u32, base: u32, part: &Part) -> Result<(), EditError> {
+        let m = self.memory();
+        let Some(table) = from.load().frame() else { return Ok(()) };
+        let own = match to.load().frame() {
+            Some(t) => t,
+            None => {
+                let t = m.new_table().ok_or(EditError::OutOfFrames)?;
+                to.init(Word::table(t));
+                t
+            }
+        };
+        let (from, to) = (m.machine.table(table), m.machine.table(own));
+        let span = 1u32 << (TABLE_BITS * level);
+        let below = span / from.len() as u32;
+        let first = if part.start > base { index(part.start, level - 1) } else { 0 };
+        let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
+        let alone = self.alone();
+        for i in first..=last {
+            if level == 1 {
+                if let Some(word) = self.share(&from[i], alone) {
+                    to[i].init(word);
+                }
+            } else {
+                self.copy_table(&from[i], &to[i], level - 1, base + i as u32 * below, part)?;
+            }
+        }
+        m.serve();
+        Ok(())
+    }
+
+    /// Shares one page; the child's word, unless the page is left to the child's own faults.
+    #[inline]
+    fn share(&self, entry: &Entry, alone: bool) -> Option<Word> {
+        let m = self.memory();
+        loop {
+            let e = entry.load();
+            let frame: Frame = e.frame()?;
+            if !e.is_private() || frame == m.zero_page() {
+                return None;
+            }
+            // The reference comes first: who sees the entry writable in place has seen a count of one before it. It fails only if
+            // the page has left the entry since.
+            if m.word(frame).try_ref() {
+                // Alone, no window is open: a flip would prove nothing to nobody.
+                if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
+                    return Some(word);
+                }
+                m.release(frame);
+            }
+            m.stats.add(&m.machine, Counter::RetrySweep, 1);
+        }
+    }
+}

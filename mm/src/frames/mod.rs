@@ -1,0 +1,177 @@
+//! Physical memory: a word and a bit for each frame, per-CPU caches above them, slabs of small nodes beside.
+//!
+//! * [`bitmap`]: lock-free bitmaps under counters; the free frames are one.
+//! * [`cache`]: per-CPU lists of free frames, plain and already zeroed.
+//! * [`slab`]: 512-byte nodes (segment lists, arenas, objects) carved out of frames.
+
+pub mod bitmap;
+pub mod cache;
+pub mod slab;
+
+pub use bitmap::{Bitmap, Block};
+
+use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+
+/// A frame: a physical address divided by [`PAGE`](crate::page::PAGE).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frame(pub u32);
+
+impl Frame {
+    /// The physical address of its first byte.
+    pub const fn addr(self) -> u64 {
+        self.0 as u64 * crate::page::PAGE as u64
+    }
+}
+
+impl core::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "frame:{:#x}", self.0)
+    }
+}
+
+/// The metadata word of a frame.
+///
+/// ```text
+///  63 ........ 32 | 31 .. 28 | 27 .. 26 | 25     | 24    | 23 ..... 0
+///  link or mask   | unused   | kind     | unused | fresh | references
+/// ```
+///
+/// * The kind tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
+/// * A page's word counts its references: one for each entry (the zero page's entries excepted), one for the object that
+///   owns it, one for each temporary user. *Fresh*: a copy-on-write break has published the page and its shootdown is not
+///   answered yet; whoever would write waits.
+/// * A retired table's upper half is the next frame of the list that waits for the grace period.
+/// * A slab's upper half is the mask of its free nodes.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct FrameWord(AtomicU64);
+
+const COUNT: u64 = (1 << 24) - 1;
+/// A fresh copy: the mark and the extra reference that keeps others from reusing it in place.
+const FRESH: u64 = (1 << 24) + 1;
+/// Above this, a frame refuses new references: far from overflow even if every CPU is one step beyond the check.
+const COUNT_LIMIT: u64 = COUNT - 1024;
+
+/// What a frame in use is, for the audit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Kind {
+    /// A page of some mapping or object, or a free frame.
+    Page = 0,
+    /// A table.
+    Table = 1 << 26,
+    /// Nodes.
+    Slab = 2 << 26,
+    /// The kernel's own: heap, stacks, devices.
+    Kernel = 3 << 26,
+}
+
+impl FrameWord {
+    /// The word of a frame that nobody uses.
+    #[cfg(not(loom))]
+    pub const fn new() -> FrameWord {
+        FrameWord(AtomicU64::new(0))
+    }
+
+    /// The word of a frame that nobody uses.
+    #[cfg(loom)]
+    pub fn new() -> FrameWord {
+        FrameWord(AtomicU64::new(0))
+    }
+
+    /// A new page with one reference. Relaxed: the frame is the caller's alone, the entry's release publishes it.
+    pub(crate) fn start(&self) {
+        self.0.store(1, Relaxed);
+    }
+
+    /// A new page with one reference for the entry, marked fresh with the reference that goes with the mark.
+    pub(crate) fn start_fresh(&self) {
+        self.0.store(if mutant(Mutant::NoFresh) { 2 } else { 1 + FRESH }, Relaxed);
+    }
+
+    /// Ends the freshness: mark and extra reference in one step. Release: pairs with [`FrameWord::is_alone`], the answers come
+    /// before the first reuse in place.
+    /// True if that was the last reference: the page was unmapped meanwhile.
+    #[must_use]
+    pub(crate) fn settle_fresh(&self) -> bool {
+        let n = if mutant(Mutant::NoFresh) { 1 } else { FRESH };
+        (self.0.fetch_sub(n, AcqRel) - n) & COUNT == 0
+    }
+
+    /// Whether a break of copy-on-write is under way on this frame.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0.load(Acquire) & (1 << 24) != 0
+    }
+
+    /// Whether the frame has a single reference. Acquire: pairs with the release of whoever dropped the last but one, so his
+    /// reads of the page come before the caller's writes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.load(Acquire) & (COUNT | 1 << 24) == 1
+    }
+
+    /// The number of references.
+    pub fn count(&self) -> u64 {
+        self.0.load(Acquire) & COUNT
+    }
+
+    /// Takes a reference unless there is none left (the frame may be anybody's then) or there are too many.
+    #[must_use]
+    pub(crate) fn try_ref(&self) -> bool {
+        let mut v = self.0.load(Acquire);
+        loop {
+            let n = v & COUNT;
+            if (n == 0 && !mutant(Mutant::RefFromZero)) || n > COUNT_LIMIT {
+                return false;
+            }
+            match self.0.compare_exchange(v, v + 1, AcqRel, Acquire) {
+                Ok(_) => return true,
+                Err(now) => v = now,
+            }
+        }
+    }
+
+    /// Drops a reference; true for the last one. AcqRel: Release orders the caller's use of the page before the free, Acquire
+    /// lets the one who frees see all others' uses as past.
+    #[must_use]
+    pub(crate) fn unref(&self) -> bool {
+        let old = self.0.fetch_sub(1, AcqRel);
+        debug_assert!(old & COUNT != 0, "a frame without references was dropped");
+        old & COUNT == 1
+    }
+
+    /// Says what a frame is that the caller owns alone, and sets its upper half.
+    pub(crate) fn set(&self, kind: Kind, link: u32) {
+        self.0.store((link as u64) << 32 | kind as u64, Relaxed);
+    }
+
+    /// What the frame is.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.0.load(Relaxed) >> 26 & 3 {
+            0 => Kind::Page,
+            1 => Kind::Table,
+            2 => Kind::Slab,
+            _ => Kind::Kernel,
+        }
+    }
+
+    /// The upper half.
+    pub(crate) fn link(&self) -> u32 {
+        (self.0.load(Relaxed) >> 32) as u32
+    }
+
+    /// Adds free nodes to a slab's mask; returns the mask before.
+    pub(crate) fn add_nodes(&self, mask: u32) -> u32 {
+        (self.0.fetch_or((mask as u64) << 32, AcqRel) >> 32) as u32
+    }
+
+    /// Takes all free nodes of a slab.
+    pub(crate) fn take_nodes(&self) -> u32 {
+        (self.0.swap(Kind::Slab as u64, AcqRel) >> 32) as u32
+    }
+}
+
+impl Default for FrameWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,262 @@
+//! The segment list of an arena: an immutable B+ tree, replaced as a whole by publishing a new root.
+//!
+//! A reader loads the root (Acquire, inside a read section) and walks nodes that never change. An edit builds new nodes for the
+//! path that it touches ([`crate::build`]) and publishes the new root by compare-and-swap; the nodes it replaced are retired.
+//! A leaf holds one reference to the object of each of its segments. Inner nodes know the largest hole below each child, so a
+//! free place is found in the tree's height.
+//!
+//! Nodes belong to one list of one space: grace periods alone may free them.
+
+use crate::frames::slab::{NODE, NodePlace};
+use crate::object::ObjectRef;
+use crate::page::ARENA_PAGES;
+use crate::segment::Part;
+use core::cell::Cell;
+
+/// Segments of a leaf.
+pub(crate) const LEAF: usize = 15;
+/// Children of an inner node.
+pub(crate) const INNER: usize = 23;
+/// A list's height never reaches this: 2^27 segments need 7 levels of half-full nodes.
+pub(crate) const HEIGHT: usize = 9;
+
+/// A node. Immutable once published, apart from the retirer's link.
+#[repr(C, align(64))]
+pub(crate) struct Node {
+    /// The builder's chain, later the retirer's. Readers do not look at it.
+    pub next: Cell<*mut Node>,
+    pub place: NodePlace,
+    /// 0 for a leaf.
+    pub level: u16,
+    pub len: u16,
+    #[cfg(loom)]
+    alive: crate::sync::AtomicU64,
+    body: Body,
+}
+
+union Body {
+    leaf: [Part; LEAF],
+    inner: Inner,
+}
+
+/// The children of an inner node, field by field so that a search touches few cache lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Inner {
+    /// The first page of the child's first segment.
+    pub start: [u32; INNER],
+    /// The page behind the child's last segment.
+    pub end: [u32; INNER],
+    /// The largest hole between two segments below the child.
+    pub gap: [u32; INNER],
+    pub child: [*mut Node; INNER],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Node>() <= NODE);
+
+impl Node {
+    /// A node without segments or children.
+    pub fn init(at: *mut u8, place: NodePlace, level: u16) -> *mut Node {
+        let node = at.cast::<Node>();
+        debug_assert!(size_of::<Node>() <= NODE);
+        // SAFETY: `at` is a node of the slab, NODE bytes, aligned, the caller's alone. The body stays uninitialised memory behind
+        // `len`, which is never read.
+        unsafe {
+            (&raw mut (*node).next).write(Cell::new(core::ptr::null_mut()));
+            (&raw mut (*node).place).write(place);
+            (&raw mut (*node).level).write(level);
+            (&raw mut (*node).len).write(0);
+            #[cfg(loom)]
+            (&raw mut (*node).alive).write(crate::sync::AtomicU64::new(1));
+        }
+        node
+    }
+
+    /// The model checker's look for nodes that were freed under a reader.
+    #[inline(always)]
+    fn check(&self) {
+        #[cfg(loom)]
+        assert!(self.alive.load(core::sync::atomic::Ordering::Relaxed) == 1, "a freed segment-tree node was read");
+    }
+
+    /// The segments of a leaf.
+    pub fn parts(&self) -> &[Part] {
+        debug_assert!(self.level == 0);
+        self.check();
+        // SAFETY: a node of level 0 has a leaf body, initialised up to `len`.
+        unsafe { core::slice::from_raw_parts((&raw const self.body.leaf).cast::<Part>(), self.len as usize) }
+    }
+
+    /// The children of an inner node; the arrays are valid up to `len`.
+    pub fn inner(&self) -> *const Inner {
+        debug_assert!(self.level != 0);
+        self.check();
+        &raw const self.body.inner as *const Inner
+    }
+
+    /// For the builder of a node that is not yet published.
+    pub fn parts_mut(&mut self) -> *mut Part {
+        (&raw mut self.body.leaf).cast()
+    }
+
+    /// For the builder of a node that is not yet published.
+    pub fn inner_mut(&mut self) -> *mut Inner {
+        (&raw mut self.body.inner).cast()
+    }
+
+    /// `(start, end, gap, child)` of child `i < len`.
+    pub fn child(&self, i: usize) -> (u32, u32, u32, *mut Node) {
+        debug_assert!(i < self.len as usize);
+        let c = self.inner();
+        // SAFETY: level > 0 and i < len: initialised.
+        unsafe { ((*c).start[i], (*c).end[i], (*c).gap[i], (*c).child[i]) }
+    }
+
+    /// The first page of its first segment.
+    pub fn first(&self) -> u32 {
+        if self.level == 0 { self.parts()[0].start } else { self.child(0).0 }
+    }
+
+    /// Takes the references that a leaf owns. Once, when it is complete.
+    pub fn own(&self) {
+        for p in self.parts() {
+            if !p.object.is_null() {
+                // SAFETY: the part was copied from a leaf, or made from a reference, that still holds the object.
+                core::mem::forget(unsafe { ObjectRef::another(p.object) });
+            }
+        }
+    }
+
+    /// Drops the references that a leaf owns.
+    ///
+    /// # Safety
+    ///
+    /// The node is about to be freed, and nobody else has it.
+    pub unsafe fn disown(&self) {
+        if self.level == 0 {
+            for p in self.parts() {
+                if !p.object.is_null() {
+                    // SAFETY: `own` took one reference for this part.
+                    unsafe { crate::object::drop_reference(p.object) };
+                }
+            }
+        }
+        #[cfg(loom)]
+        self.alive.store(0, core::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// A list as a reader holds it. `'a` is the read section.
+#[derive(Clone, Copy)]
+pub(crate) struct List<'a> {
+    root: *mut Node,
+    section: core::marker::PhantomData<&'a ()>,
+}
+
+impl<'a> List<'a> {
+    /// # Safety
+    ///
+    /// `root` is null or was loaded with Acquire from the arena inside the read section `'a` (or nobody else edits the arena).
+    pub unsafe fn new(root: *mut Node) -> List<'a> {
+        List { root, section: core::marker::PhantomData }
+    }
+
+    pub fn root(self) -> *mut Node {
+        self.root
+    }
+
+    fn node(self, at: *mut Node) -> &'a Node {
+        // SAFETY: `new`: nodes reachable from the root live as long as the section, and do not change.
+        unsafe { &*at }
+    }
+
+    /// The segment that contains `page`.
+    pub fn find(self, page: u32) -> Option<Part> {
+        if self.root.is_null() {
+            return None;
+        }
+        let mut node = self.node(self.root);
+        while node.level != 0 {
+            let c = node.inner();
+            let mut i = 1;
+            // SAFETY: level > 0, i < len: initialised.
+            while i < node.len as usize && unsafe { (*c).start[i] } <= page {
+                i += 1;
+            }
+            node = self.node(node.child(i - 1).3);
+        }
+        node.parts().iter().find(|p| p.end > page).filter(|p| p.start <= page).copied()
+    }
+
+    /// Calls `see` for the segments that touch `lo .. hi`, in order, until it says false. False if it did.
+    pub fn each(self, lo: u32, hi: u32, see: &mut dyn FnMut(&Part) -> bool) -> bool {
+        self.root.is_null() || self.each_below(self.node(self.root), lo, hi, see)
+    }
+
+    fn each_below(self, node: &Node, lo: u32, hi: u32, see: &mut dyn FnMut(&Part) -> bool) -> bool {
+        if node.level == 0 {
+            return node.parts().iter().filter(|p| p.end > lo && p.start < hi).all(see);
+        }
+        for i in 0..node.len as usize {
+            let (start, end, _, child) = node.child(i);
+            if end > lo && start < hi && !self.each_below(self.node(child), lo, hi, see) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The first segment that ends behind `page`: the one that contains it, or the next above.
+    pub fn at_or_above(self, page: u32) -> Option<Part> {
+        let mut found = None;
+        self.each(page, ARENA_PAGES, &mut |p| {
+            found = Some(*p);
+            false
+        });
+        found
+    }
+
+    /// Whether segments cover all of `lo .. hi`.
+    pub fn covers(self, lo: u32, hi: u32) -> bool {
+        let mut at = lo;
+        self.each(lo, hi, &mut |p| {
+            let ok = p.start <= at;
+            at = p.end;
+            ok
+        }) && at >= hi
+    }
+
+    /// Whether nothing is mapped in `lo .. hi`.
+    pub fn is_free(self, lo: u32, hi: u32) -> bool {
+        self.each(lo, hi, &mut |_| false)
+    }
+
+    /// The lowest hole of `pages` pages at or above `from` and below `limit`.
+    pub fn hole(self, pages: u32, from: u32, limit: u32) -> Option<u32> {
+        let mut at = from;
+        if !self.root.is_null() && self.hole_below(self.node(self.root), pages, &mut at) {
+            return Some(at).filter(|&s| s <= limit && limit - s >= pages);
+        }
+        (at <= limit && limit - at >= pages).then_some(at)
+    }
+
+    /// Moves `at` to a hole before or between the segments below `node`, true; or behind them all, false.
+    fn hole_below(self, node: &Node, pages: u32, at: &mut u32) -> bool {
+        for i in 0..node.len as usize {
+            let (start, end, gap, child) = match node.level {
+                0 => (node.parts()[i].start, node.parts()[i].end, 0, core::ptr::null_mut()),
+                _ => node.child(i),
+            };
+            if start >= *at && start - *at >= pages {
+                return true;
+            }
+            if end > *at {
+                if gap >= pages && self.hole_below(self.node(child), pages, at) {
+                    return true;
+                }
+                *at = end.max(*at);
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,56 @@
+//! What the memory manager needs of a machine: the current CPU, memory, invalidation, one interrupt, a way to wait.
+
+use crate::entry::Table;
+use crate::frames::{Block, Frame, FrameWord};
+use crate::page::Page;
+
+/// The most CPUs there can be: a CPU set is one word.
+pub const CPUS: usize = if cfg!(loom) { 3 } else { 64 };
+
+/// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
+///
+/// # Implementation safety
+///
+/// * [`cpu`](Machine::cpu) is below [`CPUS`], and stays the same until the caller waits ([`pause`](Machine::pause)): code of
+///   this crate is not preempted, and no two threads that run at the same time have the same number.
+/// * [`words`](Machine::words), [`blocks`](Machine::blocks) and [`slabs`](Machine::slabs) always return the same slices, nobody
+///   else touches what is in them, and `words` is as long as the frames of all blocks.
+/// * [`page`](Machine::page) of a frame that the allocator was given points to [`PAGE`](crate::page::PAGE) bytes, aligned to
+///   them, that nobody outside this crate uses unless the frame was handed to him; [`table`](Machine::table) is the same memory
+///   seen as a table.
+/// * After [`invalidate`](Machine::invalidate) or [`invalidate_all`](Machine::invalidate_all) this CPU uses no translation, and
+///   no cached upper entry, that it had read before for the page or for any page.
+/// * An interrupt sent by [`interrupt`](Machine::interrupt) makes the target call
+///   [`Memory::serve`](crate::Memory::serve) after a finite time, outside of any window.
+pub unsafe trait Machine: Sync + Sized + 'static {
+    /// The number of the CPU that runs the caller.
+    fn cpu(&self) -> usize;
+    /// The metadata words, one a frame.
+    fn words(&self) -> &[FrameWord];
+    /// The bitmap of free frames, one block for 2 MiB.
+    fn blocks(&self) -> &[Block];
+    /// The bitmap of slabs with free nodes, as long as [`blocks`](Machine::blocks).
+    fn slabs(&self) -> &[Block];
+    /// The memory of a frame.
+    fn page(&self, frame: Frame) -> *mut u8;
+    /// The memory of a frame that holds a table.
+    fn table(&self, frame: Frame) -> &Table;
+    /// Fills a frame with zeros.
+    fn zero(&self, frame: Frame);
+    /// Copies the whole of one frame to another.
+    fn copy(&self, from: Frame, to: Frame);
+    /// Drops this CPU's translation of one page.
+    fn invalidate(&self, page: Page);
+    /// Drops all translations of user pages on this CPU.
+    fn invalidate_all(&self);
+    /// Makes another CPU call [`Memory::serve`](crate::Memory::serve) soon.
+    fn interrupt(&self, cpu: usize);
+    /// A step of a short polling loop (x86 `pause`).
+    fn relax(&self);
+    /// Gives the CPU away: the caller waits for another thread that may need this CPU. The CPU may be another one afterwards.
+    fn pause(&self);
+    /// Puts the kernel's entries into a new top-level table.
+    fn fill_top(&self, top: Frame);
+    /// Told of every frame that becomes free. The adversary poisons it; the kernel does nothing.
+    fn freed(&self, _frame: Frame) {}
+}

@@ -1,0 +1,105 @@
+//! What all address spaces share: frames, grace periods, shootdown, the zero page, counters.
+
+use crate::frames::slab::NodeCache;
+use crate::frames::{Bitmap, Frame, FrameWord, cache::Cache};
+use crate::machine::Machine;
+use crate::percpu::PerCpu;
+use crate::rcu::Rcu;
+use crate::shootdown::Shootdown;
+use crate::stats::Stats;
+use crate::sync::{AtomicU64, Ordering::*};
+
+/// The memory of one machine. The kernel has one; each host test makes its own.
+#[derive(Debug)]
+pub struct Memory<M: Machine> {
+    /// The machine itself.
+    pub machine: M,
+    /// Counters.
+    pub stats: Stats,
+    pub(crate) free: Bitmap,
+    pub(crate) slabs: Bitmap,
+    pub(crate) caches: PerCpu<Cache>,
+    pub(crate) nodes: PerCpu<NodeCache>,
+    pub(crate) rcu: Rcu,
+    pub(crate) shootdown: Shootdown,
+    /// While not zero, idle CPUs leave the frames alone.
+    pub(crate) quiet: AtomicU64,
+    zero: AtomicU64,
+    total: AtomicU64,
+}
+
+impl<M: Machine> Memory<M> {
+    /// No memory yet: [`Memory::add`] gives it some, then [`Memory::start`] makes it ready.
+    pub fn new(machine: M) -> Memory<M> {
+        Memory {
+            machine,
+            stats: Stats::new(),
+            free: Bitmap::new(),
+            slabs: Bitmap::new(),
+            caches: PerCpu::new(Cache::new),
+            nodes: PerCpu::new(NodeCache::new),
+            rcu: Rcu::new(),
+            shootdown: Shootdown::new(),
+            quiet: AtomicU64::new(0),
+            zero: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives frames `first .. end` to the allocator. Frame 0 stays out: zero means "none" in several places.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses these frames, now or later, and each is given once.
+    pub unsafe fn add(&self, first: Frame, end: Frame) {
+        for i in first.0.max(1)..end.0 {
+            self.free.put(self.machine.blocks(), i as usize);
+            self.total.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Makes the zero page. False: no memory.
+    pub fn start(&self) -> bool {
+        let Some(f) = self.alloc_zeroed() else { return false };
+        self.word(f).start();
+        self.zero.store(f.0 as u64, Release);
+        true
+    }
+
+    /// The one page that all untouched anonymous memory reads. Its references are not counted.
+    #[inline]
+    pub fn zero_page(&self) -> Frame {
+        Frame(self.zero.load(Relaxed) as u32)
+    }
+
+    /// How many frames the allocator was given.
+    pub fn total_frames(&self) -> u64 {
+        self.total.load(Relaxed)
+    }
+
+    /// Keeps idle CPUs from moving frames about, for an exact count; `false` ends it.
+    pub fn set_quiet(&self, on: bool) {
+        self.quiet.store(on as u64, Release);
+    }
+
+    /// The metadata word of a frame.
+    #[inline]
+    pub(crate) fn word(&self, f: Frame) -> &FrameWord {
+        &self.machine.words()[f.0 as usize]
+    }
+
+    /// A zeroed page with one reference.
+    pub(crate) fn new_page(&self) -> Option<Frame> {
+        let f = self.alloc_zeroed()?;
+        self.word(f).start();
+        Some(f)
+    }
+
+    /// Drops a reference to a page's frame and frees it with the last one. The zero page is not counted.
+    #[inline]
+    pub(crate) fn release(&self, f: Frame) {
+        if f != self.zero_page() && self.word(f).unref() {
+            self.free(f);
+        }
+    }
+}

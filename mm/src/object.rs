@@ -1,0 +1,327 @@
+//! Shared objects: pages that several mappings show (memfd, shared anonymous memory, program images).
+//!
+//! An object has a small table tree of its own, whose leaf entries own one reference to each page's frame. Segments, file
+//! descriptors and callers hold references to the object ([`ObjectRef`]); with the last one its pages go.
+//!
+//! A page is made by whoever first asks for it: `Empty(0) -> Page`, one compare-and-swap; losers use the winner's. Whoever maps a
+//! page takes its frame reference first, then reads the object's entry again (race 52): a page that has left the object is
+//! not mapped.
+
+use crate::entry::{Entry, Word};
+use crate::frames::slab::{NODE, NodePlace};
+use crate::frames::{Frame, Kind};
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
+use crate::sync::{AtomicU64, Ordering::*, fence};
+use core::ptr::NonNull;
+
+/// Pages that several mappings show.
+#[derive(Debug)]
+pub struct Object {
+    references: AtomicU64,
+    /// Length in bytes.
+    len: AtomicU64,
+    /// Pages in frames.
+    resident: AtomicU64,
+    /// Initial content; zeros behind it.
+    image: &'static [u8],
+    /// Levels of tables: 512, 512² or 512³ pages.
+    height: u32,
+    root: Entry,
+    place: NodePlace,
+    memory: *const (),
+    destroy: unsafe fn(*const Object),
+}
+
+// SAFETY: the words are atomics, everything else is constant.
+unsafe impl Sync for Object {}
+// SAFETY: as above; it may be destroyed on any CPU.
+unsafe impl Send for Object {}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Object>() <= NODE);
+
+/// Why there is no page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageError {
+    /// Behind the object's end: SIGBUS.
+    Beyond,
+    /// No memory.
+    OutOfFrames,
+}
+
+/// A counted reference to an object.
+#[derive(Debug)]
+pub struct ObjectRef(NonNull<Object>);
+
+// SAFETY: a counted reference to something Sync and Send.
+unsafe impl Send for ObjectRef {}
+// SAFETY: as above.
+unsafe impl Sync for ObjectRef {}
+
+impl core::ops::Deref for ObjectRef {
+    type Target = Object;
+    fn deref(&self) -> &Object {
+        // SAFETY: the reference keeps the object.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for ObjectRef {
+    fn clone(&self) -> Self {
+        // SAFETY: `self` holds a reference.
+        unsafe { ObjectRef::another(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for ObjectRef {
+    fn drop(&mut self) {
+        // SAFETY: this reference is counted and dropped once.
+        unsafe { drop_reference(self.0.as_ptr()) };
+    }
+}
+
+/// Drops a counted reference held as a pointer.
+///
+/// # Safety
+///
+/// The caller owns one reference to `object` and gives it up.
+pub(crate) unsafe fn drop_reference(object: *const Object) {
+    // SAFETY: alive until the last reference is gone.
+    let o = unsafe { &*object };
+    // Release: our use comes before the end; Acquire: all others' uses are past for the one who ends it.
+    if o.references.fetch_sub(1, AcqRel) == 1 {
+        // SAFETY: that was the last reference.
+        unsafe { (o.destroy)(object) };
+    }
+}
+
+impl ObjectRef {
+    /// One more reference.
+    ///
+    /// # Safety
+    ///
+    /// Somebody holds a reference to `object` while this runs.
+    pub(crate) unsafe fn another(object: *const Object) -> ObjectRef {
+        // SAFETY: by this function's contract it is alive. Relaxed: a reference makes a reference, nothing is published.
+        unsafe { (*object).references.fetch_add(1, Relaxed) };
+        ObjectRef(NonNull::new(object.cast_mut()).expect("an object's address is not null"))
+    }
+
+    /// The address, which identifies the object as long as a reference is held.
+    pub fn id(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+}
+
+/// A page of an object held for reading or writing its bytes.
+#[derive(Debug)]
+pub struct HeldPage<'a, M: Machine> {
+    memory: &'a Memory<M>,
+    frame: Frame,
+}
+
+impl<M: Machine> HeldPage<'_, M> {
+    /// Its 4096 bytes. Programs may change them at any time: use raw copies.
+    pub fn bytes(&self) -> *mut u8 {
+        self.memory.machine.page(self.frame)
+    }
+}
+
+impl<M: Machine> Drop for HeldPage<'_, M> {
+    fn drop(&mut self) {
+        self.memory.release(self.frame);
+    }
+}
+
+impl<M: Machine> Memory<M> {
+    /// A new object of `len` bytes: zeros, or `image` and zeros behind it. `capacity` bounds what [`Memory::set_object_len`] may
+    /// make of it, in bytes. The memory must outlive the object.
+    pub fn new_object(&self, len: u64, capacity: u64, image: &'static [u8]) -> Option<ObjectRef> {
+        let pages = capacity.max(len).div_ceil(PAGE as u64);
+        let mut height = 1;
+        while pages > 1 << (TABLE_BITS * height) && height < 3 {
+            height += 1;
+        }
+        let (at, place) = self.alloc_node()?;
+        debug_assert!(size_of::<Object>() <= NODE);
+        let at = at.cast::<Object>();
+        // SAFETY: a fresh node, large and aligned enough.
+        unsafe {
+            at.write(Object {
+                references: AtomicU64::new(1),
+                len: AtomicU64::new(len),
+                resident: AtomicU64::new(0),
+                image,
+                height,
+                root: Entry::new(Word::empty(0)),
+                place,
+                memory: (self as *const Memory<M>).cast(),
+                destroy: destroy::<M>,
+            });
+        }
+        NonNull::new(at).map(ObjectRef)
+    }
+
+    /// The frame of an object's page, made if it is not there, with a reference for the caller.
+    pub fn object_page(&self, object: &Object, index: u64) -> Result<Frame, PageError> {
+        loop {
+            if index >= object.pages() {
+                return Err(PageError::Beyond);
+            }
+            let Some(entry) = self.object_entry(object, index, true)? else { return Err(PageError::Beyond) };
+            let e = entry.load();
+            if let Some(f) = e.frame() {
+                if self.word(f).try_ref() {
+                    // Pairs with the object's own giving up of a page: its entry changes, fence, then it reads the count.
+                    fence(SeqCst);
+                    if entry.load() == e {
+                        return Ok(f);
+                    }
+                    self.release(f);
+                }
+                continue;
+            }
+            let f = self.alloc_zeroed().ok_or(PageError::OutOfFrames)?;
+            self.word(f).start();
+            let from = (index * PAGE as u64) as usize;
+            if let Some(bytes) = object.image.get(from..) {
+                // SAFETY: the frame is ours alone and PAGE bytes long.
+                unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.machine.page(f), bytes.len().min(PAGE)) };
+            }
+            // Two references at once: the object's and the caller's.
+            let sure = self.word(f).try_ref();
+            debug_assert!(sure);
+            if entry.install_page(e, Word::page(f, Prot::READ)).is_ok() {
+                object.resident.fetch_add(1, Relaxed);
+                return Ok(f);
+            }
+            self.free(f);
+        }
+    }
+
+    /// Holds a page of an object, for the kernel's reads and writes.
+    pub fn hold_page(&self, object: &Object, index: u64) -> Result<HeldPage<'_, M>, PageError> {
+        Ok(HeldPage { memory: self, frame: self.object_page(object, index)? })
+    }
+
+    /// The leaf entry of a page; `None` if its table is not there (and `make` is false) or it cannot have one.
+    fn object_entry<'o>(&'o self, object: &'o Object, index: u64, make: bool) -> Result<Option<&'o Entry>, PageError> {
+        if index >> (TABLE_BITS * object.height) != 0 {
+            return Ok(None);
+        }
+        let mut entry = &object.root;
+        for level in (0..object.height).rev() {
+            let mut e = entry.load();
+            while e.is_empty() {
+                if !make {
+                    return Ok(None);
+                }
+                let t = self.new_table().ok_or(PageError::OutOfFrames)?;
+                if entry.install_table(e, t).is_err() {
+                    self.free(t);
+                }
+                e = entry.load();
+            }
+            let Some(table) = e.frame() else { return Ok(None) };
+            let i = (index >> (TABLE_BITS * level)) as usize & (ENTRIES - 1);
+            entry = &self.machine.table(table)[i];
+        }
+        Ok(Some(entry))
+    }
+
+    /// Changes an object's length. What is cut off goes; mappings that show it keep their pages until they are unmapped.
+    /// False: longer than the object can be.
+    pub fn set_object_len(&self, object: &Object, len: u64) -> bool {
+        if len.div_ceil(PAGE as u64) > 1 << (TABLE_BITS * object.height) {
+            return false;
+        }
+        let old = object.len.swap(len, AcqRel);
+        if len < old {
+            if !len.is_multiple_of(PAGE as u64)
+                && let Ok(Some(e)) = self.object_entry(object, len / PAGE as u64, false)
+                && let Some(f) = e.load().frame()
+                && self.word(f).try_ref()
+            {
+                let keep = (len % PAGE as u64) as usize;
+                // SAFETY: we hold a reference; the tail lies inside the page.
+                unsafe { self.machine.page(f).add(keep).write_bytes(0, PAGE - keep) };
+                self.release(f);
+            }
+            for i in len.div_ceil(PAGE as u64)..old.div_ceil(PAGE as u64) {
+                let Ok(Some(e)) = self.object_entry(object, i, false) else { continue };
+                if let Some(f) = e.take(0).frame() {
+                    object.resident.fetch_sub(1, Relaxed);
+                    self.release(f);
+                }
+            }
+        }
+        true
+    }
+
+    /// A zeroed frame for a table.
+    pub(crate) fn new_table(&self) -> Option<Frame> {
+        let t = self.alloc_zeroed()?;
+        self.word(t).set(Kind::Table, 0);
+        Some(t)
+    }
+
+    /// Calls `see` for each frame of the object, and `table` for each of its tables. For the audit.
+    pub(crate) fn object_frames(&self, object: &Object, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
+        self.object_below(&object.root, object.height, see, table);
+    }
+
+    fn object_below(&self, entry: &Entry, level: u32, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
+        let Some(f) = entry.load().frame() else { return };
+        if level == 0 {
+            return see(f);
+        }
+        self.machine.table(f).iter().for_each(|e| self.object_below(e, level - 1, see, table));
+        table(f);
+    }
+}
+
+impl Object {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len.load(Acquire)
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frame of its top table. For the audit.
+    pub(crate) fn root_frame(&self) -> Option<Frame> {
+        self.root.load().frame()
+    }
+
+    /// Length in pages, the last one perhaps in part.
+    pub fn pages(&self) -> u64 {
+        self.len().div_ceil(PAGE as u64)
+    }
+
+    /// Pages that are in frames.
+    pub fn resident(&self) -> u64 {
+        self.resident.load(Relaxed)
+    }
+}
+
+/// Frees an object without references.
+///
+/// # Safety
+///
+/// Nobody has a reference, and its memory is a `Memory<M>` that still lives.
+unsafe fn destroy<M: Machine>(object: *const Object) {
+    // SAFETY: by this function's contract; `new_object` stored the memory that the object belongs to.
+    let (o, memory) = unsafe { (&*object, &*(*object).memory.cast::<Memory<M>>()) };
+    memory.object_frames(o, &mut |f| memory.release(f), &mut |t| memory.free(t));
+    let place = o.place;
+    // SAFETY: the node came from `alloc_node` and nobody has it any more.
+    unsafe {
+        core::ptr::drop_in_place(object.cast_mut());
+        memory.free_node(place);
+    }
+}

@@ -1,0 +1,242 @@
+//! Shootdown: asking other CPUs to drop translations, and waiting for their answers.
+//!
+//! One request record per initiating CPU, one pending word per target CPU.
+//!
+//! 1. The initiator fills its record, counts its targets in it, then sets its bit in each target's word by `fetch_or`; it
+//!    interrupts only those whose word *that* `fetch_or` returned as zero (a word that was not zero has an interrupt under way).
+//! 2. A target swaps its word with zero and serves every initiator in it. It answers after its last read of the record.
+//! 3. The initiator reuses its record after all answers. While it waits it serves its own word, so two initiators cannot
+//!    wait for each other, and after a long poll it sends the interrupts again.
+//! 4. Nobody initiates from an interrupt handler, inside a window, or with a lock held.
+//!
+//! | write | read | why |
+//! |---|---|---|
+//! | record, then `fetch_or` (AcqRel) on the word | `swap` (AcqRel) of the word, then record | the target reads this request, not the one before |
+//! | invalidation, then `fetch_sub` (Release) of `left` | `left` (Acquire) | after the answers nobody uses the old translation, and the record is free |
+
+use crate::machine::{CPUS, Machine};
+use crate::memory::Memory;
+use crate::page::Page;
+use crate::stats::Counter;
+use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crossbeam_utils::CachePadded;
+
+/// More pages than this become one full invalidation.
+pub const MAX_PAGES: usize = if cfg!(loom) { 2 } else { 32 };
+
+/// Polls after which a waiter sends its interrupts again.
+const AGAIN: u32 = 1 << 20;
+
+/// What a target is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+enum Kind {
+    /// Drop the translations of the listed pages.
+    Pages = 0,
+    /// Drop all translations.
+    All = 1,
+    /// Answer only: every window that was open has ended then.
+    Answer = 2,
+    /// Give caches and retired lists back.
+    Drain = 3,
+}
+
+/// One CPU's request.
+#[derive(Debug)]
+struct Record {
+    /// Targets that have not answered.
+    left: AtomicU64,
+    /// Kind, and how many pages.
+    what: AtomicU64,
+    pages: [AtomicU64; MAX_PAGES],
+}
+
+/// Requests and pending words of all CPUs.
+#[derive(Debug)]
+pub struct Shootdown {
+    records: [CachePadded<Record>; CPUS],
+    pending: [CachePadded<AtomicU64>; CPUS],
+}
+
+impl Shootdown {
+    /// Nothing asked.
+    pub fn new() -> Shootdown {
+        let record = || Record {
+            left: AtomicU64::new(0),
+            what: AtomicU64::new(0),
+            pages: core::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        Shootdown {
+            records: core::array::from_fn(|_| CachePadded::new(record())),
+            pending: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
+        }
+    }
+}
+
+impl Default for Shootdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The pages to invalidate: a short list, or everything.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    len: usize,
+    list: [Page; MAX_PAGES],
+}
+
+impl Pages {
+    pub(crate) const NONE: Pages = Pages { len: 0, list: [Page(0); MAX_PAGES] };
+
+    pub(crate) fn one(page: Page) -> Pages {
+        let mut p = Pages::NONE;
+        p.push(page);
+        p
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, page: Page) {
+        if self.len < MAX_PAGES {
+            self.list[self.len] = page;
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn all(&mut self) {
+        self.len = MAX_PAGES + 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn listed(&self) -> Option<&[Page]> {
+        self.list.get(..self.len)
+    }
+
+    pub(crate) fn invalidate_here<M: Machine>(&self, machine: &M) {
+        match self.listed() {
+            Some(pages) => pages.iter().for_each(|&p| machine.invalidate(p)),
+            None => machine.invalidate_all(),
+        }
+    }
+}
+
+impl<M: Machine> Memory<M> {
+    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer.
+    pub(crate) fn shoot(&self, targets: u64, pages: &Pages) {
+        let record = &self.shootdown.records[self.machine.cpu()];
+        let what = match pages.listed() {
+            Some(list) => {
+                for (slot, page) in record.pages.iter().zip(list) {
+                    slot.store(page.0, Relaxed);
+                }
+                Kind::Pages as u64 | (list.len() as u64) << 8
+            }
+            None => Kind::All as u64,
+        };
+        self.ask(targets, what);
+    }
+
+    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
+    pub(crate) fn await_answers(&self, targets: u64) {
+        self.ask(targets, Kind::Answer as u64);
+    }
+
+    /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
+    pub fn drain_all(&self, targets: u64) {
+        self.drain_here();
+        self.ask(targets & !(1 << self.machine.cpu()), Kind::Drain as u64);
+        self.drain_here();
+    }
+
+    /// Gives this CPU's caches back, and what it retired as far as grace periods have passed.
+    pub fn drain_here(&self) {
+        self.collect();
+        self.drain_nodes();
+        self.drain_cache();
+    }
+
+    fn ask(&self, targets: u64, what: u64) {
+        if targets == 0 {
+            return;
+        }
+        debug_assert!(!self.is_pinned(), "asks and waits inside a read section");
+        let me = self.machine.cpu();
+        debug_assert!(targets & 1 << me == 0, "asks itself");
+        self.stats.add(&self.machine, Counter::ShootdownSent, 1);
+        let record = &self.shootdown.records[me];
+        record.what.store(what, Relaxed);
+        record.left.store(targets.count_ones() as u64, Relaxed);
+        let mut skip = false;
+        for cpu in bits(targets) {
+            if self.shootdown.pending[cpu].fetch_or(1 << me, AcqRel) == 0 {
+                if mutant(Mutant::NoInterrupt) && !core::mem::replace(&mut skip, true) {
+                    continue;
+                }
+                self.stats.add(&self.machine, Counter::ShootdownInterrupt, 1);
+                self.machine.interrupt(cpu);
+            }
+        }
+        let mut polls = 0u32;
+        while record.left.load(Acquire) != 0 {
+            if !mutant(Mutant::NoServe) {
+                self.serve();
+            }
+            self.machine.relax();
+            polls += 1;
+            if polls == AGAIN {
+                polls = 0;
+                bits(targets).for_each(|cpu| self.machine.interrupt(cpu));
+            }
+        }
+    }
+
+    /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.
+    #[inline]
+    pub fn serve(&self) {
+        let me = self.machine.cpu();
+        let word = &self.shootdown.pending[me];
+        if word.load(Relaxed) != 0 {
+            self.serve_now(me, word);
+        }
+    }
+
+    #[cold]
+    fn serve_now(&self, me: usize, word: &AtomicU64) {
+        for from in bits(word.swap(0, AcqRel)) {
+            let record = &self.shootdown.records[from];
+            if mutant(Mutant::AnswerEarly) {
+                record.left.fetch_sub(1, Release);
+            }
+            let what = record.what.load(Relaxed);
+            match what & 0xff {
+                k if k == Kind::Pages as u64 => {
+                    for slot in &record.pages[..(what >> 8) as usize] {
+                        self.machine.invalidate(Page(slot.load(Relaxed)));
+                    }
+                }
+                k if k == Kind::All as u64 => self.machine.invalidate_all(),
+                k if k == Kind::Drain as u64 => self.drain_here(),
+                _ => {}
+            }
+            self.stats.add(&self.machine, Counter::ShootdownServed, 1);
+            if !mutant(Mutant::AnswerEarly) {
+                // Release: the invalidation and the reads of the record come before the answer.
+                let order = if mutant(Mutant::AnswerRelaxed) { Relaxed } else { Release };
+                record.left.fetch_sub(1, order);
+            }
+        }
+        debug_assert!(me == self.machine.cpu());
+    }
+}
+
+/// The numbers of the set bits, from the lowest.
+pub(crate) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let i = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(i)
+    })
+}

@@ -1,0 +1,323 @@
+//! An address space: 256 arenas, the CPUs' top-level tables, who is active.
+//!
+//! *Active*: a CPU is active in a space from before it loads that space's top-level table until after it has loaded another.
+//! In: set active, fence, load (which drops all translations). Out: load another table, then clear active. A CPU that is not
+//! active gets neither a bit nor an interrupt.
+//!
+//! *Joining*: a CPU's top-level table gets an arena's entry when the CPU first faults there: it sets its bit in the arena's
+//! CPU set, fences (SeqCst), and only then writes the entry. An edit sweeps, fences, and reads the set: it sees the CPU, or the
+//! CPU's walk sees the swept entries.
+
+use crate::arena::Arena;
+use crate::cpuset::CpuSet;
+use crate::edit::EditError;
+use crate::entry::Word;
+use crate::frames::Frame;
+use crate::list::Node;
+use crate::machine::{CPUS, Machine};
+use crate::memory::Memory;
+use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
+use crate::segment::Segment;
+use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
+use core::ptr::null_mut;
+
+/// What one process sees.
+#[derive(Debug)]
+pub struct Space<M: Machine> {
+    pub(crate) memory: &'static Memory<M>,
+    arenas: [AtomicPtr<Arena>; ARENAS],
+    /// Frame of each CPU's top-level table, 0 while it has none.
+    tops: [AtomicU64; CPUS],
+    pub(crate) active: CpuSet,
+    /// Not zero while a fork copies this space: faults that would write wait.
+    pub(crate) forking: AtomicU64,
+}
+
+impl<M: Machine> Space<M> {
+    /// An empty space.
+    pub fn new(memory: &'static Memory<M>) -> Space<M> {
+        Space {
+            memory,
+            arenas: core::array::from_fn(|_| AtomicPtr::new(null_mut())),
+            tops: core::array::from_fn(|_| AtomicU64::new(0)),
+            active: CpuSet::new(),
+            forking: AtomicU64::new(0),
+        }
+    }
+
+    /// The memory it takes its frames from.
+    pub fn memory(&self) -> &'static Memory<M> {
+        self.memory
+    }
+
+    /// The arena with this index, if anything was ever mapped there.
+    pub(crate) fn arena(&self, index: usize) -> Option<&Arena> {
+        // Acquire: the arena's initial state comes with the pointer. SAFETY: arenas live as long as the space.
+        unsafe { self.arenas.get(index)?.load(Acquire).as_ref() }
+    }
+
+    /// The arena with this index, made if necessary.
+    pub(crate) fn arena_or_new(&self, index: usize) -> Result<&Arena, EditError> {
+        if index >= ARENAS {
+            return Err(EditError::Invalid);
+        }
+        if let Some(a) = self.arena(index) {
+            return Ok(a);
+        }
+        let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
+        // Release publishes the arena. The loser frees his.
+        if self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_err() {
+            // SAFETY: nobody has seen it.
+            unsafe { self.free_arena(new) };
+        }
+        self.arena(index).ok_or(EditError::OutOfFrames)
+    }
+
+    /// All arenas, in ascending order.
+    pub(crate) fn each_arena(&self) -> impl Iterator<Item = &Arena> {
+        (0..ARENAS).filter_map(|i| self.arena(i))
+    }
+
+    /// Whether no other CPU is active here. The caller fences first, after whatever must have been seen by who comes later.
+    pub(crate) fn alone(&self) -> bool {
+        self.active.bits() & !(1 << self.memory.machine.cpu()) == 0
+    }
+
+    /// The other CPUs that may have translations of pages in `arena`. The caller has fenced.
+    pub(crate) fn others(&self, arena: &Arena) -> u64 {
+        self.active.bits() & arena.cpus.bits() & !(1 << self.memory.machine.cpu())
+    }
+
+    /// Whether a fork holds writers up. Relaxed: fork awaits an answer of every CPU after it has set the mark, so a window that
+    /// begins later sees it.
+    pub(crate) fn is_forking(&self) -> bool {
+        self.forking.load(Relaxed) != 0
+    }
+
+    /// Whether `cpu` has a top-level table here, so that [`Space::activate`] cannot fail there.
+    pub fn has_top(&self, cpu: usize) -> bool {
+        self.tops[cpu].load(Acquire) != 0
+    }
+
+    /// Makes the calling CPU active; returns the frame of its top-level table, which it must load now. `None`: no memory.
+    /// The machine puts the kernel's half into a new table ([`Machine::fill_top`]).
+    pub fn activate(&self) -> Option<Frame> {
+        let cpu = self.memory.machine.cpu();
+        let mut top = self.tops[cpu].load(Relaxed);
+        if top == 0 {
+            let f = self.memory.new_table()?;
+            self.memory.machine.fill_top(f);
+            top = f.0 as u64;
+            // Only this CPU writes its own place.
+            self.tops[cpu].store(top, Release);
+        }
+        if !mutant(Mutant::ActiveLate) {
+            self.active.add(cpu);
+            // Pairs with the fence between a sweep and its look at the set.
+            fence(SeqCst);
+        }
+        Some(Frame(top as u32))
+    }
+
+    /// The calling CPU has loaded another top-level table.
+    pub fn deactivate(&self) {
+        self.active.remove(self.memory.machine.cpu());
+    }
+
+    /// Joins the calling CPU to an arena, if it has not joined. False: no memory for the arena's table.
+    #[inline]
+    pub(crate) fn join(&self, arena: &Arena) -> bool {
+        let cpu = self.memory.machine.cpu();
+        let top = Frame(self.tops[cpu].load(Relaxed) as u32);
+        debug_assert!(top.0 != 0, "a fault on a CPU that is not active");
+        let entry = &self.memory.machine.table(top)[arena.index];
+        entry.load().is_present() || self.join_now(arena, cpu, top)
+    }
+
+    #[cold]
+    fn join_now(&self, arena: &Arena, cpu: usize, top: Frame) -> bool {
+        let mut e = arena.table.load();
+        while !e.is_present() {
+            let Some(t) = self.memory.new_table() else { return false };
+            if arena.table.install_table(e, t).is_err() {
+                self.memory.free(t);
+            }
+            e = arena.table.load();
+        }
+        self.memory.stats.add(&self.memory.machine, crate::stats::Counter::Join, 1);
+        arena.cpus.add(cpu);
+        if !mutant(Mutant::JoinNoFence) {
+            fence(SeqCst);
+        }
+        self.memory.machine.table(top)[arena.index].init(e);
+        true
+    }
+
+    /// Where a mapping without a hint is looked for: the CPU's home arena, then all below the topmost, then the lowest.
+    pub(crate) fn search_order(&self) -> impl Iterator<Item = usize> + use<M> {
+        let home = ARENAS.saturating_sub(2 + self.memory.machine.cpu() % (ARENAS / 4 + 1));
+        core::iter::once(home).chain((1..ARENAS - 1).rev().filter(move |&i| i != home)).chain([ARENAS - 1, 0])
+    }
+
+    /// The pages of an arena that such a mapping may use: never the first 16 MiB of user space, and the topmost arena only below
+    /// the room for the stack.
+    pub(crate) fn bounds(index: usize) -> (u32, u32) {
+        let low = if index == 0 { ARENA_PAGES / 1024 * 32 } else { 0 };
+        let high = if index == ARENAS - 1 { ARENA_PAGES / 2 } else { ARENA_PAGES };
+        (low, high)
+    }
+
+    /// A run of arenas in which nothing is mapped, for a mapping larger than one.
+    pub(crate) fn find_arenas(&self, pages: u64) -> Result<Page, EditError> {
+        let need = pages.div_ceil(ARENA_PAGES as u64) as usize;
+        let mut run = 0;
+        for i in 1..ARENAS - 1 {
+            let empty = self.arena(i).is_none_or(|a| a.list.load(Acquire).is_null());
+            run = if empty { run + 1 } else { 0 };
+            if run >= need {
+                return Ok(Page::of(i + 1 - need, 0));
+            }
+        }
+        Err(EditError::NoSpace)
+    }
+
+    /// The segment that contains a page, or the next one above it.
+    pub fn find(&self, page: Page) -> Option<Segment> {
+        (page.arena()..ARENAS).find_map(|i| {
+            let arena = self.arena(i)?;
+            let pin = self.memory.pin();
+            let from = if i == page.arena() { page.local() } else { 0 };
+            arena.list(&pin).at_or_above(from).map(|p| p.to_segment(i))
+        })
+    }
+
+    /// Calls `see` for each segment that touches a range, in order; equal neighbours come as one. `see` must not wait: it runs
+    /// inside a read section.
+    pub fn each_segment(&self, range: PageRange, mut see: impl FnMut(&Segment)) {
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(i) else { continue };
+            let pin = self.memory.pin();
+            arena.list(&pin).each(lo, hi, &mut |p| {
+                see(&p.to_segment(i));
+                true
+            });
+        }
+    }
+
+    /// Pages mapped, touched or not.
+    pub fn mapped(&self) -> u64 {
+        let mut n = 0;
+        self.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |s| n += s.range.pages());
+        n
+    }
+
+    /// Pages in frames (zero page excepted), counted by a walk.
+    pub fn resident(&self) -> u64 {
+        let mut n = 0;
+        let zero = self.memory.zero_page();
+        self.each_page(PageRange { start: Page(0), end: PageRange::LIMIT }, &mut |_, f| n += (f != zero) as u64);
+        n
+    }
+
+    /// Whether a page is in a frame.
+    pub fn is_resident(&self, page: Page) -> bool {
+        let Some(arena) = self.arena(page.arena()) else { return false };
+        let pin = self.memory.pin();
+        arena.walk(self.memory, &pin, page.local()).1.frame().is_some()
+    }
+
+    /// Calls `see` for each page of a range that is in a frame.
+    pub fn each_page(&self, range: PageRange, see: &mut dyn FnMut(Page, Frame)) {
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(i) else { continue };
+            let mut page = lo;
+            while page < hi {
+                // One read section a table: a long walk must not hold grace periods up.
+                let pin = self.memory.pin();
+                let (_, e, level) = arena.walk(self.memory, &pin, page);
+                if level == 0 {
+                    if let Some(f) = e.frame() {
+                        see(Page::of(i, page), f);
+                    }
+                    page += 1;
+                } else {
+                    let span = 1u64 << (crate::page::TABLE_BITS * level);
+                    page = ((page as u64 / span + 1) * span).min(hi as u64) as u32;
+                }
+            }
+        }
+    }
+
+    /// The frames of the CPUs' top-level tables. For the audit.
+    pub(crate) fn top_frames(&self) -> impl Iterator<Item = Frame> {
+        self.tops.iter().map(|t| Frame(t.load(Acquire) as u32)).filter(|f| f.0 != 0)
+    }
+
+    /// Gives an arena's memory back.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else has it, and its list and table are gone.
+    pub(crate) unsafe fn free_arena(&self, arena: *mut Arena) {
+        // SAFETY: the caller is the only one who has it.
+        unsafe {
+            let place = (*arena).place;
+            core::ptr::drop_in_place(arena);
+            self.memory.free_node(place);
+        }
+    }
+
+    /// Frees a list that nobody reads any more.
+    pub(crate) fn free_list(&self, node: *mut Node) {
+        if node.is_null() {
+            return;
+        }
+        // SAFETY: the space is being dropped: no reader, no editor is left, and each node is linked once.
+        unsafe {
+            for i in 0..if (*node).level == 0 { 0 } else { (*node).len as usize } {
+                self.free_list((*node).child(i).3);
+            }
+            self.memory.release_node(node);
+        }
+    }
+
+    /// Frees what `word` leads to, of which the space was the only user.
+    pub(crate) fn free_tables(&self, word: Word, level: u32) {
+        let Some(f) = word.frame() else { return };
+        if level == 0 {
+            return self.memory.release(f);
+        }
+        for e in self.memory.machine.table(f) {
+            let w = e.load();
+            if w != Word::empty(0) {
+                self.free_tables(w, level - 1);
+            }
+        }
+        self.memory.serve();
+        self.memory.free(f);
+    }
+}
+
+impl<M: Machine> Drop for Space<M> {
+    /// Frees everything. Nobody runs in the space and no CPU has its tables loaded, so nothing needs to be shot down, and
+    /// nobody reads its lists or tables.
+    fn drop(&mut self) {
+        debug_assert!(self.active.bits() == 0, "a space was dropped while a CPU is active in it");
+        for i in 0..ARENAS {
+            let arena = self.arenas[i].load(Acquire);
+            // SAFETY: null, or an arena that lives until freed below.
+            if let Some(a) = unsafe { arena.as_ref() } {
+                self.free_tables(a.table.load(), LEVELS);
+                self.free_list(a.list.load(Acquire));
+                // SAFETY: this was the last reference to it.
+                unsafe { self.free_arena(arena) };
+            }
+        }
+        for t in &self.tops {
+            let f = t.load(Acquire) as u32;
+            if f != 0 {
+                self.memory.free(Frame(f));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Counters: one set per CPU, added up when somebody asks.
+
+use crate::machine::{CPUS, Machine};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crossbeam_utils::CachePadded;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What is counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $name,)* }
+
+        impl Counter {
+            /// All counters with the names that they are printed under.
+            pub const ALL: &[(Counter, &str)] = &[$((Counter::$name, $text),)*];
+        }
+    };
+}
+
+counters! {
+    /// Faults taken, of any kind.
+    Fault = "faults",
+    /// Faults that mapped the zero page.
+    FaultZero = "faults_zero_page",
+    /// Faults that mapped a fresh zeroed frame.
+    FaultAnonymous = "faults_anonymous",
+    /// Faults that mapped an object's page.
+    FaultObject = "faults_object",
+    /// Faults that only changed rights.
+    FaultRights = "faults_rights",
+    /// Faults that found everything done already.
+    FaultSpurious = "faults_spurious",
+    /// Faults refused.
+    FaultDenied = "faults_denied",
+    /// Copy-on-write breaks that copied.
+    Copy = "cow_copies",
+    /// Copy-on-write breaks that reused the page in place.
+    Reuse = "cow_reuses",
+    /// Arenas joined by a CPU.
+    Join = "arena_joins",
+    /// Edits that map.
+    Map = "edits_map",
+    /// Edits that unmap.
+    Unmap = "edits_unmap",
+    /// Edits that change a protection.
+    Protect = "edits_protect",
+    /// Discards.
+    Discard = "edits_discard",
+    /// Moves.
+    Move = "edits_move",
+    /// Forks.
+    Fork = "forks",
+    /// Shootdowns sent (requests, not interrupts).
+    ShootdownSent = "shootdowns_sent",
+    /// Shootdown interrupts sent.
+    ShootdownInterrupt = "shootdown_interrupts",
+    /// Shootdowns served for other CPUs.
+    ShootdownServed = "shootdowns_served",
+    /// Compare-and-swaps of a list root that failed.
+    RetryRoot = "retries_root",
+    /// Transitions of a fault that failed.
+    RetryFault = "retries_fault",
+    /// Transitions of a sweep, fork or move that failed.
+    RetrySweep = "retries_sweep",
+    /// Waits for a claim.
+    WaitClaim = "waits_claim",
+    /// Waits of a fault for an edit, fork or copy.
+    WaitFault = "waits_fault",
+    /// Grace periods begun.
+    Epoch = "grace_periods",
+    /// Frames zeroed by idle CPUs.
+    ZeroedAhead = "frames_zeroed_ahead",
+}
+
+const N: usize = Counter::ALL.len();
+
+/// The counters of all CPUs.
+#[derive(Debug)]
+pub struct Stats([CachePadded<[AtomicU64; N]>; CPUS]);
+
+impl Stats {
+    /// All zero.
+    pub fn new() -> Stats {
+        Stats(core::array::from_fn(|_| CachePadded::new([const { AtomicU64::new(0) }; N])))
+    }
+
+    /// Adds on the calling CPU: a plain addition, since nobody else writes its counters.
+    #[inline]
+    pub fn add<M: Machine>(&self, machine: &M, counter: Counter, n: u64) {
+        let c = &self.0[machine.cpu()][counter as usize];
+        c.store(c.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The sum over all CPUs.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.iter().map(|c| c[counter as usize].load(Relaxed)).sum()
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
