@@ -82,7 +82,7 @@ impl Claims {
             }
             if mask.count_ones() as usize != ranges.len() {
                 memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
-                memory.machine.pause();
+                memory.pause();
             }
         };
         let mine = || crate::shootdown::bits(mask).map(|i| &self.slots[i]);
@@ -116,7 +116,7 @@ impl Claims {
                 return;
             }
             memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
-            memory.machine.pause();
+            memory.pause();
         }
     }
 

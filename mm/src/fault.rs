@@ -75,8 +75,7 @@ impl<M: Machine> Space<M> {
                 }
                 Wait => {
                     m.stats.add(&m.machine, Counter::WaitFault, 1);
-                    m.serve();
-                    m.machine.pause();
+                    m.pause();
                 }
             }
         }

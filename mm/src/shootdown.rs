@@ -193,6 +193,13 @@ impl<M: Machine> Memory<M> {
         }
     }
 
+    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served.
+    pub(crate) fn pause(&self) {
+        debug_assert!(!self.is_pinned(), "waits inside a read section");
+        self.serve();
+        self.machine.pause();
+    }
+
     /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.
     #[inline]
     pub fn serve(&self) {

@@ -1,0 +1,260 @@
+//! One CPU, one operation at a time: what each edit and fault does, and that the audit finds nothing after it.
+
+use quire_mm::fake::{Cpu, audit, memory};
+use quire_mm::{Backing, EditError, Fault, Flags, PAGE, Page, PageRange, Place, Prot, Remap, Space};
+use std::sync::Arc;
+
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+fn range(page: Page, pages: u64) -> PageRange {
+    PageRange::new(page, pages).unwrap()
+}
+
+fn setup(frames: usize) -> (Cpu, Arc<Space<quire_mm::fake::Fake>>) {
+    let m = memory(frames);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    (cpu, space)
+}
+
+fn anon(space: &Space<quire_mm::fake::Fake>, pages: u64, prot: Prot) -> u64 {
+    space.map(Place::Anywhere, pages, prot, &Backing::Anonymous, Flags::empty()).unwrap().addr()
+}
+
+fn finish(mut cpu: Cpu, space: Arc<Space<quire_mm::fake::Fake>>) {
+    let m = cpu.memory;
+    cpu.leave();
+    audit(m, &[&space]);
+    drop(space);
+    drop(cpu);
+    let r = audit(m, &[]);
+    assert_eq!((r.tables, r.slabs, r.pages), (0, 0, 1), "{r:?}");
+}
+
+#[test]
+fn anonymous_memory_reads_zero_and_keeps_what_is_written() {
+    let (mut cpu, space) = setup(4096);
+    let a = anon(&space, 16, RW);
+    assert_eq!(cpu.read(a + 8), Ok(0));
+    cpu.write(a + 8, 7).unwrap();
+    assert_eq!(cpu.read(a + 8), Ok(7));
+    assert_eq!(cpu.read(a + PAGE as u64), Ok(0));
+    assert_eq!(space.resident(), 1);
+    space.unmap(range(Page::containing(a), 16)).unwrap();
+    assert_eq!(cpu.read(a + 8), Err(Fault::NoSegment));
+    finish(cpu, space);
+}
+
+#[test]
+fn protection_is_enforced_and_hidden_pages_keep_their_content() {
+    let (mut cpu, space) = setup(4096);
+    let a = anon(&space, 4, RW);
+    (0..4).for_each(|i| cpu.write(a + i * 4096, i + 1).unwrap());
+    let p = Page::containing(a);
+    space.protect(range(Page(p.0 + 1), 2), Prot::READ).unwrap();
+    assert_eq!(cpu.write(a + 4096, 9), Err(Fault::Forbidden));
+    assert_eq!(cpu.read(a + 4096), Ok(2));
+    cpu.write(a, 10).unwrap();
+    space.protect(range(p, 4), Prot::empty()).unwrap();
+    assert_eq!(cpu.read(a), Err(Fault::Forbidden));
+    space.protect(range(p, 4), RW).unwrap();
+    assert_eq!(cpu.read(a), Ok(10));
+    cpu.write(a + 4096, 11).unwrap();
+    assert_eq!((cpu.read(a + 4096), cpu.read(a + 3 * 4096)), (Ok(11), Ok(4)));
+    assert_eq!(cpu.exec(a), Err(Fault::Forbidden));
+    space.protect(range(p, 1), Prot::READ | Prot::EXEC).unwrap();
+    cpu.exec(a).unwrap();
+    assert_eq!(space.protect(range(p, 5), RW), Err(EditError::NotMapped));
+    finish(cpu, space);
+}
+
+#[test]
+fn fixed_replaces_and_no_replace_refuses() {
+    let (mut cpu, space) = setup(4096);
+    let a = anon(&space, 8, RW);
+    let p = Page::containing(a);
+    cpu.write(a + 4096, 5).unwrap();
+    let mid = Page(p.0 + 1);
+    let no = space.map(Place::FixedNoReplace(mid), 2, RW, &Backing::Anonymous, Flags::empty());
+    assert_eq!(no, Err(EditError::Exists));
+    space.map(Place::Fixed(mid), 2, Prot::READ, &Backing::Anonymous, Flags::empty()).unwrap();
+    assert_eq!(cpu.read(a + 4096), Ok(0));
+    assert_eq!(cpu.write(a + 4096, 1), Err(Fault::Forbidden));
+    let mut n = 0;
+    space.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |_| n += 1);
+    assert_eq!(n, 3);
+    space.map(Place::Fixed(mid), 2, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    n = 0;
+    space.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |_| n += 1);
+    assert_eq!(n, 1, "equal neighbours are merged");
+    finish(cpu, space);
+}
+
+#[test]
+fn fork_shares_until_somebody_writes() {
+    let (mut cpu, space) = setup(4096);
+    let a = anon(&space, 600, RW);
+    (0..600).for_each(|i| cpu.write(a + i * 4096, i).unwrap());
+    let child = Arc::new(space.fork().unwrap());
+    cpu.write(a, 100).unwrap();
+    assert_eq!(cpu.read(a), Ok(100));
+    cpu.enter(&child);
+    assert_eq!(cpu.read(a), Ok(0));
+    cpu.write(a + 4096, 200).unwrap();
+    cpu.enter(&space);
+    assert_eq!(cpu.read(a + 4096), Ok(1));
+    cpu.write(a + 4096, 300).unwrap();
+    let grand = Arc::new(child.fork().unwrap());
+    cpu.enter(&grand);
+    assert_eq!((cpu.read(a), cpu.read(a + 4096), cpu.read(a + 8192)), (Ok(0), Ok(200), Ok(2)));
+    cpu.write(a + 8192, 9).unwrap();
+    cpu.enter(&child);
+    assert_eq!(cpu.read(a + 8192), Ok(2));
+    cpu.leave();
+    audit(cpu.memory, &[&space, &child, &grand]);
+    drop((child, grand));
+    cpu.enter(&space);
+    cpu.write(a + 5 * 4096, 55).unwrap();
+    finish(cpu, space);
+}
+
+#[test]
+fn objects_are_shared_or_copied() {
+    let (mut cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let image: &'static [u8] = Vec::leak((0..10_000u32).map(|i| (i % 251) as u8).collect());
+    let object = m.new_object(image.len() as u64, 0, image).unwrap();
+    let backing = |shared| Backing::Object { object: object.clone(), offset: 1, shared };
+    let s = space.map(Place::Anywhere, 2, RW, &backing(true), Flags::empty()).unwrap().addr();
+    let p = space.map(Place::Anywhere, 2, RW, &backing(false), Flags::empty()).unwrap().addr();
+    let first = u64::from_le_bytes(image[4096..4104].try_into().unwrap());
+    assert_eq!((cpu.read(s), cpu.read(p)), (Ok(first), Ok(first)));
+    cpu.write(s, 1).unwrap();
+    assert_eq!(cpu.read(p), Ok(1), "a private page that was not written shows the object");
+    cpu.write(p, 2).unwrap();
+    assert_eq!((cpu.read(s), cpu.read(p)), (Ok(1), Ok(2)));
+    let beyond = space.map(Place::Anywhere, 3, RW, &backing(true), Flags::empty()).unwrap().addr();
+    assert_eq!(cpu.read(beyond + 2 * 4096), Err(Fault::Beyond));
+    let child = Arc::new(space.fork().unwrap());
+    cpu.enter(&child);
+    cpu.write(s, 3).unwrap();
+    cpu.write(p, 4).unwrap();
+    cpu.enter(&space);
+    assert_eq!((cpu.read(s), cpu.read(p)), (Ok(3), Ok(2)));
+    drop((object, child));
+    finish(cpu, space);
+}
+
+#[test]
+fn moves_carry_the_content() {
+    let (mut cpu, space) = setup(8192);
+    let a = anon(&space, 700, RW);
+    (0..700).step_by(3).for_each(|i| cpu.write(a + i * 4096, i + 1).unwrap());
+    let guard = space.map(Place::FixedNoReplace(Page(Page::containing(a).0 + 700)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    guard.unwrap();
+    assert_eq!(space.remap(range(Page::containing(a), 700), 900, Remap::InPlace, false), Err(EditError::NoSpace));
+    let b = space.remap(range(Page::containing(a), 700), 900, Remap::MayMove, false).unwrap();
+    assert_eq!(cpu.read(a), Err(Fault::NoSegment));
+    (0..700).for_each(|i| assert_eq!(cpu.read(b.addr() + i * 4096), Ok(if i % 3 == 0 { i + 1 } else { 0 })));
+    let dst = Page(b.0 + 100_000);
+    assert_eq!(space.remap(range(b, 900), 10, Remap::Fixed(dst), false), Ok(dst));
+    assert_eq!(cpu.read(dst.addr() + 9 * 4096), Ok(10));
+    let back = space.remap(range(dst, 10), 10, Remap::MayMove, true).unwrap();
+    assert_eq!((cpu.read(dst.addr() + 9 * 4096), cpu.read(back.addr() + 9 * 4096)), (Ok(0), Ok(10)));
+    let other = Page(5 << 27);
+    assert_eq!(space.remap(range(back, 10), 10, Remap::Fixed(other), false), Ok(other), "across arenas");
+    assert_eq!(cpu.read(other.addr() + 9 * 4096), Ok(10));
+    finish(cpu, space);
+}
+
+#[test]
+fn discard_zeroes_and_whole_tables_go() {
+    let (mut cpu, space) = setup(8192);
+    let m = cpu.memory;
+    let a = space.map(Place::Fixed(Page(1 << 20)), 2048, RW, &Backing::Anonymous, Flags::empty()).unwrap().addr();
+    (0..2048).for_each(|i| cpu.write(a + i * 4096, 1).unwrap());
+    space.discard(range(Page(1 << 20), 2048)).unwrap();
+    assert_eq!(space.resident(), 0);
+    (0..2048).for_each(|i| assert_eq!(cpu.read(a + i * 4096), Ok(0)));
+    space.unmap(range(Page(1 << 20), 2048)).unwrap();
+    (0..4).for_each(|_| m.collect());
+    cpu.leave();
+    let r = audit(m, &[&space]);
+    assert_eq!(r.tables, 3, "top-level, arena's, and one in between that spans more: {r:?}");
+    finish(cpu, space);
+}
+
+#[test]
+fn terabytes_cost_nothing_until_touched() {
+    let (mut cpu, space) = setup(512);
+    let m = cpu.memory;
+    let before = m.free_frames();
+    let a = space.map(Place::Anywhere, 8 << 28, Prot::empty(), &Backing::Anonymous, Flags::empty()).unwrap();
+    assert!(before - m.free_frames() < 16);
+    space.protect(range(Page(a.0 + (1 << 29)), 1), RW).unwrap();
+    cpu.write(Page(a.0 + (1 << 29)).addr(), 3).unwrap();
+    space.unmap(range(a, 8 << 28)).unwrap();
+    assert_eq!(space.mapped(), 0);
+    finish(cpu, space);
+}
+
+#[test]
+fn thousands_of_segments_come_and_go() {
+    let (cpu, space) = setup(16384);
+    let base = anon(&space, 65_536, RW);
+    let p = Page::containing(base);
+    for i in (0..65_536).step_by(2) {
+        space.protect(range(Page(p.0 + i), 1), Prot::READ).unwrap();
+    }
+    let mut n = 0;
+    space.each_segment(range(p, 65_536), |s| {
+        assert_eq!(s.range.pages(), 1);
+        n += 1;
+    });
+    assert_eq!(n, 65_536);
+    // A hole of one page is found wherever it is.
+    space.unmap(range(Page(p.0 + 33_333), 1)).unwrap();
+    assert_eq!(anon(&space, 1, RW), Page(p.0 + 33_333).addr());
+    space.protect(range(p, 65_536), RW).unwrap();
+    n = 0;
+    space.each_segment(range(p, 65_536), |_| n += 1);
+    assert_eq!(n, 1);
+    finish(cpu, space);
+}
+
+/// Race 44: out of frames at every possible point of every edit changes nothing, and the audit stays clean.
+#[test]
+fn shortage_at_every_step_is_survived() {
+    let (mut cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let a = anon(&space, 64, RW);
+    (0..64).for_each(|i| cpu.write(a + i * 4096, i + 1).unwrap());
+    let p = Page::containing(a);
+    for keep in 0..12 {
+        m.drain_here();
+        let mut held = Vec::new();
+        while let Some(f) = m.alloc() {
+            held.push(f);
+        }
+        (0..keep).filter_map(|_| held.pop()).for_each(|f| m.free(f));
+        let _ = space.protect(range(Page(p.0 + 3), 1), Prot::READ);
+        let _ = space.map(Place::Fixed(Page(p.0 + 10)), 2, RW, &Backing::Anonymous, Flags::ALONE);
+        let child = space.fork().ok().map(Arc::new);
+        let _ = cpu.write(a + 20 * 4096, 21);
+        let _ = space.remap(range(Page(p.0 + 30), 4), 4, Remap::Fixed(Page(p.0 + 1000 + keep * 600)), true);
+        let _ = cpu.read(Page(3 << 27).addr());
+        held.into_iter().for_each(|f| m.free(f));
+        if let Some(c) = child {
+            cpu.enter(&c);
+            assert_eq!(cpu.read(a + 20 * 4096), Ok(21));
+            cpu.enter(&space);
+        }
+        (0..10).for_each(|i| assert_eq!(cpu.read(a + i * 4096), Ok(i + 1)));
+        assert_eq!(cpu.read(a + 20 * 4096), Ok(21));
+        cpu.leave();
+        audit(m, &[&space]);
+        cpu.enter(&space);
+    }
+    finish(cpu, space);
+}
