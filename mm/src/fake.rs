@@ -252,7 +252,13 @@ impl Cpu {
 
     /// Loads a space.
     pub fn enter(&mut self, space: &Arc<Space<Fake>>) {
-        let top = space.activate().expect("memory for a top-level table");
+        let top = loop {
+            // Short of frames, a kernel would leave the thread where it has a table; here it waits.
+            match space.activate() {
+                Some(top) => break top,
+                None => std::thread::yield_now(),
+            }
+        };
         self.load(top.0);
         if let Some(old) = self.space.replace(space.clone()) {
             old.deactivate();
