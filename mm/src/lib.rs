@@ -31,8 +31,11 @@ mod fork;
 mod list;
 mod sweep;
 
-#[cfg(any(test, loom, feature = "fake"))]
+#[cfg(all(not(loom), any(test, feature = "fake")))]
 pub mod fake;
+
+#[cfg(loom)]
+pub mod probe;
 
 pub use audit::Report;
 pub use edit::{EditError, Place};

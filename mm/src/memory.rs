@@ -46,6 +46,22 @@ impl<M: Machine> Memory<M> {
         }
     }
 
+    /// As [`Memory::new`], in place: for machines whose stack is too small for it.
+    ///
+    /// # Safety
+    ///
+    /// `at` points to zeroed memory for a `Memory<M>`, aligned, the caller's for ever.
+    #[cfg(not(loom))]
+    pub unsafe fn new_in_zeroed(at: *mut Memory<M>, machine: M) -> &'static Memory<M> {
+        // SAFETY: zero bytes are what every part starts as (counters and bits zero, stacks empty, pointers null), apart from
+        // the machine and the epoch, which are written here.
+        unsafe {
+            (&raw mut (*at).machine).write(machine);
+            (*at).rcu.start();
+            &*at
+        }
+    }
+
     /// Gives frames `first .. end` to the allocator. Frame 0 stays out: zero means "none" in several places.
     ///
     /// # Safety

@@ -24,7 +24,12 @@ use core::marker::PhantomData;
 use crossbeam_utils::CachePadded;
 
 /// So many retired things make their CPU try to advance the epoch.
-const MANY: u32 = if cfg!(loom) { 1 } else { 64 };
+#[cfg(not(loom))]
+const fn many() -> u32 {
+    64
+}
+#[cfg(loom)]
+use crate::sync::model::many;
 
 /// Epochs and who is pinned in which.
 #[derive(Debug)]
@@ -61,10 +66,21 @@ impl Rcu {
     /// Nobody pinned, nothing retired.
     pub fn new() -> Rcu {
         Rcu {
-            epoch: CachePadded::new(AtomicU64::new(2)),
+            epoch: CachePadded::new(AtomicU64::new(FIRST)),
             pinned: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
             bags: PerCpu::new(|| Bags { bags: [EMPTY; 3], retired: 0, depth: 0 }),
         }
+    }
+}
+
+/// The first epoch: zero is no epoch.
+const FIRST: u64 = 2;
+
+impl Rcu {
+    /// Makes one out of zeroed memory.
+    #[cfg(not(loom))]
+    pub(crate) fn start(&self) {
+        self.epoch.store(FIRST, Relaxed);
     }
 }
 
@@ -155,7 +171,7 @@ impl<M: Machine> Memory<M> {
             put(bag);
             bag.len += 1;
             b.retired = b.retired + 1 - old.len;
-            (old, b.retired >= MANY)
+            (old, b.retired >= many())
         });
         self.empty(old);
         if many {

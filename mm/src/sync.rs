@@ -96,6 +96,16 @@ pub mod model {
 
     static RMW: AtomicBool = AtomicBool::new(false);
     static MUTANT: AtomicU32 = AtomicU32::new(0);
+    static COLLECT: AtomicU32 = AtomicU32::new(1);
+
+    /// How many retired things make their CPU collect. Models that are not about grace periods set it out of reach.
+    pub fn collect_at(n: u32) {
+        COLLECT.store(n, Relaxed);
+    }
+
+    pub(crate) fn many() -> u32 {
+        COLLECT.load(Relaxed)
+    }
 
     /// Turns every load and store into a read-modify-write (all interleavings, no weak memory), or back.
     pub fn every_access_rmw(on: bool) {
@@ -117,69 +127,97 @@ pub mod model {
         loom::sync::atomic::fence(order);
     }
 
-    macro_rules! atomic {
-        ($name:ident, $value:ty $(, $param:ident)?) => {
-            /// The model checker's atomic with the interface of `core`'s.
-            #[derive(Debug)]
-            pub struct $name$(<$param>)?(loom::sync::atomic::$name$(<$param>)?);
-
-            impl$(<$param>)? $name$(<$param>)? {
-                /// A new atomic.
-                pub fn new(v: $value) -> Self {
-                    Self(loom::sync::atomic::$name::new(v))
-                }
-                /// Loads; a read-modify-write in the second run.
-                pub fn load(&self, order: Ordering) -> $value {
-                    if RMW.load(Relaxed) {
-                        // A compare-and-swap that changes nothing reads the newest value and orders itself against all others.
-                        let mut v = self.0.load(Ordering::Relaxed);
-                        loop {
-                            match self.0.compare_exchange(v, v, Ordering::AcqRel, Ordering::Acquire) {
-                                Ok(v) => return v,
-                                Err(now) => v = now,
-                            }
-                        }
-                    }
-                    self.0.load(order)
-                }
-                /// Stores; a read-modify-write in the second run.
-                pub fn store(&self, v: $value, order: Ordering) {
-                    if RMW.load(Relaxed) {
-                        self.0.swap(v, Ordering::AcqRel);
-                    } else {
-                        self.0.store(v, order);
-                    }
-                }
-                /// Swaps.
-                pub fn swap(&self, v: $value, order: Ordering) -> $value {
-                    self.0.swap(v, order)
-                }
-                /// Compares and swaps.
-                pub fn compare_exchange(&self, old: $value, new: $value, ok: Ordering, err: Ordering) -> Result<$value, $value> {
-                    self.0.compare_exchange(old, new, ok, err)
-                }
-            }
-        };
-    }
-    atomic!(AtomicU64, u64);
-    atomic!(AtomicPtr, *mut T, T);
+    /// The model checker's atomic with the interface of `core`'s.
+    #[derive(Debug)]
+    pub struct AtomicU64(loom::sync::atomic::AtomicU64);
 
     impl AtomicU64 {
+        /// A new atomic.
+        pub fn new(v: u64) -> Self {
+            Self(loom::sync::atomic::AtomicU64::new(v))
+        }
+        /// Loads; a read-modify-write in the second run: the newest value, ordered against all other accesses.
+        #[track_caller]
+        pub fn load(&self, order: Ordering) -> u64 {
+            if RMW.load(Relaxed) { self.0.fetch_or(0, Ordering::AcqRel) } else { self.0.load(order) }
+        }
+        /// Stores; a read-modify-write in the second run.
+        #[track_caller]
+        pub fn store(&self, v: u64, order: Ordering) {
+            if RMW.load(Relaxed) {
+                self.0.swap(v, Ordering::AcqRel);
+            } else {
+                self.0.store(v, order);
+            }
+        }
+        /// Swaps.
+        #[track_caller]
+        pub fn swap(&self, v: u64, order: Ordering) -> u64 {
+            self.0.swap(v, order)
+        }
+        /// Compares and swaps.
+        #[track_caller]
+        pub fn compare_exchange(&self, old: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
+            self.0.compare_exchange(old, new, ok, err)
+        }
         /// Adds, wrapping; returns the old value.
+        #[track_caller]
         pub fn fetch_add(&self, v: u64, order: Ordering) -> u64 {
             self.0.fetch_add(v, order)
         }
         /// Subtracts, wrapping; returns the old value.
+        #[track_caller]
         pub fn fetch_sub(&self, v: u64, order: Ordering) -> u64 {
             self.0.fetch_sub(v, order)
         }
         /// Sets bits; returns the old value.
+        #[track_caller]
         pub fn fetch_or(&self, v: u64, order: Ordering) -> u64 {
             self.0.fetch_or(v, order)
         }
         /// Keeps bits; returns the old value.
+        #[track_caller]
         pub fn fetch_and(&self, v: u64, order: Ordering) -> u64 {
             self.0.fetch_and(v, order)
+        }
+        /// The end of what the word belonged to: every access so far must have happened before, or the model fails.
+        #[track_caller]
+        pub fn end(&self, v: u64) {
+            // SAFETY: loom's atomic is a handle without a destructor; the copy is forgotten. `with_mut` wants a unique one only to
+            // show that nobody else accesses the value, which is what it checks here.
+            let mut handle = core::mem::ManuallyDrop::new(unsafe { core::ptr::read(&self.0) });
+            handle.with_mut(|at| *at = v);
+        }
+    }
+
+    /// As [`AtomicU64`], for pointers.
+    #[derive(Debug)]
+    pub struct AtomicPtr<T>(AtomicU64, core::marker::PhantomData<*mut T>);
+
+    // SAFETY: as core's: only the pointer itself is shared.
+    unsafe impl<T> Sync for AtomicPtr<T> {}
+    // SAFETY: as above.
+    unsafe impl<T> Send for AtomicPtr<T> {}
+
+    impl<T> AtomicPtr<T> {
+        /// A new atomic.
+        pub fn new(v: *mut T) -> Self {
+            Self(AtomicU64::new(v as u64), core::marker::PhantomData)
+        }
+        /// As [`AtomicU64::load`].
+        #[track_caller]
+        pub fn load(&self, order: Ordering) -> *mut T {
+            self.0.load(order) as *mut T
+        }
+        /// As [`AtomicU64::store`].
+        #[track_caller]
+        pub fn store(&self, v: *mut T, order: Ordering) {
+            self.0.store(v as u64, order);
+        }
+        /// Compares and swaps.
+        #[track_caller]
+        pub fn compare_exchange(&self, old: *mut T, new: *mut T, ok: Ordering, err: Ordering) -> Result<*mut T, *mut T> {
+            self.0.compare_exchange(old as u64, new as u64, ok, err).map(|v| v as *mut T).map_err(|v| v as *mut T)
         }
     }
 }

@@ -1,0 +1,76 @@
+//! Page faults: from the hardware's error code to the memory manager and on to a signal.
+
+use super::{memory, wait_for_frames};
+use crate::arch::UserRegs;
+use crate::arch::trap::{PAGE_FAULT, Trap};
+use crate::proc::signal;
+use crate::sched;
+use quire_mm::{Access, EditError, Fault, Flags, Page, PageRange, Place};
+
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
+/// The pages that stay free below a segment that grows down, as on Linux.
+const GUARD: u64 = 256;
+
+/// A page fault of the program: resolved, or a signal.
+pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
+    let access = match error {
+        e if e & FETCH != 0 => Access::Exec,
+        e if e & WRITE != 0 => Access::Write,
+        _ => Access::Read,
+    };
+    if !resolve(address, access) {
+        signal::fault(regs, Trap { vector: PAGE_FAULT, error, address });
+    }
+}
+
+/// A page fault of the kernel in a user copy. False: EFAULT.
+pub fn kernel(address: u64, write: bool) -> bool {
+    resolve(address, if write { Access::Write } else { Access::Read })
+}
+
+fn resolve(address: u64, access: Access) -> bool {
+    let page = Page::containing(address);
+    if page >= PageRange::LIMIT {
+        return false;
+    }
+    let thread = sched::current();
+    let Some(space) = thread.space() else { return false };
+    loop {
+        match space.fault(page, access) {
+            Fault::Done => return true,
+            Fault::NoSegment if grow(space, page) => {}
+            Fault::NoSegment | Fault::Forbidden | Fault::Beyond => return false,
+            Fault::OutOfFrames => {
+                // A killed thread must not wait for memory: it may be the one whose end gives some.
+                if signal::is_dying() || !wait_for_frames() {
+                    return signal::is_dying();
+                }
+            }
+        }
+    }
+}
+
+/// Extends a segment that grows down to `page`, if the next one above is such a segment and nothing is near.
+fn grow(space: &super::Space, page: Page) -> bool {
+    let Some(above) = space.find(page) else { return false };
+    let limit = crate::proc::limits::stack_pages();
+    if !above.flags.contains(Flags::GROWS_DOWN) || above.range.end.0 - page.0 > limit {
+        return false;
+    }
+    let Some(guard) = PageRange::new(Page(page.0.saturating_sub(GUARD)), GUARD.min(page.0)) else { return false };
+    if !space.is_free(guard) {
+        return false;
+    }
+    let pages = above.range.start.0.saturating_sub(page.0);
+    match space.map(Place::FixedNoReplace(page), pages, above.prot, &above.backing, above.flags) {
+        Ok(_) | Err(EditError::Exists) => true,
+        Err(EditError::OutOfFrames) => wait_for_frames(),
+        Err(_) => false,
+    }
+}
+
+/// Drops what an audit would find in flight: nothing runs but the caller.
+pub fn settle() {
+    memory().drain_here();
+}
