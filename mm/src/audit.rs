@@ -6,7 +6,6 @@ use crate::entry::Word;
 use crate::frames::{Frame, Kind};
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
-use crate::object::Object;
 use crate::page::LEVELS;
 use crate::segment::Flags;
 use crate::space::Space;
@@ -23,6 +22,10 @@ pub struct Report {
     pub pages: u64,
     /// Frames of tables.
     pub tables: u64,
+    /// Pages and tables of objects (counted above too).
+    pub object_frames: u64,
+    /// Live objects.
+    pub objects: u64,
     /// Frames of nodes.
     pub slabs: u64,
     /// Frames of the kernel.
@@ -53,22 +56,17 @@ impl Report {
 const TABLE: u32 = 1 << 31;
 
 impl<M: Machine> Memory<M> {
-    /// Counts everything. `spaces` are all live spaces, `objects` those that somebody besides segments holds (each once, or
-    /// more often: they are counted once); `counts` has one zero for each frame word.
+    /// Counts everything. `spaces` are all live spaces; `counts` has one zero for each frame word.
     ///
     /// Idle CPUs must be told to leave the frames alone ([`Memory::set_quiet`]), and all caches drained
     /// ([`Memory::drain_all`]), by the caller.
     pub fn audit<'s>(
         &self,
         spaces: impl Iterator<Item = &'s Space<M>>,
-        objects: impl Iterator<Item = &'s Object>,
         counts: &mut [u32],
     ) -> Report {
-        let mut r = Report { total: self.total_frames(), ..Report::default() };
+        let mut r = Report { total: self.total_frames(), objects: self.object_count(), ..Report::default() };
         counts[self.zero_page().0 as usize] += 1;
-        for object in objects {
-            self.count_object(object, counts);
-        }
         for space in spaces {
             self.count_space(space, counts, &mut r);
         }
@@ -83,14 +81,18 @@ impl<M: Machine> Memory<M> {
                 Kind::Kernel if !free => r.kernel += 1,
                 Kind::Table if !free => {
                     r.tables += 1;
-                    if found & TABLE == 0 {
+                    if word.is_object() {
+                        r.object_frames += 1;
+                    } else if found & TABLE == 0 {
                         r.lost += 1;
                         r.blame(f);
                     }
                 }
-                _ if found == 0 => {}
+                _ if found == 0 && !word.is_object() => {}
                 _ => {
                     r.pages += 1;
+                    r.object_frames += word.is_object() as u64;
+                    let found = found + word.is_object() as u32;
                     let zero = f == self.zero_page();
                     if free || (!zero && word.count() != found as u64) {
                         r.wrong += 1;
@@ -104,20 +106,6 @@ impl<M: Machine> Memory<M> {
         r
     }
 
-    /// Counts an object's frames, unless it was counted before: its root table (or only page) says so.
-    fn count_object(&self, object: &Object, counts: &mut [u32]) {
-        let Some(root) = object.root_frame() else { return };
-        if counts[root.0 as usize] & TABLE != 0 {
-            return;
-        }
-        let counts = core::cell::RefCell::new(counts);
-        self.object_frames(
-            object,
-            &mut |f| counts.borrow_mut()[f.0 as usize] += 1,
-            &mut |t| counts.borrow_mut()[t.0 as usize] |= TABLE,
-        );
-    }
-
     fn count_space(&self, space: &Space<M>, counts: &mut [u32], r: &mut Report) {
         for top in space.top_frames() {
             counts[top.0 as usize] |= TABLE;
@@ -127,10 +115,6 @@ impl<M: Machine> Memory<M> {
             let list = arena.list(&pin);
             list.each(0, crate::page::ARENA_PAGES, &mut |p| {
                 r.torn += p.flags.contains(Flags::TRANSIT) as u64;
-                // SAFETY: the leaf holds a reference, the read section keeps the leaf.
-                if let Some(object) = unsafe { p.object.as_ref() } {
-                    self.count_object(object, counts);
-                }
                 true
             });
             self.count_entry(arena.table.load(), LEVELS, 0, counts, r, &mut |page| list.find(page).is_some());

@@ -355,7 +355,7 @@ pub fn audit(memory: &'static Memory<Fake>, spaces: &[&Space<Fake>]) -> crate::R
     memory.drain_here();
     memory.drain_here();
     let mut counts = std::vec![0; memory.machine.words().len()];
-    let report = memory.audit(spaces.iter().copied(), core::iter::empty(), &mut counts);
+    let report = memory.audit(spaces.iter().copied(), &mut counts);
     assert!(report.is_clean(), "{report:?}");
     report
 }

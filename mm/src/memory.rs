@@ -26,6 +26,8 @@ pub struct Memory<M: Machine> {
     pub(crate) quiet: AtomicU64,
     zero: AtomicU64,
     total: AtomicU64,
+    /// Live objects.
+    pub(crate) objects: AtomicU64,
 }
 
 impl<M: Machine> Memory<M> {
@@ -43,6 +45,7 @@ impl<M: Machine> Memory<M> {
             quiet: AtomicU64::new(0),
             zero: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
         }
     }
 

@@ -161,7 +161,13 @@ impl<M: Machine> Memory<M> {
                 destroy: destroy::<M>,
             });
         }
+        self.objects.fetch_add(1, Relaxed);
         NonNull::new(at).map(ObjectRef)
+    }
+
+    /// How many objects live.
+    pub fn object_count(&self) -> u64 {
+        self.objects.load(Relaxed)
     }
 
     /// The frame of an object's page, made if it is not there, with a reference for the caller.
@@ -184,15 +190,12 @@ impl<M: Machine> Memory<M> {
                 continue;
             }
             let f = self.alloc_zeroed().ok_or(PageError::OutOfFrames)?;
-            self.word(f).start();
             let from = (index * PAGE as u64) as usize;
             if let Some(bytes) = object.image.get(from..) {
                 // SAFETY: the frame is ours alone and PAGE bytes long.
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.machine.page(f), bytes.len().min(PAGE)) };
             }
-            // Two references at once: the object's and the caller's.
-            let sure = self.word(f).try_ref();
-            debug_assert!(sure);
+            self.word(f).start_object();
             if entry.install_page(e, Word::page(f, Prot::READ)).is_ok() {
                 object.resident.fetch_add(1, Relaxed);
                 return Ok(f);
@@ -219,6 +222,7 @@ impl<M: Machine> Memory<M> {
                     return Ok(None);
                 }
                 let t = self.new_table().ok_or(PageError::OutOfFrames)?;
+                self.word(t).set_object_table();
                 if entry.install_table(e, t).is_err() {
                     self.free(t);
                 }
@@ -253,6 +257,7 @@ impl<M: Machine> Memory<M> {
                 let Ok(Some(e)) = self.object_entry(object, i, false) else { continue };
                 if let Some(f) = e.take(0).frame() {
                     object.resident.fetch_sub(1, Relaxed);
+                    self.word(f).leave_object();
                     self.release(f);
                 }
             }
@@ -267,8 +272,8 @@ impl<M: Machine> Memory<M> {
         Some(t)
     }
 
-    /// Calls `see` for each frame of the object, and `table` for each of its tables. For the audit.
-    pub(crate) fn object_frames(&self, object: &Object, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
+    /// Calls `see` for each frame of the object, and `table` for each of its tables.
+    fn object_frames(&self, object: &Object, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
         self.object_below(&object.root, object.height, see, table);
     }
 
@@ -293,11 +298,6 @@ impl Object {
         self.len() == 0
     }
 
-    /// The frame of its top table. For the audit.
-    pub(crate) fn root_frame(&self) -> Option<Frame> {
-        self.root.load().frame()
-    }
-
     /// Length in pages, the last one perhaps in part.
     pub fn pages(&self) -> u64 {
         self.len().div_ceil(PAGE as u64)
@@ -317,7 +317,12 @@ impl Object {
 unsafe fn destroy<M: Machine>(object: *const Object) {
     // SAFETY: by this function's contract; `new_object` stored the memory that the object belongs to.
     let (o, memory) = unsafe { (&*object, &*(*object).memory.cast::<Memory<M>>()) };
-    memory.object_frames(o, &mut |f| memory.release(f), &mut |t| memory.free(t));
+    let give_up = &mut |f| {
+        memory.word(f).leave_object();
+        memory.release(f);
+    };
+    memory.object_frames(o, give_up, &mut |t| memory.free(t));
+    memory.objects.fetch_sub(1, Relaxed);
     let place = o.place;
     // SAFETY: the node came from `alloc_node` and nobody has it any more.
     unsafe {

@@ -29,7 +29,7 @@ fn finish(mut cpu: Cpu, space: Arc<Space<quire_mm::fake::Fake>>) {
     drop(space);
     drop(cpu);
     let r = audit(m, &[]);
-    assert_eq!((r.tables, r.slabs, r.pages), (0, 0, 1), "{r:?}");
+    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
 }
 
 #[test]

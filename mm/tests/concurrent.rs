@@ -32,7 +32,7 @@ fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut
     audit(m, &[&space]);
     drop(space);
     let r = audit(m, &[]);
-    assert_eq!((r.tables, r.slabs, r.pages), (0, 0, 1), "{r:?}");
+    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
 }
 
 struct Random(u64);

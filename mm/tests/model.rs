@@ -155,6 +155,6 @@ proptest! {
         audit(m, &forks.iter().map(|f| &*f.0).collect::<Vec<_>>());
         drop(forks);
         let r = audit(m, &[]);
-        prop_assert_eq!((r.tables, r.slabs, r.pages), (0, 0, 1));
+        prop_assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0));
     }
 }

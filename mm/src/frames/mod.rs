@@ -33,9 +33,10 @@ impl core::fmt::Debug for Frame {
 ///
 /// ```text
 ///  63 ........ 32 | 31 .. 28 | 27 .. 26 | 25     | 24    | 23 ..... 0
-///  link or mask   | unused   | kind     | unused | fresh | references
+///  link or mask   | unused   | kind     | object | fresh | references
 /// ```
 ///
+/// * *Object*: an object owns the page (one of the references) or the table.
 /// * The kind tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
 /// * A page's word counts its references: one for each entry (the zero page's entries excepted), one for the object that
 ///   owns it, one for each temporary user. *Fresh*: a copy-on-write break has published the page and its shootdown is not
@@ -49,6 +50,8 @@ pub struct FrameWord(AtomicU64);
 const COUNT: u64 = (1 << 24) - 1;
 /// A fresh copy: the mark and the extra reference that keeps others from reusing it in place.
 const FRESH: u64 = (1 << 24) + 1;
+/// An object owns the frame.
+const OBJECT: u64 = 1 << 25;
 /// Above this, a frame refuses new references: far from overflow even if every CPU is one step beyond the check.
 const COUNT_LIMIT: u64 = COUNT - 1024;
 
@@ -87,6 +90,26 @@ impl FrameWord {
     /// A new page with one reference for the entry, marked fresh with the reference that goes with the mark.
     pub(crate) fn start_fresh(&self) {
         self.0.store(if mutant(Mutant::NoFresh) { 2 } else { 1 + FRESH }, Relaxed);
+    }
+
+    /// A new page of an object, with one reference for it and one for the caller.
+    pub(crate) fn start_object(&self) {
+        self.0.store(2 | OBJECT, Relaxed);
+    }
+
+    /// The object is about to give up its reference.
+    pub(crate) fn leave_object(&self) {
+        self.0.fetch_and(!OBJECT, Relaxed);
+    }
+
+    /// A table of an object.
+    pub(crate) fn set_object_table(&self) {
+        self.0.store(Kind::Table as u64 | OBJECT, Relaxed);
+    }
+
+    /// Whether an object owns the frame.
+    pub(crate) fn is_object(&self) -> bool {
+        self.0.load(Relaxed) & OBJECT != 0
     }
 
     /// Ends the freshness: mark and extra reference in one step. Release: pairs with [`FrameWord::is_alone`], the answers come
