@@ -253,16 +253,28 @@ impl<M: Machine> Memory<M> {
                 unsafe { self.machine.page(f).add(keep).write_bytes(0, PAGE - keep) };
                 self.release(f);
             }
-            for i in len.div_ceil(PAGE as u64)..old.div_ceil(PAGE as u64) {
-                let Ok(Some(e)) = self.object_entry(object, i, false) else { continue };
-                if let Some(f) = e.take(0).frame() {
-                    object.resident.fetch_sub(1, Relaxed);
-                    self.word(f).leave_object();
-                    self.release(f);
-                }
-            }
+            self.cut_below(object, &object.root, object.height, 0, len.div_ceil(PAGE as u64));
         }
         true
+    }
+
+    /// Takes all pages from `from` on out of the object; the tables stay.
+    fn cut_below(&self, object: &Object, entry: &Entry, level: u32, base: u64, from: u64) {
+        let span = 1u64 << (TABLE_BITS * level);
+        if base + span <= from {
+            return;
+        }
+        if level == 0 {
+            if let Some(f) = entry.take(0).frame() {
+                object.resident.fetch_sub(1, Relaxed);
+                self.word(f).leave_object();
+                self.release(f);
+            }
+        } else if let Some(table) = entry.load().frame() {
+            for (i, e) in self.machine.table(table).iter().enumerate() {
+                self.cut_below(object, e, level - 1, base + i as u64 * (span / ENTRIES as u64), from);
+            }
+        }
     }
 
     /// A zeroed frame for a table.

@@ -214,9 +214,22 @@ pub fn free_frame(phys: u64) {
     memory().free(Frame((phys / PAGE as u64) as u32));
 }
 
-/// 2 MiB for the kernel's heap: physically contiguous, by physical address.
-pub fn heap_block() -> Option<u64> {
-    memory().alloc_block().map(|f| f.addr())
+/// Neighbouring frames for the kernel's heap, by physical address. Before the frame allocator runs, from the early one.
+pub fn frames_for_heap(count: usize) -> Option<u64> {
+    // ordering: Relaxed; see `memory`.
+    if MEMORY.load(Ordering::Relaxed).is_null() {
+        return early::alloc((count * PAGE) as u64, PAGE as u64);
+    }
+    memory().alloc_run(count).map(|f| f.addr())
+}
+
+/// A step of what idle CPUs do for memory: grace periods, and zeroing ahead. False: nothing is left to do.
+pub fn idle() -> bool {
+    let m = memory();
+    if m.has_retired() {
+        m.collect();
+    }
+    m.zero_ahead()
 }
 
 /// The space that each CPU has loaded; null: the kernel's table alone.

@@ -164,16 +164,56 @@ impl Bitmap {
         0
     }
 
-    /// Clears a whole block: 512 neighbouring bits, aligned. Returns the first.
-    pub fn take_block(&self, blocks: &[Block]) -> Option<usize> {
+    /// Clears `n` neighbouring bits, `n` at most 64 and inside one word of a block. Returns the first.
+    pub fn take_run(&self, blocks: &[Block], n: usize) -> Option<usize> {
+        if n == 0 || n > WORD_BITS {
+            return None;
+        }
+        let run = u64::MAX >> (64 - n);
         for (b, block) in blocks.iter().enumerate().rev() {
-            let all = BLOCK_BITS as u64;
-            if block.count.compare_exchange(all, 0, AcqRel, Relaxed).is_ok() {
-                self.group(b).fetch_sub(all, Relaxed);
-                block.collect(all, |_| ());
-                return Some(b * BLOCK_BITS);
+            for (i, word) in block.bits.iter().enumerate() {
+                let seen = word.load(Relaxed);
+                let Some(at) = (0..=WORD_BITS - n).find(|at| seen >> at & run == run) else { continue };
+                let got = block.reserve(n as u64);
+                if got < n as u64 {
+                    block.count.fetch_add(got, AcqRel);
+                    break;
+                }
+                let mask = run << at;
+                let mine = word.fetch_and(!mask, AcqRel) & mask;
+                if mine == mask {
+                    self.group(b).fetch_sub(n as u64, Relaxed);
+                    return Some(b * BLOCK_BITS + i * WORD_BITS + at);
+                }
+                // Somebody took one of them: all back, bits first.
+                word.fetch_or(mine, AcqRel);
+                block.count.fetch_add(n as u64, AcqRel);
             }
         }
+        None
+    }
+
+    /// Clears `n` neighbouring whole blocks. Returns the first bit.
+    pub fn take_blocks(&self, blocks: &[Block], n: usize) -> Option<usize> {
+        let all = BLOCK_BITS as u64;
+        let mut have = 0;
+        for (b, block) in blocks.iter().enumerate().rev() {
+            if block.count.compare_exchange(all, 0, AcqRel, Relaxed).is_ok() {
+                have += 1;
+                if have == n {
+                    for (k, block) in blocks[b..b + n].iter().enumerate() {
+                        self.group(b + k).fetch_sub(all, Relaxed);
+                        block.collect(all, |_| ());
+                    }
+                    return Some(b * BLOCK_BITS);
+                }
+            } else {
+                // The run ends here: the promises go back, the bits were not touched.
+                blocks[b + 1..b + 1 + have].iter().for_each(|block| _ = block.count.fetch_add(all, AcqRel));
+                have = 0;
+            }
+        }
+        blocks[..have].iter().for_each(|block| _ = block.count.fetch_add(all, AcqRel));
         None
     }
 

@@ -10,7 +10,7 @@ use crate::stats::Counter;
 use crate::sync::Ordering::Relaxed;
 
 /// Most plain frames that a CPU keeps.
-const PLAIN: usize = if cfg!(loom) { 2 } else { 128 };
+const PLAIN: usize = if cfg!(loom) { 6 } else { 128 };
 /// Most zeroed frames that a CPU keeps.
 const ZEROED: usize = if cfg!(loom) { 2 } else { 64 };
 /// Frames that cross between cache and bitmap at once.
@@ -121,11 +121,21 @@ impl<M: Machine> Memory<M> {
         });
     }
 
-    /// 512 neighbouring frames, aligned to 2 MiB, for kernel memory. Given back frame by frame with [`Memory::free`].
-    pub fn alloc_block(&self) -> Option<Frame> {
-        let first = self.free.take_block(self.machine.blocks())? as u32;
-        (first..first + super::bitmap::BLOCK_BITS as u32).for_each(|i| self.word(Frame(i)).set(Kind::Kernel, 0));
-        Some(Frame(first))
+    /// `n` neighbouring frames for kernel memory, content arbitrary: within 64, or in whole blocks. Given back one by one with
+    /// [`Memory::free`].
+    pub fn alloc_run(&self, n: usize) -> Option<Frame> {
+        let blocks = self.machine.blocks();
+        let size = super::bitmap::BLOCK_BITS;
+        let (first, got) = match n {
+            1 => (self.alloc()?.0 as usize, 1),
+            _ if n * 8 <= size => (self.free.take_run(blocks, n)?, n),
+            _ => (self.free.take_blocks(blocks, n.div_ceil(size))?, n.next_multiple_of(size)),
+        };
+        for i in first..first + got {
+            let f = Frame(i as u32);
+            if i < first + n { self.word(f).set(Kind::Kernel, 0) } else { self.free(f) }
+        }
+        Some(Frame(first as u32))
     }
 
     /// One frame for the kernel's own use, content arbitrary. Given back with [`Memory::free`].

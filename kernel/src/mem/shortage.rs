@@ -1,0 +1,40 @@
+//! Out of memory: what is free but hidden comes first, then the largest process dies.
+
+use super::memory;
+use crate::arch::cpu;
+use crate::proc;
+use crate::sched;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Free frames below which waiting makes no sense: a fault may need four.
+const ENOUGH: u64 = 16;
+/// Turns that a victim gets before the next one is chosen.
+const PATIENCE: u32 = 20_000;
+
+/// Only one thread chooses a victim at a time.
+static CHOOSING: AtomicBool = AtomicBool::new(false);
+
+/// Called by who found no frame, holding nothing: makes some free. False: there is nobody left to end.
+///
+/// Every CPU gives its caches and retired lists back first; then the largest process is ended, and the caller waits for its end.
+pub fn wait_for_frames() -> bool {
+    memory().drain_all(cpu::online());
+    if memory().free_frames() >= ENOUGH {
+        return true;
+    }
+    // ordering: Acquire and Release: the choice of one thread comes before that of the next.
+    if CHOOSING.swap(true, Ordering::Acquire) {
+        sched::yield_now();
+        return true;
+    }
+    let chosen = proc::oom::end_largest();
+    let mut turns = 0;
+    while chosen && memory().free_frames() < ENOUGH && turns < PATIENCE && !proc::signal::is_dying() {
+        crate::arch::interrupt_window();
+        sched::yield_now();
+        memory().drain_here();
+        turns += 1;
+    }
+    CHOOSING.store(false, Ordering::Release);
+    chosen
+}
