@@ -129,6 +129,20 @@ impl Claims {
     }
 }
 
+impl Claim<'_> {
+    /// Keeps the claim as a word, for who holds one in each of many arenas.
+    pub fn keep(self) -> u32 {
+        let mask = self.mask;
+        core::mem::forget(self);
+        mask as u32
+    }
+
+    /// The claim that was kept as `word`; it must come from [`Claim::keep`] on these claims, once.
+    pub fn kept(claims: &Claims, word: u32) -> Claim<'_> {
+        Claim { claims, mask: word as u64 }
+    }
+}
+
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         for i in crate::shootdown::bits(self.mask) {

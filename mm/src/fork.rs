@@ -29,9 +29,10 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
         let child = Space::new(m);
-        let mut claims: [Option<Claim<'_>>; ARENAS] = [const { None }; ARENAS];
+        // Words, not claims: 256 of those are too much for a kernel stack.
+        let mut claims = [None; ARENAS];
         for arena in self.each_arena() {
-            claims[arena.index] = Some(arena.claims.acquire(m, &[(0, ARENA_PAGES)]));
+            claims[arena.index] = Some(arena.claims.acquire(m, &[(0, ARENA_PAGES)]).keep());
         }
         let me = 1 << m.machine.cpu();
         if !mutant(Mutant::NoForkMark) {
@@ -57,7 +58,11 @@ impl<M: Machine> Space<M> {
         all.invalidate_here(&m.machine);
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
-        drop(claims);
+        for arena in self.each_arena() {
+            if let Some(word) = claims[arena.index] {
+                drop(Claim::kept(&arena.claims, word));
+            }
+        }
         result.map(|()| child)
     }
 
