@@ -1,0 +1,228 @@
+#!/usr/bin/env bash
+# The one door to Quire: set up, build, run, test, measure. `./run.sh help` lists what it does.
+#
+# Everything that is built lies below target/ (or $CARGO_TARGET_DIR). Cargo is asked only when a source file is newer
+# than the stamp of the last build, so that `exec` begins at once.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+[[ $target = /* ]] || target=$PWD/$target
+state=$target/quire
+host=x86_64-unknown-linux-gnu
+bare=x86_64-unknown-none
+kernel=$target/kernel/$bare/release/quire-kernel
+launch=$target/tools/release/quire-launch
+suite=$target/tools/release/quire-suite
+workloads=$target/workloads
+
+usage() {
+    cat <<'END'
+Usage: ./run.sh [COMMAND]
+
+  (none)                 set up, build, boot with 4 CPUs, run the standard workloads, print a table
+  exec [OPTION...] [--] PROGRAM [ARG...]
+                         run a Linux program on Quire; ./run.sh exec --help lists options and exit statuses
+  test                   run all tests; the last line says how many passed and failed
+  loom [FILTER]          model-check the protocols
+  stress [--minutes M] [--cpus N] [NAME...]
+                         mix the stress workloads until the time is over
+  bench                  measure the operations of the memory manager
+  lint                   check format and lints
+  help                   this text
+END
+}
+
+die() {
+    echo "quire: $*" >&2
+    exit 125
+}
+
+# --- Set-up ---------------------------------------------------------------------------------------------------------
+
+# Installs the Debian packages named, or says which ones are missing.
+install() {
+    local sudo=()
+    if ((EUID != 0)); then
+        sudo=(sudo -n)
+        if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+            die "missing packages; install them with: apt-get install $*"
+        fi
+    fi
+    command -v apt-get >/dev/null || die "missing packages (Debian's names): $*"
+    echo "quire: installing $*" >&2
+    {
+        "${sudo[@]}" apt-get -qq update || true
+        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o DPkg::Lock::Timeout=300 \
+            install --no-install-recommends "$@"
+    } >&2 </dev/null || die "apt-get could not install: $*"
+}
+
+# The tool chains: `cargo` for what runs here, and for the kernel either the same one, when it has the bare target, or
+# Debian's compiler with the standard library's sources.
+set_up() {
+    local missing=()
+    command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+    command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+    command -v musl-gcc >/dev/null || missing+=(musl-tools)
+    command -v ld >/dev/null || missing+=(binutils)
+    if ! command -v cargo >/dev/null; then
+        # Debian's packages do both jobs. A newer tool chain from https://rustup.rs does as well.
+        missing+=(cargo-web rustc-web rust-web-src)
+    fi
+    ((${#missing[@]} == 0)) || install "${missing[@]}"
+    if bare_target_of_rustup; then
+        echo stable >"$state/toolchain"
+        return
+    fi
+    [[ -x /usr/bin/rustc && -d /usr/lib/rustlib/src/rust/library/core ]] || install rustc-web rust-web-src
+    [[ -d /usr/lib/rustlib/src/rust/library/core ]] || die "rust-web-src brought no sources of the standard library"
+    echo debian >"$state/toolchain"
+}
+
+# Whether rustup has, or can get, the kernel's target. Where it cannot download, that is remembered.
+bare_target_of_rustup() {
+    command -v rustup >/dev/null || return 1
+    rustup target list --installed 2>/dev/null | grep -qx $bare && return 0
+    [[ ! -e $state/rustup-cannot-download ]] || return 1
+    if timeout 120 rustup target add $bare </dev/null >"$state/rustup.log" 2>&1; then
+        return 0
+    fi
+    touch "$state/rustup-cannot-download"
+    return 1
+}
+
+# --- Build ----------------------------------------------------------------------------------------------------------
+
+# fresh STAMP PATH...: nothing below the paths has changed since the stamp. A directory changes with a removed file.
+fresh() {
+    local stamp=$1
+    shift
+    [[ -e $stamp && -z $(find "$@" -newer "$stamp" -print -quit) ]]
+}
+
+# once NAME OUTPUT FUNCTION PATH...: runs the function unless OUTPUT exists and is fresh. One run at a time builds.
+once() {
+    local stamp=$state/$1.stamp output=$2 build=$3
+    shift 3
+    [[ -e $output ]] && fresh "$stamp" "$@" && return
+    mkdir -p "$state"
+    # No `||` behind the subshell: it would switch `set -e` off inside.
+    (
+        flock 9
+        # Another run may have built it meanwhile.
+        [[ -e $output ]] && fresh "$stamp" "$@" && exit 0
+        trap '(($? == 0)) || die "not built: $build"' EXIT
+        set_up_once
+        touch "$stamp.new"
+        $build >&2 </dev/null
+        mv "$stamp.new" "$stamp"
+    ) 9>"$state/lock"
+}
+
+set_up_once() {
+    if [[ ! -e $state/toolchain || ! -x $(command -v qemu-system-x86_64) ]]; then
+        set_up
+    fi
+}
+
+cargo_in() {
+    local directory=$1
+    shift
+    (cd "$root" && CARGO_TARGET_DIR=$target/$directory cargo "$@")
+}
+
+build_kernel() {
+    local flags=(build --quiet --release -p quire-kernel --target $bare)
+    if [[ $(<"$state/toolchain") = debian ]]; then
+        # A stable compiler of Debian's; the variable lets it build the standard library from its own sources.
+        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 cargo_in kernel "${flags[@]}" \
+            -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
+    else
+        cargo_in kernel "${flags[@]}"
+    fi
+}
+
+build_tools() {
+    cargo_in tools build --quiet --release -p quire-launch -p quire-suite
+}
+
+# Static programs: Rust's with the host's C library inside, C's with musl and with glibc.
+build_workloads() {
+    local bin=$workloads/bin source name
+    mkdir -p "$bin"
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static -Crelocation-model=static" \
+        cargo_in workloads build --quiet --release --target $host -p quire-workloads
+    for source in "$root"/tests/workloads/src/bin/*.rs; do
+        name=$(basename "$source" .rs)
+        ln -f "$workloads/$host/release/$name" "$bin/$name"
+    done
+    for source in "$root"/tests/workloads/c/*.c; do
+        name=$(basename "$source" .c)
+        gcc -O2 -Wall -Wextra -static -pthread -o "$bin/$name-glibc" "$source"
+        gcc -O2 -Wall -Wextra -static-pie -pthread -o "$bin/$name-pie" "$source"
+        musl-gcc -O2 -Wall -Wextra -static -pthread -o "$bin/$name-musl" "$source"
+    done
+}
+
+need_machine() {
+    local shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")
+    once kernel "$kernel" build_kernel "${shared[@]}" "$root"/{kernel,mm,drivers,swapd}
+    once tools "$launch" build_tools "${shared[@]}" "$root"/tests/{launch,suite}
+    command -v qemu-system-x86_64 >/dev/null || set_up
+}
+
+need_workloads() {
+    once workloads "$workloads/bin/hello" build_workloads "$root/Cargo.toml" "$root/tests/workloads"
+}
+
+run_suite() {
+    need_machine
+    need_workloads
+    exec "$suite" --root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$launch" \
+        --logs "$state/logs" "$@"
+}
+
+# --- Lint -----------------------------------------------------------------------------------------------------------
+
+lint() {
+    set_up_once
+    local bad=0
+    cd "$root"
+    cargo fmt --all --check || bad=1
+    # The kernel, too, is looked at as a host program: its code is the same, only its start and its linking differ.
+    CARGO_TARGET_DIR=$target/lint cargo clippy --quiet --workspace --all-targets -- -D warnings || bad=1
+    if command -v shellcheck >/dev/null; then
+        shellcheck run.sh .ci/run || bad=1
+    else
+        echo "quire: shellcheck is not installed; the shell scripts were not looked at" >&2
+    fi
+    exit $bad
+}
+
+# --- Doors ----------------------------------------------------------------------------------------------------------
+
+mkdir -p "$state"
+command=${1-}
+(($# == 0)) || shift
+case $command in
+    "") run_suite workloads ;;
+    exec)
+        need_machine
+        exec "$launch" --kernel "$kernel" --logs "$state/logs" "$@"
+        ;;
+    test) run_suite test "$@" ;;
+    loom) run_suite loom "$@" ;;
+    bench) run_suite bench "$@" ;;
+    stress) run_suite stress "$@" ;;
+    lint)
+        (($# == 0)) || { usage >&2 && exit 2; }
+        lint
+        ;;
+    help | -h | --help) usage ;;
+    *)
+        echo "quire: unknown command or option: $command" >&2
+        usage >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,117 @@
+//! A pipeline of processes: bytes arrive whole and in order, ends of file pass on, a write without a reader fails.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::thread;
+
+use quire_workloads::process::fork;
+use quire_workloads::{Budget, Random, check, ok};
+
+const STAGES: usize = 4;
+const BYTES: usize = 1 << 20;
+
+fn main() {
+    let budget = Budget::from_arguments(2);
+    for round in budget.rounds() {
+        pipeline(round);
+        without_reader();
+        by_threads();
+    }
+    ok();
+}
+
+fn pipe() -> (File, File) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are owned below and by nobody else.
+    unsafe {
+        check!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) == 0, "pipe2: {}", io::Error::last_os_error());
+        (OwnedFd::from_raw_fd(ends[0]).into(), OwnedFd::from_raw_fd(ends[1]).into())
+    }
+}
+
+/// Each stage adds one to every byte.
+fn pipeline(seed: u64) {
+    let (mut next, mut first) = (None, None);
+    let mut children = Vec::new();
+    for _ in 0..STAGES {
+        let (input, to_input) = match next.take() {
+            Some(input) => (input, None),
+            None => {
+                let (input, to_input) = pipe();
+                (input, Some(to_input))
+            }
+        };
+        first = first.or(to_input);
+        let (output, to_output) = pipe();
+        children.push(fork(|| {
+            drop(first.take());
+            stage(input, to_output);
+            0
+        }));
+        next = Some(output);
+    }
+    let (mut to_first, mut last) = (first.unwrap(), next.unwrap());
+    let mut random = Random::new(seed);
+    let sent: Vec<u8> = (0..BYTES).map(|_| random.next() as u8).collect();
+    let expected: Vec<u8> = sent.iter().map(|byte| byte.wrapping_add(STAGES as u8)).collect();
+    let writer = thread::spawn(move || {
+        let mut rest = &sent[..];
+        while !rest.is_empty() {
+            let length = (1 + random.below(10_000)).min(rest.len());
+            check!(to_first.write_all(&rest[..length]).is_ok(), "a write into the pipeline failed");
+            rest = &rest[length..];
+        }
+    });
+    let mut received = Vec::new();
+    check!(last.read_to_end(&mut received).is_ok(), "reading the pipeline's end failed");
+    check!(received == expected, "{} bytes came out of the pipeline, not those that went in", received.len());
+    check!(writer.join().is_ok(), "the writer failed");
+    for child in children {
+        child.expect_success("a stage");
+    }
+}
+
+fn stage(mut input: File, mut output: File) {
+    let mut buffer = [0; 5000];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => {
+                buffer[..length].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+                check!(output.write_all(&buffer[..length]).is_ok(), "a stage cannot write");
+            }
+            Err(error) => check!(false, "a stage cannot read: {error}"),
+        }
+    }
+}
+
+/// Rust ignores SIGPIPE, so the write has to say it.
+fn without_reader() {
+    let (reader, mut writer) = pipe();
+    drop(reader);
+    let error = writer.write(b"x").err().and_then(|error| error.raw_os_error());
+    check!(error == Some(libc::EPIPE), "a write without a reader: {error:?}");
+}
+
+/// Many writers, one reader: short writes are atomic.
+fn by_threads() {
+    let (mut reader, writer) = pipe();
+    thread::scope(|scope| {
+        for index in 0..8u8 {
+            let mut writer = writer.try_clone().unwrap();
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    check!(writer.write_all(&[index; 100]).is_ok(), "a write failed");
+                }
+            });
+        }
+        drop(writer);
+        let (mut record, mut count) = ([0; 100], 0);
+        while reader.read_exact(&mut record).is_ok() {
+            check!(record.iter().all(|&byte| byte == record[0]), "two writes of 100 bytes mingled");
+            count += 1;
+        }
+        check!(count == 1600, "{count} records of 1600 arrived");
+    });
+}
