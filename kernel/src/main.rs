@@ -1,2 +1,80 @@
-//! Quire: the kernel.
-fn main() {}
+#![no_std]
+#![no_main]
+#![doc = include_str!("../README.md")]
+
+extern crate alloc;
+
+mod arch;
+mod debug;
+mod fs;
+mod host;
+mod mem;
+mod proc;
+mod sched;
+mod sys;
+
+use arch::boot::{self, BootInfo};
+use arch::{cpu, idt, irq, paging, smp};
+use mem::early::{self, Region};
+use mem::layout::{KERNEL_BASE, PHYS_BASE, phys_to_virt};
+use quire_drivers::{acpi, apic};
+
+/// The boot CPU's first Rust code: the order of the boot at a glance.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_entry(start_info: u64) -> ! {
+    // SAFETY: once, before anything asks for this CPU's block.
+    unsafe { cpu::install(0) };
+    debug::init();
+    // SAFETY: what the loader passed, on the boot tables.
+    let Some(info) = (unsafe { BootInfo::read(start_info) }) else { panic!("not started by PVH") };
+    early_memory(&info); //                        the loader's map, a bump allocator
+    // SAFETY: once, on the boot tables.
+    unsafe {
+        cpu::enable_nx();
+        paging::init().expect("no memory for the kernel's tables"); // the kernel's own tables
+        idt::init();
+    }
+    sched::init().expect("no memory for the first thread"); // this code becomes the idle thread
+    // SAFETY: once on this CPU; no interrupt is on.
+    unsafe {
+        apic::silence_pic();
+        smp::init_this_cpu().expect("the boot CPU"); // segments, gates, protections, FPU, SYSCALL, APIC
+    }
+    cpu::set_online();
+    let linear = acpi::Linear { base: PHYS_BASE as usize };
+    // SAFETY: ACPI tables lie in or near RAM, which the linear map covers.
+    let machine = unsafe { acpi::read(linear, info.rsdp) };
+    irq::calibrate(machine.as_ref().and_then(|m| m.pm_timer)); //  the clocks
+    host::start(); //                              the console; its buffers are the last early memory
+    mem::machine::init().expect("the frame allocator"); //  all RAM goes to the memory manager
+    if let Some(m) = &machine {
+        smp::start(&m.cpus[..m.cpu_count]); //    the other CPUs
+    }
+    log::info!(
+        "{} CPUs, {} MiB, booted in {} us",
+        arch::cpu_count(),
+        early::ram_bytes() >> 20,
+        sched::timer::now_ns() / 1000
+    );
+    sched::start_reaper().expect("no memory for the reaper");
+    // SAFETY: the loader put the archive there, and the early allocator left it alone.
+    let job = unsafe {
+        core::slice::from_raw_parts(phys_to_virt(info.initrd.start), (info.initrd.end - info.initrd.start) as usize)
+    };
+    proc::start_init(job); //                      the first program
+    sched::idle()
+}
+
+/// Gives the loader's map to the early allocator, without what is in use.
+fn early_memory(info: &BootInfo) {
+    let image = boot::image();
+    early::init(
+        info.ram(),
+        &[
+            // The first MiB holds the loader's data and the page at which other CPUs start.
+            Region { start: 0, end: 1 << 20 },
+            Region { start: image[0] - KERNEL_BASE, end: image[4] - KERNEL_BASE },
+            info.initrd,
+        ],
+    );
+}

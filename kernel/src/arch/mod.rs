@@ -1,0 +1,46 @@
+//! The x86-64 machine: everything that knows an instruction, a register or a table of the CPU.
+
+pub mod boot;
+pub mod cpu;
+pub mod fpu;
+pub mod gdt;
+pub mod idt;
+pub mod irq;
+pub mod paging;
+pub mod regs;
+pub mod smp;
+pub mod syscall;
+pub mod time;
+pub mod trap;
+pub mod usercopy;
+
+pub use cpu::cpu_id;
+pub use regs::UserRegs;
+
+/// Lets pending interrupts in: a short window inside a long wait. The caller holds no spin lock.
+#[inline]
+pub fn interrupt_window() {
+    // SAFETY: kernel code runs with interrupts off and they are off again afterwards; handlers take leaf locks only, which
+    // nobody holds across a window.
+    unsafe { core::arch::asm!("sti", "nop", "cli", options(nomem, nostack)) };
+}
+
+/// How many CPUs take part; their numbers are below it.
+pub fn cpu_count() -> usize {
+    cpu::online().count_ones() as usize
+}
+
+/// Stops this CPU for good.
+pub fn halt_forever() -> ! {
+    loop {
+        // SAFETY: with interrupts off only an NMI continues, and the loop stops again.
+        unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Ends QEMU through `isa-debug-exit`; where there is none, the CPU halts.
+pub fn debug_exit(code: u32) -> ! {
+    // SAFETY: port 0xf4 belongs to the debug-exit device or to nobody.
+    unsafe { x86::io::outl(0xf4, code) };
+    halt_forever()
+}

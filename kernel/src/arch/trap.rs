@@ -1,0 +1,120 @@
+//! Traps and interrupts: who gets which vector, and what happens on the way back to user mode.
+
+use super::cpu::{self, WORK_ATTENTION};
+use super::{irq, regs::UserRegs, usercopy};
+use crate::debug::record;
+use crate::{mem, proc, sched};
+use core::arch::asm;
+
+/// A fault of a program that is not about a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// The CPU's vector (0 division, 6 invalid instruction, 13 general protection, ...).
+    pub vector: u8,
+    /// The CPU's error code, 0 where there is none.
+    pub error: u64,
+    /// The address for the signal: the accessed address of a page fault, else the instruction's.
+    pub address: u64,
+}
+
+/// Vector of page faults.
+pub const PAGE_FAULT: u8 = 14;
+
+/// Every trap and interrupt but the three with stacks of their own. Interrupts are off.
+pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
+    usercopy::close();
+    let user = regs.from_user();
+    match vector {
+        14 => {
+            let address: u64;
+            // SAFETY: CR2 holds the address of the fault that is being handled: interrupts were off since.
+            unsafe { asm!("mov {}, cr2", out(reg) address, options(nostack, nomem, preserves_flags)) };
+            if user {
+                mem::fault::user(regs, address, regs.orig_rax);
+            } else if !kernel_fault(regs, address) {
+                fatal(regs, vector);
+            }
+        }
+        0..32 => {
+            if user {
+                let address = regs.rip;
+                record::event(record::Kind::UserTrap, vector, address);
+                proc::signal::fault(regs, Trap { vector: vector as u8, error: regs.orig_rax, address });
+            } else if vector == 13 && usercopy::fix_up(regs) {
+                // A non-canonical address in a user copy: EFAULT.
+            } else {
+                fatal(regs, vector);
+            }
+        }
+        _ => irq::interrupt(vector as u8, user),
+    }
+    if user {
+        if cpu::this().work.get() != 0 {
+            user_work(regs);
+        }
+        before_iret(regs);
+    }
+}
+
+/// A page fault in the kernel: only the user copy routines may have one.
+fn kernel_fault(regs: &mut UserRegs, address: u64) -> bool {
+    let error = regs.orig_rax;
+    if !usercopy::covers(regs.rip) || address >= 0x8000_0000_0000 {
+        return false;
+    }
+    // A routine that must not wait leaves at once; the others repeat the instruction once the page is there.
+    if !usercopy::may_wait(regs.rip) || !mem::fault::kernel(address, error & 2 != 0) {
+        return usercopy::fix_up(regs);
+    }
+    true
+}
+
+/// Work that was asked for before the return to user mode: another thread, the signal code.
+#[cold]
+pub extern "C" fn user_work(regs: &mut UserRegs) {
+    loop {
+        let cpu = cpu::this();
+        let work = cpu.work.replace(0);
+        if work == 0 {
+            return;
+        }
+        if work & cpu::WORK_SCHEDULE != 0 {
+            sched::preempt();
+        }
+        if work & WORK_ATTENTION != 0 || sched::current().wants_attention() {
+            proc::signal::before_user(regs);
+        }
+    }
+}
+
+/// Makes registers fit for IRET, which must not fault: a program's address that is not canonical is a fault of the program.
+pub extern "C" fn before_iret(regs: &mut UserRegs) {
+    while regs.rip >> 47 != 0 {
+        let address = regs.rip;
+        proc::signal::fault(regs, Trap { vector: 13, error: 0, address });
+        user_work(regs);
+        if regs.rip == address {
+            // The signal code left it: the program ends rather than the kernel.
+            panic!("program at non-canonical {address:#x} was not stopped");
+        }
+    }
+}
+
+/// A trap that has no good end.
+pub extern "C" fn fatal(regs: &mut UserRegs, vector: u64) -> ! {
+    if vector == 2 && crate::debug::panicking() {
+        // Another CPU panics and wants silence.
+        super::halt_forever();
+    }
+    let cr2: u64;
+    // SAFETY: reading CR2 has no effect.
+    unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nostack, nomem, preserves_flags)) };
+    const NAMES: [&str; 20] = [
+        "division", "debug", "NMI", "breakpoint", "overflow", "bound", "invalid opcode", "no FPU", "double fault", "9",
+        "invalid TSS", "segment not present", "stack segment", "general protection", "page fault", "15", "x87",
+        "alignment", "machine check", "SIMD",
+    ];
+    let name = NAMES.get(vector as usize).copied().unwrap_or("interrupt");
+    let guard = if vector == 8 && sched::stack::is_guard(cr2) { " (kernel stack overflow)" } else { "" };
+    crate::debug::trap_panic(regs, format_args!("{name} (vector {vector}) in the kernel{guard}: error {:#x} cr2 {cr2:#x} rip {:#x}", regs.orig_rax, regs.rip))
+}

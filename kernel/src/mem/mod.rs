@@ -1,0 +1,24 @@
+//! Memory: from the loader's map to the memory manager, and the kernel's glue to it.
+//!
+//! [`early`] reads the map and serves the boot; [`machine`] is the hardware under `quire-mm`; [`fault`] resolves page faults;
+//! [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
+//! kernel's own data; [`audit`] counts everything.
+
+pub mod audit;
+pub mod early;
+pub mod fault;
+pub mod layout;
+pub mod machine;
+pub mod shortage;
+pub mod user;
+
+mod heap;
+
+pub use machine::{Space, frame, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
+pub use quire_mm::{Access, Backing, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Remap, Segment};
+pub use shortage::wait_for_frames;
+
+/// Makes every other CPU pass a full memory barrier before it returns (membarrier).
+pub fn barrier_everywhere(_space: &Space) {
+    crate::arch::smp::barrier();
+}

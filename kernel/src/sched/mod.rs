@@ -1,0 +1,637 @@
+//! Threads and who runs where.
+//!
+//! Each CPU has a queue of runnable threads (a spin lock, held for a few instructions) and an idle thread. An idle CPU takes
+//! from others' queues, so nobody has to balance. Kernel code is not preempted: a thread leaves its CPU when it parks, yields,
+//! exits, or on the way back to user mode when its slice is over.
+//!
+//! # Rules
+//! 1. A thread that leaves its CPU becomes visible to others only *after* the switch, on the next thread's stack
+//!    ([`finish_switch`]): whoever finds it may run it at once, and nobody ever waits for another CPU's switch.
+//! 2. `park` is decided there, too: `RUNNING -> PARKED` succeeds only if no token has come; else the thread is queued again.
+//!    `unpark` is `RUNNING -> TOKEN`, or `PARKED -> TOKEN` and into a queue. So no wake-up is lost, and each is consumed once.
+//! 3. Who moves a thread out of `PARKED` owns it until it is in a queue.
+//! 4. Before it halts, a CPU sets its idle bit and then looks at the queues; who queues a thread looks at the idle bits after
+//!    that. Whoever clears a bit sends the interrupt.
+
+pub mod stack;
+pub mod timer;
+
+mod switch;
+mod thread;
+mod wait;
+
+pub use thread::{Thread, ThreadRef};
+pub use wait::{WaitError, WaitQueue};
+
+use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
+use crate::arch::regs::UserRegs;
+use crate::arch::{gdt, irq, syscall};
+use crate::debug::record;
+use crate::mem;
+use crate::proc::UserThread;
+use alloc::sync::Arc;
+use core::cell::Cell;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use spin::Mutex;
+use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
+
+/// A thread's turn when others wait, in nanoseconds.
+const SLICE: u64 = 4_000_000;
+
+/// There was no memory for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// Why `park` returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// By `unpark`, now or before.
+    Unparked,
+    /// By its deadline.
+    TimedOut,
+}
+
+/// What becomes of a thread that leaves its CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It is runnable.
+    Queue,
+    /// It parks unless it has a token.
+    Park,
+    /// It is gone.
+    Exit,
+    /// It is the idle thread: nobody looks for it.
+    Nothing,
+}
+
+/// A first-in-first-out list through [`Thread::next`]; each thread in it carries the scheduler's own reference.
+struct Queue {
+    head: *mut Thread,
+    tail: *mut Thread,
+}
+// SAFETY: threads may be sent, and a lock protects the list.
+unsafe impl Send for Queue {}
+
+#[repr(align(128))]
+struct Cpu {
+    queue: Mutex<Queue>,
+    /// Threads in `queue`: a hint for those who do not hold its lock.
+    len: AtomicUsize,
+    /// Own use: the idle thread, the thread that has just left and what becomes of it.
+    idle: Cell<*const Thread>,
+    left: Cell<(*const Thread, After)>,
+    /// Own use: deadline of the armed timer, start of the current thread's turn.
+    armed: Cell<u64>,
+    since: Cell<u64>,
+}
+// SAFETY: the cells are touched by their own CPU only (before it runs, by the boot CPU).
+unsafe impl Sync for Cpu {}
+
+static SCHED: [Cpu; CPUS] = [const {
+    Cpu {
+        queue: Mutex::new(Queue { head: null_mut(), tail: null_mut() }),
+        len: AtomicUsize::new(0),
+        idle: Cell::new(null()),
+        left: Cell::new((null(), After::Nothing)),
+        armed: Cell::new(u64::MAX),
+        since: Cell::new(0),
+    }
+}; CPUS];
+
+/// CPUs that halt or are about to.
+static IDLE: AtomicU64 = AtomicU64::new(0);
+/// Threads that have exited and whose memory waits for the reaper.
+static GRAVES: AtomicPtr<Thread> = AtomicPtr::new(null_mut());
+static REAPER: spin::Once<ThreadRef> = spin::Once::new();
+
+fn mine() -> &'static Cpu {
+    &SCHED[cpu::cpu_id()]
+}
+
+/// The running thread.
+#[inline]
+pub fn current() -> &'static Thread {
+    // SAFETY: set before any thread code runs; the thread lives while it runs, and its code cannot keep the reference longer
+    // than that (other than by storing it, which nothing does).
+    unsafe { &*cpu::this().current.get() }
+}
+
+/// The running thread, if threads exist yet.
+pub fn try_current() -> Option<&'static Thread> {
+    // SAFETY: as in `current`.
+    unsafe { cpu::this().current.get().as_ref() }
+}
+
+/// A counted reference to the running thread.
+pub fn current_ref() -> ThreadRef {
+    let p = cpu::this().current.get();
+    // SAFETY: all threads are made by `Arc::new`, and the scheduler's own reference keeps this one alive.
+    unsafe {
+        Arc::increment_strong_count(p);
+        Arc::from_raw(p)
+    }
+}
+
+/// Makes and starts a thread of the kernel.
+pub fn spawn_kernel(name: &'static str, f: fn(usize), arg: usize) -> Result<ThreadRef, NoMemory> {
+    let t = Thread::make(0, name, None, Begin::Kernel(f, arg), false, 0)?;
+    t.set_affinity(u64::MAX);
+    start(&t);
+    Ok(t)
+}
+
+/// Makes a thread of a program; it does not run before [`start`]. Its space is set with [`Thread::set_space`].
+pub fn spawn_user(
+    tid: u32,
+    user: UserThread,
+    regs: &UserRegs,
+    fs_base: u64,
+    inherit_fpu: bool,
+) -> Result<ThreadRef, NoMemory> {
+    Thread::make(tid, "user", Some(user), Begin::User(regs), inherit_fpu, fs_base)
+}
+
+/// Makes a new thread runnable.
+pub fn start(t: &ThreadRef) {
+    // The scheduler's own reference; `finish_switch` drops it when the thread has exited.
+    enqueue(Arc::into_raw(t.clone()));
+}
+
+/// Where a kernel thread begins.
+extern "C" fn kernel_main(f: fn(usize), arg: usize) -> ! {
+    f(arg);
+    exit_current()
+}
+
+/// Ends the current thread. Its stack is freed once it is off it; the rest when the last reference goes.
+pub fn exit_current() -> ! {
+    current().set_space(None);
+    schedule(After::Exit);
+    unreachable!("an exited thread runs")
+}
+
+/// Lets other runnable threads of this CPU run.
+pub fn yield_now() {
+    // ordering: Relaxed; a hint.
+    if mine().len.load(Ordering::Relaxed) != 0 || misplaced(current()) {
+        schedule(After::Queue);
+    }
+}
+
+/// The slice is over, or the thread's affinity has changed: on the way back to user mode.
+pub(crate) fn preempt() {
+    yield_now();
+}
+
+fn misplaced(t: &Thread) -> bool {
+    let allowed = t.affinity() & cpu::online();
+    allowed != 0 && allowed & 1 << cpu::cpu_id() == 0
+}
+
+/// Gives the CPU away until [`Thread::unpark`] or the deadline; returns at once if `unpark` has come since the last `park`.
+pub fn park(deadline: Option<u64>) -> Woken {
+    let me = current();
+    // ordering: Acquire pairs with the Release of `unpark`: the caller sees what made it be called.
+    if me.state.compare_exchange(TOKEN, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        return Woken::Unparked;
+    }
+    let heap = deadline.map(|d| {
+        let heap = timer::add(me, d);
+        arm(d);
+        heap
+    });
+    schedule(After::Park);
+    if let Some(heap) = heap {
+        timer::cancel(me, heap);
+    }
+    // ordering: Acquire, as above. Without a token it was the deadline that made it run.
+    match me.state.swap(RUNNING, Ordering::Acquire) {
+        TOKEN => Woken::Unparked,
+        _ => Woken::TimedOut,
+    }
+}
+
+fn unpark(t: &Thread) {
+    // ordering: Relaxed; the exchanges decide.
+    let mut state = t.state.load(Ordering::Relaxed);
+    loop {
+        if state == EXITED {
+            return;
+        }
+        // A token that is there already is written again: its consumer must see what made *this* call.
+        // ordering: Release pairs with `park`'s Acquire; Acquire takes the parked thread over from `finish_switch`.
+        match t.state.compare_exchange(state, TOKEN, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(PARKED) => return enqueue(t),
+            Ok(_) => return,
+            Err(now) => state = now,
+        }
+    }
+}
+
+/// Puts a runnable thread that is on no CPU into a queue, and wakes an idle CPU for it. Carries the scheduler's reference.
+fn enqueue(t: *const Thread) {
+    // SAFETY: the scheduler's reference keeps it alive.
+    let thread = unsafe { &*t };
+    let target = choose(thread);
+    record::event(record::Kind::Queue, thread.tid as u64, target as u64);
+    SCHED[target].push(t as *mut Thread);
+    // ordering: SeqCst pairs with the fence in `idle` (rule 4).
+    fence(Ordering::SeqCst);
+    wake_cpu(target);
+}
+
+/// If the CPU is idle: takes its idle bit and interrupts it.
+fn wake_cpu(target: usize) {
+    let bit = 1 << target;
+    // ordering: Relaxed; ordered by the fences of rule 4.
+    if target != cpu::cpu_id()
+        && IDLE.load(Ordering::Relaxed) & bit != 0
+        && IDLE.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    {
+        irq::send(target, irq::RESCHEDULE);
+    }
+}
+
+/// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again.
+fn choose(t: &Thread) -> usize {
+    let online = cpu::online();
+    let mut allowed = t.affinity() & online;
+    if allowed == 0 {
+        allowed = online;
+    }
+    // ordering: Relaxed; hints.
+    let last = t.last.load(Ordering::Relaxed) as usize;
+    let idle = IDLE.load(Ordering::Relaxed) & allowed;
+    if idle & 1 << last != 0 {
+        last
+    } else if idle != 0 {
+        idle.trailing_zeros() as usize
+    } else if allowed & 1 << last != 0 {
+        last
+    } else {
+        allowed.trailing_zeros() as usize
+    }
+}
+
+impl Cpu {
+    fn push(&self, t: *mut Thread) {
+        let mut queue = self.queue.lock();
+        // SAFETY: the thread is alive and in no list; the lock protects the links.
+        unsafe {
+            // ordering: Relaxed; under the lock.
+            (*t).next.store(null_mut(), Ordering::Relaxed);
+            if queue.tail.is_null() {
+                queue.head = t;
+            } else {
+                (*queue.tail).next.store(t, Ordering::Relaxed);
+            }
+        }
+        queue.tail = t;
+        self.len.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the first thread, whoever may run it.
+    fn take_first(&self) -> *mut Thread {
+        let mut queue = self.queue.lock();
+        let t = queue.head;
+        if !t.is_null() {
+            // SAFETY: queued threads are alive; the lock protects the links.
+            // ordering: Relaxed; under the lock.
+            queue.head = unsafe { &*t }.next.load(Ordering::Relaxed);
+            if queue.head.is_null() {
+                queue.tail = null_mut();
+            }
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        t
+    }
+
+    /// Takes the first thread that `cpu` may run.
+    fn steal(&self, cpu: usize) -> *mut Thread {
+        // ordering: Relaxed; a hint, and rule 4 makes sure that somebody looks again.
+        if self.len.load(Ordering::Relaxed) == 0 {
+            return null_mut();
+        }
+        let online = cpu::online();
+        let mut queue = self.queue.lock();
+        let (mut before, mut at) = (null_mut::<Thread>(), queue.head);
+        while !at.is_null() {
+            // SAFETY: queued threads are alive; the lock protects the links.
+            let t = unsafe { &*at };
+            // ordering: Relaxed; under the lock.
+            let next = t.next.load(Ordering::Relaxed);
+            let allowed = t.affinity() & online;
+            if allowed == 0 || allowed & 1 << cpu != 0 {
+                if before.is_null() {
+                    queue.head = next;
+                } else {
+                    // SAFETY: as above.
+                    unsafe { (*before).next.store(next, Ordering::Relaxed) };
+                }
+                if queue.tail == at {
+                    queue.tail = before;
+                }
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                return at;
+            }
+            before = at;
+            at = next;
+        }
+        null_mut()
+    }
+}
+
+/// Takes a thread from this CPU's own queue; those that may not run here any more go elsewhere.
+fn pop_own(cpu: usize) -> *mut Thread {
+    loop {
+        let t = SCHED[cpu].steal(cpu);
+        // ordering: Relaxed; our own queue, and who adds to it wakes us if we sleep.
+        if !t.is_null() || SCHED[cpu].len.load(Ordering::Relaxed) == 0 {
+            return t;
+        }
+        let stray = SCHED[cpu].take_first();
+        if !stray.is_null() {
+            enqueue(stray);
+        }
+    }
+}
+
+/// Takes a thread for this CPU: from its own queue, else from another's.
+fn pick(cpu: usize) -> *mut Thread {
+    let own = pop_own(cpu);
+    if !own.is_null() {
+        return own;
+    }
+    let online = cpu::online();
+    for i in 1..CPUS {
+        let other = (cpu + i) % CPUS;
+        // ordering: Relaxed; a hint.
+        if online & 1 << other != 0 && SCHED[other].len.load(Ordering::Relaxed) != 0 {
+            let t = SCHED[other].steal(cpu);
+            if !t.is_null() {
+                return t;
+            }
+        }
+    }
+    null_mut()
+}
+
+/// Gives the CPU to another thread.
+fn schedule(after: After) {
+    let cpu = cpu::cpu_id();
+    let sched = &SCHED[cpu];
+    let next = match after {
+        // A thread that could go on does not take work from others.
+        After::Queue => pop_own(cpu),
+        _ => pick(cpu),
+    };
+    let next = if !next.is_null() {
+        next as *const Thread
+    } else if after == After::Nothing || (after == After::Queue && !misplaced(current())) {
+        return;
+    } else {
+        sched.idle.get()
+    };
+    run(sched, next, after);
+}
+
+/// Switches to `next`.
+fn run(sched: &'static Cpu, next: *const Thread, after: After) {
+    let block = cpu::this();
+    let prev = block.current.get();
+    debug_assert!(!core::ptr::eq(prev, next));
+    // SAFETY: `prev` is running here; `next` was taken from a queue (or is this CPU's idle thread), so this CPU is alone with both.
+    let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
+    let (p, n) = (prev_ref.inner.get(), next_ref.inner.get());
+    let now = timer::now_ns();
+    // ordering: Relaxed; a statistic.
+    prev_ref.run_ns.fetch_add(now.saturating_sub(sched.since.get()), Ordering::Relaxed);
+    sched.since.set(now);
+    record::event(record::Kind::Switch, prev_ref.tid as u64, next_ref.tid as u64);
+    // SAFETY: as above; references to the two parts end before the switch.
+    let (save, load) = unsafe {
+        if let Some(fpu) = &mut (*p).fpu {
+            if after == After::Exit {
+                block.fpu_owner.set(0);
+            } else {
+                fpu.save();
+                (*p).fpu_cpu = block.id.get();
+                block.fpu_owner.set(prev as usize);
+            }
+        }
+        mem::switch_space((*n).space.as_ref());
+        if let Some(fpu) = &(*n).fpu {
+            if block.fpu_owner.get() != next as usize || (*n).fpu_cpu != block.id.get() {
+                fpu.restore();
+            }
+            // From here on the registers change.
+            block.fpu_owner.set(0);
+            next_ref.load_bases();
+        }
+        gdt::set_kernel_stack((*n).top);
+        (&raw mut (*p).rsp, (*n).rsp)
+    };
+    // ordering: Relaxed; a hint.
+    next_ref.last.store(block.id.get(), Ordering::Relaxed);
+    // ordering: SeqCst; the Dekker pair of `Thread::wants_attention`.
+    prev_ref.on.store(0, Ordering::SeqCst);
+    next_ref.on.store(block.id.get() + 1, Ordering::SeqCst);
+    let mut work = 0;
+    if next_ref.wants_attention() {
+        work |= WORK_ATTENTION;
+    }
+    block.work.set(work);
+    if !core::ptr::eq(next, sched.idle.get()) {
+        arm_at(sched, now, now + SLICE);
+    }
+    block.current.set(next);
+    sched.left.set((prev, after));
+    // SAFETY: `load` was saved by an earlier switch or made with the thread; its stack is in use by nobody (rule 1).
+    unsafe { switch::switch(save, load) };
+    finish_switch();
+}
+
+/// The first thing after a switch, on the next thread's stack: what becomes of the thread that left.
+extern "C" fn finish_switch() {
+    let sched = mine();
+    let (left, after) = sched.left.replace((null(), After::Nothing));
+    if left.is_null() {
+        return;
+    }
+    // SAFETY: the thread that left is alive: the scheduler's reference is still ours.
+    let t = unsafe { &*left };
+    match after {
+        After::Nothing => {}
+        After::Queue => enqueue(left),
+        After::Park => {
+            // ordering: Release hands the thread's context over to whoever unparks it.
+            if t.state.compare_exchange(RUNNING, PARKED, Ordering::Release, Ordering::Relaxed).is_err() {
+                // A token has come (rule 2).
+                enqueue(left);
+            }
+        }
+        After::Exit => {
+            // ordering: Release; nobody runs it any more.
+            t.state.store(EXITED, Ordering::Release);
+            // SAFETY: it is off its stack for good, and only the scheduler touches `inner`.
+            unsafe {
+                (*t.inner.get()).stack = None;
+                (*t.inner.get()).fpu = None;
+            }
+            bury(left as *mut Thread);
+        }
+    }
+}
+
+/// Leaves the scheduler's reference to the reaper: dropping a thread may be long work, or wait.
+fn bury(t: *mut Thread) {
+    // ordering: Relaxed; the exchange publishes.
+    let mut head = GRAVES.load(Ordering::Relaxed);
+    loop {
+        // SAFETY: the thread is in no list any more.
+        unsafe { (*t).next.store(head, Ordering::Relaxed) };
+        // ordering: Release pairs with the reaper's Acquire.
+        match GRAVES.compare_exchange(head, t, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => break,
+            Err(now) => head = now,
+        }
+    }
+    if let Some(reaper) = REAPER.get() {
+        reaper.unpark();
+    }
+}
+
+/// The reaper thread: drops what is left of exited threads, and shrinks the pool of stacks.
+fn reap(_: usize) {
+    loop {
+        // ordering: Acquire pairs with `bury`.
+        let mut t = GRAVES.swap(null_mut(), Ordering::Acquire);
+        while !t.is_null() {
+            // SAFETY: the list is ours now, and each thread in it comes with the scheduler's reference.
+            unsafe {
+                let next = (*t).next.load(Ordering::Relaxed);
+                drop(Arc::from_raw(t));
+                t = next;
+            }
+        }
+        stack::trim();
+        park(None);
+    }
+}
+
+fn arm_at(sched: &Cpu, now: u64, deadline: u64) {
+    if deadline < sched.armed.get() {
+        sched.armed.set(deadline);
+        irq::set_timer(deadline.saturating_sub(now));
+    }
+}
+
+/// Makes the timer interrupt come at `deadline` or before.
+fn arm(deadline: u64) {
+    let sched = mine();
+    if deadline < sched.armed.get() {
+        arm_at(sched, timer::now_ns(), deadline);
+    }
+}
+
+/// The timer interrupt.
+pub(crate) fn tick(_user: bool) {
+    let sched = mine();
+    let now = timer::now_ns();
+    sched.armed.set(u64::MAX);
+    let mut next = timer::expire(now, |t| {
+        // ordering: as in `unpark`, but without a token.
+        if t.state.compare_exchange(PARKED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            enqueue(t);
+        }
+    });
+    if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
+        // ordering: Relaxed; our own queue.
+        if sched.len.load(Ordering::Relaxed) != 0 {
+            syscall::request_work(WORK_SCHEDULE);
+        }
+        next = next.min(now + SLICE);
+    }
+    if next != u64::MAX {
+        arm_at(sched, now, next);
+    }
+}
+
+/// The reschedule interrupt: an idle CPU looks at its queue by itself; a thread may have to look at its flags.
+pub(crate) fn poked() {
+    let t = current();
+    if t.wants_attention() {
+        syscall::request_work(WORK_ATTENTION);
+    }
+    if misplaced(t) {
+        syscall::request_work(WORK_SCHEDULE);
+    }
+}
+
+/// Nanoseconds since the current thread was switched to.
+fn running_for() -> u64 {
+    timer::now_ns().saturating_sub(mine().since.get())
+}
+
+/// The idle loop of a CPU, on its idle thread.
+pub(crate) fn idle() -> ! {
+    let cpu = cpu::cpu_id();
+    let bit = 1 << cpu;
+    loop {
+        schedule(After::Nothing);
+        // ordering: Relaxed, then the fence of rule 4.
+        IDLE.fetch_or(bit, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let next = pick(cpu);
+        if next.is_null() {
+            if mem::idle() {
+                // There was something to do for memory, and may be more: look again at once.
+                crate::arch::interrupt_window();
+                IDLE.fetch_and(!bit, Ordering::Relaxed);
+                continue;
+            }
+            // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread
+            // holds nothing.
+            unsafe { core::arch::asm!("sti", "hlt", "cli", options(nomem, nostack)) };
+            IDLE.fetch_and(!bit, Ordering::Relaxed);
+        } else {
+            IDLE.fetch_and(!bit, Ordering::Relaxed);
+            run(mine(), next, After::Nothing);
+        }
+    }
+}
+
+/// Makes the idle thread of another CPU; returns the top of its stack.
+pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
+    let top = stack::Stack::new()?.leak();
+    let t = Thread::make(0, "idle", None, Begin::Here(top), false, 0).ok()?;
+    // ordering: Relaxed; the CPU does not run yet.
+    t.last.store(cpu as u32, Ordering::Relaxed);
+    t.on.store(cpu as u32 + 1, Ordering::Relaxed);
+    SCHED[cpu].idle.set(Arc::into_raw(t));
+    Some(top)
+}
+
+/// Makes the code that runs on this CPU its idle thread.
+pub(crate) fn adopt_idle() {
+    let sched = mine();
+    sched.since.set(timer::now_ns());
+    cpu::this().current.set(sched.idle.get());
+}
+
+/// Makes the running boot code the boot CPU's idle thread.
+pub(crate) fn init() -> Result<(), NoMemory> {
+    let t = Thread::make(0, "idle", None, Begin::Here(0), false, 0)?;
+    t.on.store(1, Ordering::Relaxed);
+    mine().idle.set(Arc::into_raw(t));
+    adopt_idle();
+    Ok(())
+}
+
+/// Starts the scheduler's own thread.
+pub(crate) fn start_reaper() -> Result<(), NoMemory> {
+    let t = spawn_kernel("reaper", reap, 0)?;
+    REAPER.call_once(|| t);
+    Ok(())
+}

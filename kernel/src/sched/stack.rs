@@ -1,0 +1,169 @@
+//! Kernel stacks: 16 KiB each, an unmapped guard of the same size below.
+//!
+//! A stack that is given back stays mapped in a pool, since unmapping costs an interrupt to every CPU. [`trim`] returns the
+//! frames of a large pool, many stacks at a time, after all CPUs have dropped their translations.
+
+use crate::arch::{cpu, irq, paging};
+use crate::mem;
+use crate::mem::layout::STACK_BASE;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+
+const SIZE: u64 = 16384;
+const STRIDE: u64 = 2 * SIZE;
+/// Stacks that [`trim`] leaves in the pool, and the number above which it starts.
+const KEEP: usize = 64;
+const TRIM_ABOVE: usize = 192;
+
+struct Pool {
+    /// Top of the first mapped free stack; its highest word holds the next. 0 ends the list.
+    free: u64,
+    count: usize,
+    /// Unmapped slots that were used before.
+    unmapped: Vec<u64>,
+    /// First slot that was never used.
+    fresh: u64,
+}
+
+/// A leaf lock.
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: 0, count: 0, unmapped: Vec::new(), fresh: STACK_BASE });
+
+/// A mapped stack; dropping it gives it back to the pool.
+pub struct Stack(u64);
+
+impl Stack {
+    /// Takes a stack; `None` when memory is short.
+    pub fn new() -> Option<Stack> {
+        let slot = {
+            let mut pool = POOL.lock();
+            if pool.free != 0 {
+                let top = pool.free;
+                // SAFETY: a free stack in the pool is mapped and nobody else's.
+                pool.free = unsafe { ((top - 8) as *const u64).read() };
+                pool.count -= 1;
+                return Some(Stack(top));
+            }
+            match pool.unmapped.pop() {
+                Some(slot) => slot,
+                None => {
+                    pool.fresh += STRIDE;
+                    pool.fresh - STRIDE
+                }
+            }
+        };
+        let mut virt = slot + SIZE;
+        while virt < slot + STRIDE {
+            let frame = mem::frame();
+            // SAFETY: the slot is ours, its pages are unmapped, and no CPU has a translation (fresh, or flushed by `trim`).
+            let mapped = frame.and_then(|f| unsafe { paging::map_stack_page(virt, f) });
+            if mapped.is_none() {
+                if let Some(f) = frame {
+                    mem::free_frame(f);
+                }
+                // A half-mapped stack: nobody has touched its pages, so no CPU has a translation of them.
+                let mut undo = slot + SIZE;
+                while undo < virt {
+                    // SAFETY: ours, and unused.
+                    if let Some(f) = unsafe { paging::unmap_stack_page(undo) } {
+                        mem::free_frame(f);
+                    }
+                    undo += 4096;
+                }
+                recycle(slot);
+                return None;
+            }
+            virt += 4096;
+        }
+        Some(Stack(slot + STRIDE))
+    }
+
+    /// The address behind its last byte.
+    pub fn top(&self) -> u64 {
+        self.0
+    }
+
+    /// Keeps it for ever.
+    pub fn leak(self) -> u64 {
+        let top = self.0;
+        core::mem::forget(self);
+        top
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let mut pool = POOL.lock();
+        // SAFETY: the stack is mapped, and its last user is gone.
+        unsafe { ((self.0 - 8) as *mut u64).write(pool.free) };
+        pool.free = self.0;
+        pool.count += 1;
+    }
+}
+
+fn recycle(slot: u64) {
+    let mut pool = POOL.lock();
+    // Without memory for the note the addresses are lost, of which there are enough.
+    if pool.unmapped.try_reserve(1).is_ok() {
+        pool.unmapped.push(slot);
+    }
+}
+
+/// Whether an address lies in a guard.
+pub fn is_guard(address: u64) -> bool {
+    address >= STACK_BASE && address - STACK_BASE < 1 << 39 && (address - STACK_BASE) % STRIDE < SIZE
+}
+
+/// CPUs that still have to answer a flush.
+static FLUSHING: AtomicU64 = AtomicU64::new(0);
+
+/// Answers a flush: drops all translations of the kernel's half.
+pub fn serve_flush() {
+    let bit = 1 << cpu::cpu_id();
+    // ordering: Acquire sees the unmapped entries (also by the interrupt); Release below: the flush precedes the answer.
+    if FLUSHING.load(Ordering::Acquire) & bit != 0 {
+        paging::flush_all();
+        FLUSHING.fetch_and(!bit, Ordering::Release);
+    }
+}
+
+/// Whether [`trim`] has something to do.
+pub fn wants_trim() -> bool {
+    POOL.try_lock().is_some_and(|p| p.count > TRIM_ABOVE)
+}
+
+/// Returns the frames of a large pool. Only the reaper thread calls it, holding nothing.
+pub fn trim() {
+    let mut slots: [u64; TRIM_ABOVE - KEEP] = [0; TRIM_ABOVE - KEEP];
+    let mut frames: Vec<u64> = Vec::new();
+    if !wants_trim() || frames.try_reserve(slots.len() * 4).is_err() {
+        return;
+    }
+    for slot in &mut slots {
+        let Some(stack) = Stack::new() else { break };
+        *slot = stack.leak() - STRIDE;
+        for page in 0..SIZE / 4096 {
+            // SAFETY: the stack is ours, and we are about to forget it.
+            frames.extend(unsafe { paging::unmap_stack_page(*slot + SIZE + page * 4096) });
+        }
+    }
+    let others = cpu::online() & !(1 << cpu::cpu_id());
+    // ordering: Release publishes the unmapped entries; the reaper is the only one that starts a flush.
+    FLUSHING.fetch_or(others, Ordering::Release);
+    for cpu in 0..cpu::CPUS {
+        if others & 1 << cpu != 0 {
+            irq::send(cpu, irq::FLUSH);
+        }
+    }
+    // The reaper may be on another CPU after each turn; that one answers by its interrupt.
+    // ordering: Acquire pairs with the answers' Release.
+    while FLUSHING.load(Ordering::Acquire) != 0 {
+        serve_flush();
+        mem::serve_shootdown();
+        crate::arch::interrupt_window();
+        super::yield_now();
+    }
+    paging::flush_all();
+    frames.into_iter().for_each(mem::free_frame);
+    slots.into_iter().filter(|&s| s != 0).for_each(recycle);
+}

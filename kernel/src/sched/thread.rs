@@ -1,0 +1,287 @@
+//! A thread: what the scheduler knows of it, and its making.
+
+use super::stack::Stack;
+use super::timer::Node;
+use super::{NoMemory, switch};
+use crate::arch::cpu::{self, WORK_ATTENTION};
+use crate::arch::regs::{SIZE as REGS, UserRegs};
+use crate::arch::{fpu, irq, syscall};
+use crate::mem::{self, Space};
+use crate::proc::UserThread;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use x86::msr;
+
+/// A counted reference to a thread.
+pub type ThreadRef = Arc<Thread>;
+
+/// On a CPU or in a queue.
+pub(super) const RUNNING: u32 = 0;
+/// As `RUNNING`, and an `unpark` has come that `park` has not consumed.
+pub(super) const TOKEN: u32 = 1;
+/// Off every CPU and in no queue.
+pub(super) const PARKED: u32 = 2;
+/// Will never run again.
+pub(super) const EXITED: u32 = 3;
+
+/// A thread of the kernel or of a program.
+pub struct Thread {
+    /// Its number; 0 for idle threads.
+    pub tid: u32,
+    /// What makes it a thread of a program.
+    pub user: Option<UserThread>,
+    name: &'static str,
+    /// `RUNNING`, `TOKEN`, `PARKED` or `EXITED`. Who moves it from `PARKED` to another state puts it into a queue.
+    pub(super) state: AtomicU32,
+    attention: AtomicBool,
+    affinity: AtomicU64,
+    /// 1 + the CPU that it runs on, 0 when it is on none.
+    pub(super) on: AtomicU32,
+    /// The CPU that it ran on last.
+    pub(super) last: AtomicU32,
+    pub(super) run_ns: AtomicU64,
+    fs_base: AtomicU64,
+    gs_base: AtomicU64,
+    /// Next in the run queue or in the graveyard; belongs to the list's lock.
+    pub(super) next: AtomicPtr<Thread>,
+    pub(super) timer: UnsafeCell<Node>,
+    pub(super) inner: UnsafeCell<Inner>,
+}
+
+/// What belongs to the CPU that runs the thread, or to the one that is about to.
+pub(super) struct Inner {
+    pub rsp: u64,
+    pub top: u64,
+    pub stack: Option<Stack>,
+    pub fpu: Option<fpu::State>,
+    /// CPU whose registers match `fpu` if its owner word says so.
+    pub fpu_cpu: u32,
+    pub space: Option<Arc<Space>>,
+}
+
+// SAFETY: `inner` is touched by the CPU that runs the thread or has taken it from a queue (the queue's lock orders the two);
+// `timer` under its heap's lock; everything else is atomic or constant. `user` is shared as proc's own type allows.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+/// Where a new thread begins.
+pub(super) enum Begin<'a> {
+    /// A function of the kernel.
+    Kernel(fn(usize), usize),
+    /// A program.
+    User(&'a UserRegs),
+    /// The code that runs already: a CPU's first thread.
+    Here(u64),
+}
+
+impl Thread {
+    pub(super) fn make(
+        tid: u32,
+        name: &'static str,
+        user: Option<UserThread>,
+        begin: Begin<'_>,
+        inherit_fpu: bool,
+        fs_base: u64,
+    ) -> Result<ThreadRef, NoMemory> {
+        let parent = super::try_current();
+        let mut fpu = None;
+        if user.is_some() {
+            let mut state = fpu::State::new().ok_or(NoMemory)?;
+            if inherit_fpu && parent.is_some_and(|p| p.user.is_some()) {
+                // The registers are those of the current thread: the kernel does not use them.
+                state.save();
+            }
+            fpu = Some(state);
+        }
+        let stack = match begin {
+            Begin::Here(_) => None,
+            _ => Some(Stack::new().ok_or(NoMemory)?),
+        };
+        let (mut top, mut rsp) = (stack.as_ref().map_or(0, |s| s.top()), 0);
+        match begin {
+            Begin::Kernel(f, arg) => {
+                let frame = [0, 0, arg as u64, f as usize as u64, 0, 0, switch::kernel_start as *const () as u64, 0];
+                // SAFETY: the stack is ours and mapped; `top` is its top, and the last word keeps the alignment.
+                rsp = unsafe { switch::push(top, frame) };
+            }
+            Begin::User(regs) => {
+                let mut regs = *regs;
+                regs.sanitize();
+                // SAFETY: the stack is ours, mapped, and larger than the registers and the frame.
+                unsafe {
+                    ((top - REGS as u64) as *mut UserRegs).write(regs);
+                    rsp = switch::push(top - REGS as u64, [0, 0, 0, 0, 0, 0, switch::user_start as *const () as u64]);
+                }
+            }
+            Begin::Here(at) => top = at,
+        }
+        // `Arc` has no fallible constructor in stable Rust: make sure of the memory first.
+        let mut probe: Vec<MaybeUninit<(Thread, [usize; 2])>> = Vec::new();
+        probe.try_reserve_exact(1).map_err(|_| NoMemory)?;
+        drop(probe);
+        Ok(Arc::new(Thread {
+            tid,
+            user,
+            name,
+            state: AtomicU32::new(RUNNING),
+            attention: AtomicBool::new(false),
+            affinity: AtomicU64::new(parent.map_or(u64::MAX, |p| p.affinity())),
+            on: AtomicU32::new(0),
+            last: AtomicU32::new(cpu::cpu_id() as u32),
+            run_ns: AtomicU64::new(0),
+            fs_base: AtomicU64::new(fs_base),
+            gs_base: AtomicU64::new(parent.filter(|_| inherit_fpu).map_or(0, |p| p.gs_base())),
+            next: AtomicPtr::new(core::ptr::null_mut()),
+            timer: UnsafeCell::new(Node::new()),
+            inner: UnsafeCell::new(Inner { rsp, top, stack, fpu, fpu_cpu: u32::MAX, space: None }),
+        }))
+    }
+
+    /// The thread's name in the log.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The registers of the program at its last entry into the kernel.
+    ///
+    /// # Panics
+    /// When it is a thread of the kernel.
+    #[allow(clippy::mut_from_ref, reason = "the registers live on the thread's own stack; see below")]
+    pub fn regs(&self) -> &mut UserRegs {
+        assert!(self.user.is_some());
+        // SAFETY: a user thread's stack begins with them. Only the thread itself calls this (or its creator before it starts), and
+        // the entry code's own reference is not used while the callee's is.
+        unsafe { &mut *(((*self.inner.get()).top - REGS as u64) as *mut UserRegs) }
+    }
+
+    /// Lets the thread go on from `park`, or its next `park` return at once. Works from interrupt handlers.
+    pub fn unpark(&self) {
+        super::unpark(self);
+    }
+
+    /// The flag that says: look at your signals before you return to user mode, and do not wait interruptibly.
+    pub fn attention(&self) -> &AtomicBool {
+        &self.attention
+    }
+
+    /// Whether the flag is up.
+    pub fn wants_attention(&self) -> bool {
+        // ordering: SeqCst; the flag and `on` are a Dekker pair: the sender raises the flag and then reads where the thread
+        // runs, the scheduler writes where it runs and then reads the flag.
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Makes the thread notice its flag (or its new affinity) if it is in user mode now.
+    pub fn kick(&self) {
+        // ordering: SeqCst; see `wants_attention`.
+        match self.on.load(Ordering::SeqCst) {
+            0 => {}
+            on if on as usize - 1 == cpu::cpu_id() => syscall::request_work(WORK_ATTENTION | cpu::WORK_SCHEDULE),
+            on => irq::send(on as usize - 1, irq::RESCHEDULE),
+        }
+    }
+
+    /// Restricts the thread to these CPUs. A running thread moves at its next entry into the scheduler: call [`kick`](Self::kick).
+    pub fn set_affinity(&self, mask: u64) {
+        // ordering: Relaxed; a hint that the scheduler reads anew at each decision; `kick` makes it come to one.
+        self.affinity.store(mask, Ordering::Relaxed);
+        self.kick();
+    }
+
+    /// The CPUs that it may run on.
+    pub fn affinity(&self) -> u64 {
+        // ordering: Relaxed; see `set_affinity`.
+        self.affinity.load(Ordering::Relaxed)
+    }
+
+    /// Sets the base of FS, of the current thread or of one that has not started.
+    pub fn set_fs_base(&self, base: u64) {
+        // ordering: Relaxed; read by the CPU that runs the thread.
+        self.fs_base.store(base, Ordering::Relaxed);
+        if core::ptr::eq(self, super::current()) {
+            self.load_bases();
+        }
+    }
+
+    /// The base of FS.
+    pub fn fs_base(&self) -> u64 {
+        // ordering: Relaxed; as above.
+        self.fs_base.load(Ordering::Relaxed)
+    }
+
+    /// Sets the base of GS, of the current thread or of one that has not started.
+    pub fn set_gs_base(&self, base: u64) {
+        // ordering: Relaxed; as above.
+        self.gs_base.store(base, Ordering::Relaxed);
+        if core::ptr::eq(self, super::current()) {
+            self.load_bases();
+        }
+    }
+
+    /// The base of GS.
+    pub fn gs_base(&self) -> u64 {
+        // ordering: Relaxed; as above.
+        self.gs_base.load(Ordering::Relaxed)
+    }
+
+    /// Loads the segment bases of the program into the CPU, if they differ.
+    pub(super) fn load_bases(&self) {
+        let cpu = cpu::this();
+        let (fs, gs) = (self.fs_base(), self.gs_base());
+        if cpu.fs_base.get() != fs {
+            cpu.fs_base.set(fs);
+            // SAFETY: callers of `set_fs_base` pass canonical addresses of the user half (a bad one would fault here, see
+            // `canonical`).
+            unsafe { msr::wrmsr(msr::IA32_FS_BASE, canonical(fs)) };
+        }
+        if cpu.gs_base.get() != gs {
+            cpu.gs_base.set(gs);
+            // SAFETY: as above; the program's GS waits in this register while the kernel runs.
+            unsafe { msr::wrmsr(msr::IA32_KERNEL_GSBASE, canonical(gs)) };
+        }
+    }
+
+    /// Nanoseconds that it ran, as (user, system). The two are not told apart: all counts as user time.
+    pub fn cpu_time_ns(&self) -> (u64, u64) {
+        // ordering: Relaxed; a statistic.
+        let mut ns = self.run_ns.load(Ordering::Relaxed);
+        if core::ptr::eq(self, super::current()) {
+            ns += super::running_for();
+        }
+        (ns, 0)
+    }
+
+    /// The address space of the current thread, or of one that has not started.
+    pub fn space(&self) -> Option<&Arc<Space>> {
+        // SAFETY: only the thread itself, or its creator before it starts, asks; both are alone with it.
+        unsafe { &*self.inner.get() }.space.as_ref()
+    }
+
+    /// Replaces the address space of the current thread, or sets that of one that has not started.
+    pub fn set_space(&self, space: Option<Arc<Space>>) {
+        if core::ptr::eq(self, super::current()) {
+            mem::switch_space(space.as_ref());
+        }
+        // SAFETY: as in `space`.
+        let old = core::mem::replace(unsafe { &mut (*self.inner.get()).space }, space);
+        drop(old);
+    }
+
+    /// Gives the current thread the registers of a fresh program (exec).
+    pub fn reset_fpu(&self) {
+        // SAFETY: only the thread itself asks.
+        if let Some(fpu) = unsafe { &mut (*self.inner.get()).fpu } {
+            fpu.reset();
+            fpu.restore();
+        }
+    }
+}
+
+/// The address, or 0 where the CPU would refuse it.
+fn canonical(base: u64) -> u64 {
+    if base >> 47 == 0 { base } else { 0 }
+}
