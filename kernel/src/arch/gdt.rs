@@ -107,7 +107,7 @@ pub unsafe fn load(ist: [u64; 3]) {
             data = in(reg) KERNEL_DATA as u64,
             zero = in(reg) 0u64,
             tss = in(reg) TSS as u64,
-            tmp = lateout(reg) _,
+            tmp = out(reg) _,
         );
     }
 }

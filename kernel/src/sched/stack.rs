@@ -54,7 +54,7 @@ impl Stack {
         };
         let mut virt = slot + SIZE;
         while virt < slot + STRIDE {
-            let frame = mem::frame();
+            let frame = mem::zeroed_frame();
             // SAFETY: the slot is ours, its pages are unmapped, and no CPU has a translation (fresh, or flushed by `trim`).
             let mapped = frame.and_then(|f| unsafe { paging::map_stack_page(virt, f) });
             if mapped.is_none() {
