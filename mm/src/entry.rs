@@ -214,6 +214,12 @@ impl Entry {
         self.0.store(w.0, Relaxed);
     }
 
+    /// The model checker's end of an entry whose frame is freed: every access must have happened before.
+    #[cfg(loom)]
+    pub fn end(&self) {
+        self.0.end(PRESENT);
+    }
+
     #[inline]
     fn swap_from(&self, old: Word, new: Word) -> Result<(), Changed> {
         match self.0.compare_exchange(old.0, new.0, AcqRel, Acquire) {

@@ -142,7 +142,7 @@ impl Node {
             }
         }
         #[cfg(loom)]
-        self.alive.store(0, core::sync::atomic::Ordering::Relaxed);
+        self.alive.end(0);
     }
 }
 

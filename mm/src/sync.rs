@@ -112,9 +112,9 @@ pub mod model {
         RMW.store(on, Relaxed);
     }
 
-    /// Switches one defect on, or all off.
-    pub fn select(m: Option<Mutant>) {
-        MUTANT.store(m.map_or(0, |m| m as u32), Relaxed);
+    /// Switches one defect on by its number, or all off (zero).
+    pub fn select(m: u32) {
+        MUTANT.store(m, Relaxed);
     }
 
     /// Whether the defect `m` is switched on.
@@ -191,8 +191,13 @@ pub mod model {
     }
 
     /// As [`AtomicU64`], for pointers.
-    #[derive(Debug)]
     pub struct AtomicPtr<T>(AtomicU64, core::marker::PhantomData<*mut T>);
+
+    impl<T> core::fmt::Debug for AtomicPtr<T> {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
 
     // SAFETY: as core's: only the pointer itself is shared.
     unsafe impl<T> Sync for AtomicPtr<T> {}
