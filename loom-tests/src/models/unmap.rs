@@ -1,0 +1,65 @@
+//! A fault against an unmap, and against what is mapped at the same address afterwards.
+//!
+//! *Invariant*: when both are over, no entry carries a page, or a right, that the list does not give; nothing is lost.
+//! *Races*: 19, 20. *Bounds*: one page, two CPUs, one fault, one or two edits.
+
+use crate::runner::Model;
+use crate::world::{R, RW, Scene, World, on, script, spawn};
+use quire_mm::sync::Mutant::*;
+
+pub const MODELS: &[Model] = &[
+    Model::new("unmap", unmap, &[ListBeforeEntry, EmptyZero, SweepBeforePublish]),
+    Model::new("unmap-table", unmap_table, &[ListBeforeEntry, SkipAbsent]),
+    Model::new("unmap-remap", unmap_remap, &[ListBeforeEntry, EmptyZero, SweepBeforePublish]),
+];
+
+/// Two CPUs in a space with one writable page at 0, its table there (`table`) or not.
+fn scene(table: bool) -> (World, Scene) {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, RW);
+    for cpu in 0..2 {
+        on(cpu, || {
+            s.enter();
+            if table {
+                // The neighbour's fault joins the arena and makes the table.
+                assert!(s.read(1, 0).is_ok());
+            }
+        });
+    }
+    (w, s)
+}
+
+fn end(w: World, s: Scene) {
+    w.audit(&[&s]);
+    s.close();
+    w.audit(&[]);
+}
+
+fn unmap() {
+    let (w, s) = scene(true);
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
+    script(&w, || s.unmap(0, 1));
+    let _ = t.join();
+    end(w, s);
+}
+
+fn unmap_table() {
+    let (w, s) = scene(false);
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
+    script(&w, || s.unmap(0, 1));
+    let _ = t.join();
+    end(w, s);
+}
+
+fn unmap_remap() {
+    let (w, s) = scene(true);
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
+    script(&w, || {
+        s.unmap(0, 1);
+        s.map(0, 1, R);
+    });
+    let _ = t.join();
+    on(0, || assert!(!s.poke(0, 0, 2), "a writable page in a read-only segment"));
+    end(w, s);
+}
