@@ -60,6 +60,12 @@ impl Area {
         Ok(Self { start: start as usize, pages })
     }
 
+    /// Some of the pages of another area.
+    pub fn part(whole: &Self, pages: Range<usize>) -> Self {
+        assert!(pages.end <= whole.pages, "{pages:?} of {}", whole.pages);
+        Self { start: whole.address(pages.start), pages: pages.len() }
+    }
+
     /// Number of pages.
     pub fn pages(&self) -> usize {
         self.pages
@@ -161,10 +167,11 @@ impl Area {
         crate::check!(at as usize == other.start, "mremap: {}", io::Error::last_os_error());
     }
 
-    /// Lets the kernel write the time into the last two words of a page: false where it may not (EFAULT).
+    /// Lets the kernel write the time into two words of a page, the third and the second last (the last is `fill`'s):
+    /// false where it may not (EFAULT).
     pub fn kernel_write(&self, page: usize) -> bool {
-        let at = self.word(page, PAGE / 8 - 2);
-        // SAFETY: the kernel checks the address itself; sixteen bytes end with the page.
+        let at = self.word(page, PAGE / 8 - 3);
+        // SAFETY: the kernel checks the address itself; the sixteen bytes lie inside the page.
         if unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, at) } == 0 {
             return true;
         }

@@ -1,0 +1,74 @@
+//! Hundreds of processes, several threads forking at once, some processes killed in the middle of a fork.
+//!
+//! Races 12, 17, 40: a fork that is cut short leaves half a space, or takes its parent's pages along.
+
+use std::thread;
+
+use quire_workloads::process::{Child, Ended, fork, try_fork};
+use quire_workloads::{Area, Budget, Random, check, ok, spin};
+
+const BREEDERS: u64 = 4;
+const ALIVE: usize = 60;
+const PAGES: usize = 32;
+
+fn main() {
+    let budget = Budget::from_arguments(150);
+    let area = Area::new(PAGES);
+    area.fill(0..PAGES, 42);
+    thread::scope(|scope| {
+        for seed in 0..BREEDERS {
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                let mut alive: Vec<(Child, bool)> = Vec::new();
+                for round in budget.rounds() {
+                    if alive.len() == ALIVE {
+                        let oldest = alive.remove(0);
+                        bury(oldest);
+                    }
+                    let deadly = random.below(4) == 0;
+                    let child = fork(move || if deadly { breed_on(area) } else { live(area, seed, round) });
+                    if deadly {
+                        spin(random.below(20_000) as u32);
+                        child.kill();
+                    }
+                    alive.push((child, deadly));
+                }
+                alive.into_iter().for_each(bury);
+            });
+        }
+    });
+    area.expect(0..PAGES, 42, "the parent's memory");
+    ok();
+}
+
+fn bury((child, deadly): (Child, bool)) {
+    let ended = child.wait();
+    let expected = if deadly { Ended::Killed(libc::SIGKILL) } else { Ended::Exited(0) };
+    check!(ended == expected, "a child of the storm: {ended:?}, not {expected:?}");
+}
+
+/// Writes over half of what it got, and looks at all of it.
+fn live(area: Area, seed: u64, round: u64) -> i32 {
+    let stamp = seed << 32 | round;
+    for page in (0..PAGES).step_by(2) {
+        area.fill(page..page + 1, stamp);
+    }
+    spin(1000);
+    for page in 0..PAGES {
+        let expected = if page % 2 == 0 { stamp } else { 42 };
+        if area.read(page, 0) != expected || area.read(page, 511) != expected {
+            return 1;
+        }
+    }
+    0
+}
+
+/// Forks until it is killed.
+fn breed_on(area: Area) -> i32 {
+    loop {
+        area.fill(0..PAGES, 43);
+        if let Ok(child) = try_fork(|| i32::from(area.read(0, 0) != 43)) {
+            let _ = child.wait();
+        }
+    }
+}
