@@ -2,8 +2,9 @@
 
 use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
 
-/// One CPU's local APIC.
-pub struct Apic(LocalApic);
+/// One CPU's local APIC, and where an xAPIC's registers keep an identity: in their top byte. The crate hands that byte's
+/// whole word in and out.
+pub struct Apic(LocalApic, u32);
 
 /// The vectors that a local APIC raises by itself.
 #[derive(Clone, Copy, Debug)]
@@ -33,15 +34,14 @@ impl Apic {
             .build()?;
         // SAFETY: promised by the caller.
         unsafe { apic.enable() };
-        Ok(Apic(apic))
+        Ok(Apic(apic, if has_x2apic() { 0 } else { 24 }))
     }
 
     /// The APIC's identity, as interrupts are addressed to it.
     pub fn id(&self) -> u32 {
         // SAFETY: reads a register of an enabled APIC.
         let id = unsafe { self.0.id() };
-        // The crate hands out the xAPIC's register as it is: the identity in its top byte.
-        if x86::cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_x2apic()) { id } else { id >> 24 }
+        id >> self.1
     }
 
     /// Ends the interrupt being served.
@@ -70,7 +70,7 @@ impl Apic {
         // SAFETY: writes a register of an enabled APIC; the vector has a handler.
         unsafe {
             self.settle();
-            self.0.send_ipi(vector, apic_id)
+            self.0.send_ipi(vector, apic_id << self.1)
         };
     }
 
@@ -79,7 +79,7 @@ impl Apic {
         // SAFETY: as `send`.
         unsafe {
             self.settle();
-            self.0.send_nmi(apic_id)
+            self.0.send_nmi(apic_id << self.1)
         };
     }
 
@@ -88,7 +88,7 @@ impl Apic {
         // SAFETY: as `send`; the caller wants that CPU to start afresh.
         unsafe {
             self.settle();
-            self.0.send_init_ipi(apic_id)
+            self.0.send_init_ipi(apic_id << self.1)
         };
     }
 
@@ -97,7 +97,7 @@ impl Apic {
         // SAFETY: as `send`; the caller has put code there.
         unsafe {
             self.settle();
-            self.0.send_sipi(page, apic_id)
+            self.0.send_sipi(page, apic_id << self.1)
         };
     }
 
@@ -108,6 +108,11 @@ impl Apic {
             core::hint::spin_loop();
         }
     }
+}
+
+/// Whether the CPU has an x2APIC; then it is used.
+fn has_x2apic() -> bool {
+    x86::cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_x2apic())
 }
 
 /// Physical address of this CPU's registers.

@@ -22,16 +22,17 @@ unsafe extern "C" {
 /// # Safety
 /// Called once on each CPU, on the kernel's tables, with the interrupt table filled.
 pub unsafe fn init_this_cpu() -> Result<(), &'static str> {
-    let mut ist = [0; 3];
-    for top in &mut ist {
-        *top = sched::stack::Stack::new().ok_or("no memory for a CPU's stacks")?.leak();
-    }
-    // SAFETY: the caller's promise is that of each step; the order is theirs too (segments before gates before SYSCALL).
+    // SAFETY: the caller's promise is that of each step; the order is theirs too: the FPU before anything is zeroed with it,
+    // segments before gates before SYSCALL.
     unsafe {
-        gdt::load(ist);
-        idt::load();
         cpu::protect();
         fpu::init();
+        let mut ist = [0; 3];
+        for top in &mut ist {
+            *top = sched::stack::Stack::new().ok_or("no memory for a CPU's stacks")?.leak();
+        }
+        gdt::load(ist);
+        idt::load();
         syscall::init();
         irq::enable()
     }
