@@ -1,30 +1,53 @@
-//! When memory is gone: the largest process ends, with all that share its space.
+//! Whom to end when memory is gone: the process with the largest resident set, and all that share its memory.
 
+use super::exit;
 use super::process::{Ended, Process};
-use super::signal::SIGKILL;
-use super::{Memory, exit, info_name, tree};
+use super::tree;
 use alloc::sync::Arc;
-use log::warn;
+use core::ops::Bound;
+use linux_raw_sys::general::SIGKILL;
 
-/// Ends the process with the most resident pages. False: there is none.
+/// Ends the largest process that is not ending already, by SIGKILL, and names it in the log. True if some process is (now or
+/// still) ending, so that waiting for memory makes sense. Needs no memory itself.
 pub fn end_largest() -> bool {
-    let mut largest: Option<(u64, Arc<Process>, Arc<Memory>)> = None;
-    let all = tree::living(|_, _| true);
-    for process in &all {
-        let memory = process.memory.lock().clone();
-        let Some(memory) = memory else { continue };
-        let size = memory.space.resident();
-        if largest.as_ref().is_none_or(|(s, ..)| size > *s) {
-            largest = Some((size, process.clone(), memory));
+    let mut best: Option<(u64, Arc<Process>)> = None;
+    let mut ending = false;
+    each(|p| {
+        let Some(memory) = p.memory.lock().clone() else { return };
+        if p.threads.lock().ending.is_some() {
+            ending = true;
+            return;
         }
-    }
-    let Some((size, victim, memory)) = largest else { return false };
-    warn!("out of memory: ending process {} ({}), {} KiB resident", victim.pid, info_name(&victim), size * 4);
-    for process in all {
-        let shares = process.memory.lock().as_ref().is_some_and(|m| Arc::ptr_eq(m, &memory));
-        if shares {
-            exit::end_process(&process, Ended::Killed(SIGKILL));
+        let pages = memory.space.resident();
+        if best.as_ref().is_none_or(|b| b.0 < pages) {
+            best = Some((pages, p.clone()));
         }
+    });
+    if ending {
+        return true;
     }
+    let Some((pages, victim)) = best else { return false };
+    log::warn!("out of memory: process {} ({} KiB resident) is killed", victim.pid, pages * 4);
+    let shared = victim.memory.lock().clone();
+    each(|p| {
+        let same = match (&*p.memory.lock(), &shared) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        if same || p.pid == victim.pid {
+            exit::end_process(p, Ended::Killed(SIGKILL as u8));
+        }
+    });
     true
+}
+
+/// Visits every process, zombies too, one after the other by number, without a lock held while `see` runs.
+fn each(mut see: impl FnMut(&Arc<Process>)) {
+    let mut after = Bound::Unbounded;
+    loop {
+        let next = tree::lock().processes.range((after, Bound::Unbounded)).next().map(|(&pid, p)| (pid, p.clone()));
+        let Some((pid, process)) = next else { return };
+        after = Bound::Excluded(pid);
+        see(&process);
+    }
 }

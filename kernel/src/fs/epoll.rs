@@ -1,0 +1,202 @@
+//! epoll over the common poll queue: level- and edge-triggered, one-shot.
+
+use super::stat::Stat;
+use super::{File, OpenFile, UserIo, poll};
+use crate::arch::UserRegs;
+use crate::mem::user::{UserPtr, UserSlice};
+use crate::proc::process::arc;
+use crate::proc::signal::calls;
+use crate::proc::thread::user;
+use crate::sched::timer;
+use crate::sys::errno::*;
+use crate::sys::{Args, time};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use linux_raw_sys::general as l;
+use spin::Mutex;
+
+struct Interest {
+    file: Weak<OpenFile>,
+    events: u32,
+    data: u64,
+    /// What an edge-triggered interest has reported since it last saw the event absent.
+    reported: u32,
+    armed: bool,
+}
+
+/// A set of interests.
+pub struct Epoll(Mutex<BTreeMap<(i32, usize), Interest>>);
+
+const EPOLLET: u32 = 1 << 31;
+const EPOLLONESHOT: u32 = 1 << 30;
+const MODIFIERS: u32 = EPOLLET | EPOLLONESHOT | 1 << 29 | 1 << 28;
+
+impl Epoll {
+    /// Takes up to `most` events.
+    fn collect(&self, most: usize, out: &mut Vec<(u32, u64)>) {
+        // Files are asked outside the lock: their poll may take locks of its own.
+        let asked: Vec<((i32, usize), Arc<OpenFile>, u32)> = {
+            let mut set = self.0.lock();
+            set.retain(|_, i| i.file.strong_count() > 0);
+            set.iter().filter(|(_, i)| i.armed).filter_map(|(k, i)| Some((*k, i.file.upgrade()?, i.events))).collect()
+        };
+        for (key, file, events) in asked {
+            if out.len() == most {
+                break;
+            }
+            let now = file.file.poll() & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
+            let mut set = self.0.lock();
+            let Some(interest) = set.get_mut(&key) else { continue };
+            let fresh = if events & EPOLLET != 0 { now & !interest.reported } else { now };
+            interest.reported = now;
+            if fresh != 0 {
+                if events & EPOLLONESHOT != 0 {
+                    interest.armed = false;
+                }
+                out.push((now, interest.data));
+            }
+        }
+    }
+    fn is_ready(&self) -> bool {
+        let files: Vec<_> = {
+            let set = self.0.lock();
+            set.values().filter(|i| i.armed).filter_map(|i| Some((i.file.upgrade()?, i.events))).collect()
+        };
+        files.iter().any(|(f, e)| f.file.poll() & (e & !MODIFIERS | l::POLLERR | l::POLLHUP) != 0)
+    }
+}
+
+impl File for Epoll {
+    fn read(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
+        Err(EINVAL)
+    }
+    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
+        Err(EINVAL)
+    }
+    fn stat(&self) -> Stat {
+        Stat { ino: 901, mode: 0o600, nlink: 1, ..Stat::default() }
+    }
+    fn poll(&self) -> u32 {
+        if self.is_ready() { l::POLLIN | l::POLLRDNORM } else { 0 }
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `epoll_create1`
+pub fn create1(r: &mut UserRegs) -> SysResult {
+    create(r.a0() as u32)
+}
+/// `epoll_create`
+pub fn create_old(r: &mut UserRegs) -> SysResult {
+    if r.a0() as i32 <= 0 {
+        return Err(EINVAL);
+    }
+    create(0)
+}
+fn create(flags: u32) -> SysResult {
+    if flags & !l::O_CLOEXEC != 0 {
+        return Err(EINVAL);
+    }
+    let file = OpenFile::new(arc(Epoll(Mutex::new(BTreeMap::new())))?, l::O_RDWR, b"anon_inode:[eventpoll]", None)?;
+    user().files().add(file, flags != 0)
+}
+
+fn with<T>(fd: i32, act: impl FnOnce(&Epoll) -> Result<T, Errno>) -> Result<T, Errno> {
+    let file = user().files().get(fd)?;
+    act(file.file.as_any().downcast_ref::<Epoll>().ok_or(EINVAL)?)
+}
+
+/// `epoll_ctl`
+pub fn ctl(r: &mut UserRegs) -> SysResult {
+    let (epfd, op, fd, at) = (r.a0() as i32, r.a1() as u32, r.a2() as i32, r.a3());
+    let file = user().files().get(fd)?;
+    let (events, data) = if op == l::EPOLL_CTL_DEL {
+        (0, 0)
+    } else {
+        (UserPtr::<u32>::new(at).read()?, UserPtr::<u64>::new(at + 4).read()?)
+    };
+    if file.file.as_any().is::<Arc<super::Regular>>() || file.inode.as_ref().is_some_and(|i| i.is_dir()) {
+        return Err(EPERM);
+    }
+    if epfd == fd {
+        return Err(EINVAL);
+    }
+    let key = (fd, Arc::as_ptr(&file) as usize);
+    with(epfd, |epoll| {
+        let mut set = epoll.0.lock();
+        set.retain(|_, i| i.file.strong_count() > 0);
+        match op {
+            l::EPOLL_CTL_ADD => {
+                if set.contains_key(&key) {
+                    return Err(EEXIST);
+                }
+                let interest = Interest { file: Arc::downgrade(&file), events, data, reported: 0, armed: true };
+                set.insert(key, interest);
+            }
+            l::EPOLL_CTL_MOD => {
+                let interest = set.get_mut(&key).ok_or(ENOENT)?;
+                (interest.events, interest.data, interest.reported, interest.armed) = (events, data, 0, true);
+            }
+            l::EPOLL_CTL_DEL => {
+                set.remove(&key).ok_or(ENOENT)?;
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    })?;
+    poll::notify();
+    Ok(0)
+}
+
+fn wait(epfd: i32, at: usize, most: i32, deadline: Option<u64>, now: bool) -> SysResult {
+    if most <= 0 {
+        return Err(EINVAL);
+    }
+    let most = (most as usize).min(1024);
+    UserSlice::new(at, most * 12)?;
+    let mut out = Vec::new();
+    with(epfd, |epoll| {
+        epoll.collect(most, &mut out);
+        if out.is_empty() && !now {
+            let found = poll::wait(deadline, || {
+                epoll.collect(most, &mut out);
+                (!out.is_empty()).then_some(())
+            });
+            match found {
+                Err(e) if e != ETIMEDOUT => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    })?;
+    for (i, (events, data)) in out.iter().enumerate() {
+        UserPtr::<u32>::new(at + i * 12).write(*events)?;
+        UserPtr::<u64>::new(at + i * 12 + 4).write(*data)?;
+    }
+    Ok(out.len())
+}
+
+/// `epoll_wait`
+pub fn epoll_wait(r: &mut UserRegs) -> SysResult {
+    let ms = r.a3() as i32;
+    let deadline = (ms > 0).then(|| timer::now_ns() + ms as u64 * 1_000_000);
+    wait(r.a0() as i32, r.a1(), r.a2() as i32, deadline, ms == 0)
+}
+
+/// `epoll_pwait`
+pub fn epoll_pwait(r: &mut UserRegs) -> SysResult {
+    let mask = if r.a4() == 0 { None } else { Some(calls::read_mask(r.a4(), r.a5())?) };
+    poll::with_mask(mask, || epoll_wait(r))
+}
+
+/// `epoll_pwait2`
+pub fn epoll_pwait2(r: &mut UserRegs) -> SysResult {
+    let mask = if r.a4() == 0 { None } else { Some(calls::read_mask(r.a4(), r.a5())?) };
+    let timeout = time::read_timeout(r.a3())?;
+    let deadline = timeout.map(|ns| timer::now_ns().saturating_add(ns));
+    poll::with_mask(mask, || wait(r.a0() as i32, r.a1(), r.a2() as i32, deadline, timeout == Some(0)))
+}

@@ -1,0 +1,97 @@
+//! eventfd: a counter to wait for.
+
+use super::stat::Stat;
+use super::{File, UserIo, poll};
+use crate::proc::sleep::wait_on;
+use crate::sched::WaitQueue;
+use crate::sys::errno::*;
+use core::any::Any;
+use linux_raw_sys::general as l;
+use spin::Mutex;
+
+/// The counter.
+pub struct EventFd {
+    value: Mutex<u64>,
+    semaphore: bool,
+    changed: WaitQueue,
+}
+
+const MAX: u64 = u64::MAX - 1;
+
+impl EventFd {
+    /// A counter with this value.
+    pub fn new(value: u64, semaphore: bool) -> Self {
+        EventFd { value: Mutex::new(value), semaphore, changed: WaitQueue::new() }
+    }
+}
+
+impl File for EventFd {
+    fn read(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
+        if io.left() < 8 {
+            return Err(EINVAL);
+        }
+        let take = || {
+            let mut value = self.value.lock();
+            if *value == 0 {
+                return None;
+            }
+            let taken = if self.semaphore { 1 } else { *value };
+            *value -= taken;
+            Some(taken)
+        };
+        let taken = match take() {
+            Some(taken) => taken,
+            None if nonblock => return Err(EAGAIN),
+            None => wait_on(&self.changed, None, take)?,
+        };
+        self.changed.wake_all();
+        poll::notify();
+        if io.put(&taken.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
+    }
+    fn write(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
+        if io.left() < 8 {
+            return Err(EINVAL);
+        }
+        let mut bytes = [0; 8];
+        if io.get(&mut bytes) < 8 {
+            return Err(EFAULT);
+        }
+        let more = u64::from_ne_bytes(bytes);
+        if more == u64::MAX {
+            return Err(EINVAL);
+        }
+        let add = || {
+            let mut value = self.value.lock();
+            if MAX - *value < more {
+                return None;
+            }
+            *value += more;
+            Some(())
+        };
+        match add() {
+            Some(()) => {}
+            None if nonblock => return Err(EAGAIN),
+            None => wait_on(&self.changed, None, add)?,
+        }
+        self.changed.wake_all();
+        poll::notify();
+        Ok(8)
+    }
+    fn stat(&self) -> Stat {
+        Stat { ino: 900, mode: 0o600, nlink: 1, ..Stat::default() }
+    }
+    fn poll(&self) -> u32 {
+        let value = *self.value.lock();
+        let mut events = 0;
+        if value > 0 {
+            events |= l::POLLIN | l::POLLRDNORM;
+        }
+        if value < MAX {
+            events |= l::POLLOUT | l::POLLWRNORM;
+        }
+        events
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

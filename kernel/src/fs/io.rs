@@ -1,0 +1,126 @@
+//! The program's side of a read or write: one buffer or many.
+
+use crate::mem::user::{UserPtr, UserSlice};
+use crate::sys::errno::*;
+use alloc::vec::Vec;
+
+/// Most bytes that one call moves, as on Linux.
+pub const MAX_BYTES: usize = 0x7fff_f000;
+/// Most buffers of one call.
+const MAX_PARTS: usize = 1024;
+
+/// A cursor over the program's buffers.
+pub struct UserIo {
+    current: UserSlice,
+    /// Those behind the current one, last first.
+    rest: Vec<UserSlice>,
+    left: usize,
+}
+
+impl UserIo {
+    /// One buffer.
+    pub fn single(address: usize, len: usize) -> Result<Self, Errno> {
+        let current = UserSlice::new(address, len.min(MAX_BYTES))?;
+        Ok(UserIo { left: current.len(), current, rest: Vec::new() })
+    }
+
+    /// The buffers of readv and its kind.
+    pub fn vector(at: usize, count: usize) -> Result<Self, Errno> {
+        if count > MAX_PARTS {
+            return Err(EINVAL);
+        }
+        let raw = UserPtr::<[usize; 2]>::new(at).read_vec(count)?;
+        let mut rest = Vec::new();
+        rest.try_reserve_exact(count).map_err(|_| ENOMEM)?;
+        let mut left = 0usize;
+        for [address, len] in raw {
+            if len > isize::MAX as usize {
+                return Err(EINVAL);
+            }
+            let len = len.min(MAX_BYTES - left);
+            left += len;
+            rest.push(UserSlice::new(address, len)?);
+        }
+        rest.reverse();
+        Ok(UserIo { current: UserSlice::new(0, 0)?, rest, left })
+    }
+
+    /// Bytes still to be moved.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The current buffer, advanced to one that has bytes.
+    fn part(&mut self) -> UserSlice {
+        while self.current.is_empty() {
+            match self.rest.pop() {
+                Some(next) => self.current = next,
+                None => break,
+            }
+        }
+        self.current
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.current = self.current.skip(n);
+        self.left -= n;
+    }
+
+    /// Gives bytes to the program; fewer than `from.len()` when the buffers end or a page is not there.
+    pub fn put(&mut self, from: &[u8]) -> usize {
+        let mut done = 0;
+        while done < from.len() && self.left > 0 {
+            let part = self.part();
+            let want = part.len().min(from.len() - done);
+            let n = part.copy_out_some(&from[done..done + want]);
+            self.advance(n);
+            done += n;
+            if n < want {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Takes bytes from the program; fewer than `to.len()` when the buffers end or a page is not there.
+    pub fn get(&mut self, to: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < to.len() && self.left > 0 {
+            let part = self.part();
+            let want = part.len().min(to.len() - done);
+            let n = part.copy_in_some(&mut to[done..done + want]);
+            self.advance(n);
+            done += n;
+            if n < want {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Gives up to `count` zeros to the program.
+    pub fn put_zeros(&mut self, count: usize) -> usize {
+        let mut done = 0;
+        while done < count && self.left > 0 {
+            let part = self.part();
+            let want = part.len().min(count - done);
+            let n = UserSlice::new(part.addr(), want).map_or(0, |s| s.zero_some());
+            self.advance(n);
+            done += n;
+            if n < want {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Drops everything that is left, as /dev/null does.
+    pub fn discard(&mut self) -> usize {
+        core::mem::take(&mut self.left)
+    }
+}
+
+/// The result of a transfer that moved `done` bytes and then met a page that is not there.
+pub fn short(done: usize) -> SysResult {
+    if done > 0 { Ok(done) } else { Err(EFAULT) }
+}

@@ -1,0 +1,76 @@
+//! Files: one tree in memory, filled from the initramfs, and everything else that has a file descriptor.
+//!
+//! * [`Inode`] is what a path names; [`OpenFile`] is what open made of it; [`FileTable`] maps descriptors to those.
+//! * [`File`] is what reads and writes come down to. Its methods may block and touch user memory, so nothing here calls
+//!   them with a spin lock held.
+//! * The tree is like Linux's rootfs: files from the initramfs are read-only images, whatever programs create is anonymous
+//!   memory that goes away with the job.
+
+pub mod console;
+pub mod dev;
+pub mod directory;
+pub mod epoll;
+pub mod eventfd;
+pub mod initramfs;
+pub mod inode;
+pub mod io;
+pub mod open;
+pub mod pipe;
+pub mod poll;
+pub mod procfs;
+pub mod regular;
+pub mod socket;
+pub mod stat;
+pub mod table;
+pub mod walk;
+
+pub use inode::{Inode, Kind};
+pub use io::UserIo;
+pub use open::OpenFile;
+pub use regular::Regular;
+pub use stat::Stat;
+pub use table::FileTable;
+pub use walk::{base_of, resolve};
+
+use crate::mem::ObjectRef;
+use crate::sys::errno::*;
+use core::any::Any;
+use core::fmt;
+
+/// What an open file does.
+pub trait File: Send + Sync + Any {
+    /// Reads from position `at` (streams ignore it). 0 is the end of the file.
+    fn read(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult;
+    /// Writes at position `at` (streams ignore it).
+    fn write(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult;
+    /// What fstat says.
+    fn stat(&self) -> Stat;
+    /// What poll says: POLLIN and so on.
+    fn poll(&self) -> u32;
+    /// Whether it has positions.
+    fn seekable(&self) -> bool {
+        false
+    }
+    /// Device controls.
+    fn ioctl(&self, _command: u32, _argument: usize) -> SysResult {
+        Err(ENOTTY)
+    }
+    /// Sets the length.
+    fn truncate(&self, _len: u64) -> Result<(), Errno> {
+        Err(EINVAL)
+    }
+    /// What a mapping of it shows.
+    fn object(&self) -> Result<ObjectRef, Errno> {
+        Err(ENODEV)
+    }
+    /// For those few who must know what it is.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Bytes for the log, whatever they are.
+pub struct Printable<'a>(pub &'a [u8]);
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{}", b.escape_ascii()))
+    }
+}

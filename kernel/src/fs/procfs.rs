@@ -1,0 +1,354 @@
+//! /proc and /sys, as far as allocators, run-time libraries and curious programs read them.
+
+use super::io::short;
+use super::stat::{Stat, kind};
+use super::{File, Inode, Kind, UserIo};
+use crate::proc::process::Process;
+use crate::proc::thread::{self, of};
+use crate::proc::tree;
+use crate::sys::errno::*;
+use crate::sys::info;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// One thing in /proc or /sys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ProcEntry {
+    /// /proc itself.
+    Root,
+    /// /proc/self: a link to the number.
+    SelfLink,
+    /// /proc/N.
+    Process(u32),
+    /// /proc/N/task.
+    Tasks(u32),
+    /// /proc/N/fd.
+    Fds(u32),
+    /// /proc/N/fd/M.
+    Fd(u32, i32),
+    /// /proc/N/exe, cwd, root.
+    Link(u32, Place),
+    /// A file of a process.
+    Of(u32, Text),
+    /// A file of the system.
+    System(System),
+}
+
+/// Where a process's links lead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the links")]
+pub enum Place {
+    Exe,
+    Cwd,
+    Root,
+}
+
+/// The text files of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the files")]
+pub enum Text {
+    Maps,
+    Status,
+    Stat,
+    Statm,
+    Cmdline,
+    Comm,
+    Environ,
+    Limits,
+    Cgroup,
+    Mounts,
+    OomScoreAdj,
+}
+
+/// The text files of the system.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the files")]
+pub enum System {
+    Meminfo,
+    Cpuinfo,
+    Stat,
+    Uptime,
+    Version,
+    Loadavg,
+    Filesystems,
+    Cpus,
+    Fixed(&'static str),
+}
+
+const TEXTS: [(&str, Text); 11] = [
+    ("maps", Text::Maps),
+    ("status", Text::Status),
+    ("stat", Text::Stat),
+    ("statm", Text::Statm),
+    ("cmdline", Text::Cmdline),
+    ("comm", Text::Comm),
+    ("environ", Text::Environ),
+    ("limits", Text::Limits),
+    ("cgroup", Text::Cgroup),
+    ("mounts", Text::Mounts),
+    ("oom_score_adj", Text::OomScoreAdj),
+];
+const LINKS: [(&str, Place); 3] = [("exe", Place::Exe), ("cwd", Place::Cwd), ("root", Place::Root)];
+const SYSTEM: [(&str, System); 7] = [
+    ("meminfo", System::Meminfo),
+    ("cpuinfo", System::Cpuinfo),
+    ("stat", System::Stat),
+    ("uptime", System::Uptime),
+    ("version", System::Version),
+    ("loadavg", System::Loadavg),
+    ("filesystems", System::Filesystems),
+];
+const SYSCTL: [(&str, &str); 9] = [
+    ("vm/overcommit_memory", "0\n"),
+    ("vm/max_map_count", "65530\n"),
+    ("vm/mmap_min_addr", "65536\n"),
+    ("kernel/pid_max", "4194304\n"),
+    ("kernel/threads-max", "126000\n"),
+    ("kernel/osrelease", "6.12.0-quire\n"),
+    ("kernel/ostype", "Linux\n"),
+    ("kernel/randomize_va_space", "0\n"),
+    ("net/core/somaxconn", "4096\n"),
+];
+
+impl ProcEntry {
+    /// Files that live in ordinary directories outside /proc.
+    pub const SYSTEM_FILES: &'static [(&'static [u8], ProcEntry)] = &[
+        (b"sys/devices/system/cpu/online", ProcEntry::System(System::Cpus)),
+        (b"sys/devices/system/cpu/possible", ProcEntry::System(System::Cpus)),
+        (b"sys/devices/system/cpu/present", ProcEntry::System(System::Cpus)),
+        (b"sys/devices/system/node/online", ProcEntry::System(System::Fixed("0\n"))),
+        (
+            b"sys/kernel/mm/transparent_hugepage/enabled",
+            ProcEntry::System(System::Fixed("always madvise [never]\n")),
+        ),
+        (b"sys/kernel/mm/transparent_hugepage/hpage_pmd_size", ProcEntry::System(System::Fixed("2097152\n"))),
+    ];
+
+    /// Whether it has entries.
+    pub fn is_dir(&self) -> bool {
+        matches!(self, ProcEntry::Root | ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Fds(_))
+    }
+    /// Its file type.
+    pub fn file_type(&self) -> u32 {
+        match self {
+            e if e.is_dir() => kind::DIR,
+            ProcEntry::SelfLink | ProcEntry::Fd(..) | ProcEntry::Link(..) => kind::LINK,
+            _ => kind::REG,
+        }
+    }
+}
+
+fn node(entry: ProcEntry) -> Arc<Inode> {
+    let mode = if entry.file_type() == kind::REG { 0o444 } else { 0o555 };
+    Inode::new(Kind::Proc(entry), mode)
+}
+
+fn number(name: &[u8]) -> Option<u32> {
+    core::str::from_utf8(name).ok()?.parse().ok()
+}
+
+/// The entry `name` of a directory.
+pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
+    let text = core::str::from_utf8(name).ok()?;
+    let found = match dir {
+        ProcEntry::Root => match text {
+            "self" | "thread-self" => ProcEntry::SelfLink,
+            "mounts" => ProcEntry::Of(thread::current().pid, Text::Mounts),
+            // /proc/sys is a tree of constants; its directories are made on the way.
+            "sys" => return Some(sysctl()),
+            _ => match SYSTEM.iter().find(|(n, _)| *n == text) {
+                Some((_, file)) => ProcEntry::System(*file),
+                None => {
+                    let pid = number(name)?;
+                    let process = tree::process(pid).or_else(|| Some(of(&*tree::thread(pid)?).process.clone()))?;
+                    ProcEntry::Process(process.pid)
+                }
+            },
+        },
+        ProcEntry::Process(pid) => match text {
+            "fd" => ProcEntry::Fds(*pid),
+            "task" => ProcEntry::Tasks(*pid),
+            _ => {
+                let link = LINKS.iter().find(|(n, _)| *n == text).map(|(_, p)| ProcEntry::Link(*pid, *p));
+                let file = || TEXTS.iter().find(|(n, _)| *n == text).map(|(_, t)| ProcEntry::Of(*pid, *t));
+                link.or_else(file)?
+            }
+        },
+        ProcEntry::Tasks(pid) => {
+            let tid = number(name)?;
+            tree::thread(tid).filter(|t| of(t).process.pid == *pid)?;
+            ProcEntry::Process(*pid)
+        }
+        ProcEntry::Fds(pid) => {
+            let fd = number(name)? as i32;
+            thread::user().files().get(fd).ok()?;
+            ProcEntry::Fd(*pid, fd)
+        }
+        _ => return None,
+    };
+    Some(node(found))
+}
+
+fn sysctl() -> Arc<Inode> {
+    let root = Inode::directory(0o555);
+    for (path, text) in SYSCTL {
+        let mut at = root.clone();
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let next = {
+                let Kind::Dir(entries) = &at.kind else { break };
+                let last = parts.peek().is_none();
+                let make = || if last { node(ProcEntry::System(System::Fixed(text))) } else { Inode::directory(0o555) };
+                entries.lock().entry(part.as_bytes().to_vec()).or_insert_with(make).clone()
+            };
+            at = next;
+        }
+    }
+    root
+}
+
+/// Names and types in a directory.
+pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u32)> {
+    let name = |n: u32| alloc::format!("{n}").into_bytes();
+    match dir {
+        ProcEntry::Root => {
+            let mut out: Vec<_> = SYSTEM.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::REG)).collect();
+            out.push((b"self".to_vec(), kind::LINK));
+            out.push((b"sys".to_vec(), kind::DIR));
+            let pids: Vec<u32> = tree::lock().processes.keys().copied().collect();
+            out.extend(pids.into_iter().map(|p| (name(p), kind::DIR)));
+            out
+        }
+        ProcEntry::Process(_) => {
+            let mut out: Vec<_> = TEXTS.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::REG)).collect();
+            out.extend(LINKS.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::LINK)));
+            out.push((b"fd".to_vec(), kind::DIR));
+            out.push((b"task".to_vec(), kind::DIR));
+            out
+        }
+        ProcEntry::Tasks(pid) => {
+            let threads = tree::process(*pid).map(|p| p.thread_list()).unwrap_or_default();
+            threads.iter().map(|t| (name(of(t).tid()), kind::DIR)).collect()
+        }
+        ProcEntry::Fds(_) => {
+            thread::user().files().list().into_iter().map(|fd| (name(fd as u32), kind::LINK)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a link says; `None` when the entry is no link.
+pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
+    let result = match entry {
+        ProcEntry::SelfLink => Ok(alloc::format!("/proc/{}", thread::current().pid).into_bytes()),
+        ProcEntry::Fd(_, fd) => thread::user().files().get(*fd).map(|f| f.path.to_vec()),
+        ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
+            (_, None) => Err(ENOENT),
+            (Place::Exe, Some(process)) => Ok(process.exe.lock().to_vec()),
+            (Place::Cwd, Some(_)) => Ok(thread::user().fs.get().cwd.lock().clone()),
+            (Place::Root, Some(_)) => Ok(b"/".to_vec()),
+        },
+        _ => return None,
+    };
+    Some(result)
+}
+
+/// A descriptor's link leads to the open thing itself, which need not have a path.
+pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
+    let ProcEntry::Fd(_, fd) = entry else { return None };
+    let file = match thread::user().files().get(*fd) {
+        Ok(file) => file,
+        Err(e) => return Some(Err(e)),
+    };
+    match &file.inode {
+        Some(inode) => Some(Ok(inode.clone())),
+        None if file.path.first() == Some(&b'/') => None,
+        None => Some(Ok(Inode::new(Kind::Proc(*entry), 0o600))),
+    }
+}
+
+/// The contents of a file, made now.
+pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
+    match entry {
+        ProcEntry::Of(pid, text) => {
+            let process = tree::process(*pid).ok_or(ESRCH)?;
+            Ok(of_process(&process, *text))
+        }
+        ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
+        ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
+        ProcEntry::System(System::Cpuinfo) => Ok(info::cpuinfo()),
+        ProcEntry::System(System::Stat) => Ok(info::stat()),
+        ProcEntry::System(System::Uptime) => Ok(info::uptime()),
+        ProcEntry::System(System::Version) => {
+            Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec())
+        }
+        ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
+        ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
+        ProcEntry::System(System::Cpus) => {
+            let last = crate::arch::cpu::online().count_ones() - 1;
+            Ok(if last == 0 { b"0\n".to_vec() } else { alloc::format!("0-{last}\n").into_bytes() })
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+fn of_process(process: &Arc<Process>, text: Text) -> Vec<u8> {
+    match text {
+        Text::Maps => info::maps(process),
+        Text::Status => info::status(process),
+        Text::Stat => info::process_stat(process),
+        Text::Statm => info::statm(process),
+        Text::Cmdline => process.cmdline.lock().clone(),
+        Text::Comm => {
+            let mut name = info::name_of(process);
+            name.push(b'\n');
+            name
+        }
+        Text::Environ => Vec::new(),
+        Text::Limits => info::limits(process),
+        Text::Cgroup => b"0::/\n".to_vec(),
+        Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
+        Text::OomScoreAdj => b"0\n".to_vec(),
+    }
+}
+
+/// A file of /proc as it was when it was opened.
+pub struct Snapshot {
+    ino: u64,
+    mode: u32,
+    bytes: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Makes the contents.
+    pub fn open(inode: &Inode, entry: &ProcEntry) -> Result<Self, Errno> {
+        Ok(Snapshot { ino: inode.ino, mode: inode.mode.load(Ordering::Relaxed), bytes: contents(entry)? })
+    }
+}
+
+impl File for Snapshot {
+    fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
+        let from = self.bytes.get(at.min(self.bytes.len() as u64) as usize..).unwrap_or(&[]);
+        let want = from.len().min(io.left());
+        let done = io.put(&from[..want]);
+        if done < want { short(done) } else { Ok(done) }
+    }
+    fn write(&self, io: &mut UserIo, _: u64, _: bool) -> SysResult {
+        Ok(io.discard())
+    }
+    fn stat(&self) -> Stat {
+        Stat { ino: self.ino, mode: kind::REG | self.mode, nlink: 1, ..Stat::default() }
+    }
+    fn poll(&self) -> u32 {
+        l::POLLIN | l::POLLOUT | l::POLLRDNORM
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,260 @@
+//! Regular files: a read-only image, or an object that grows. memfd and tmpfs files are the second kind.
+
+use super::io::short;
+use super::stat::kind;
+use super::{File, Stat, UserIo, inode};
+use crate::mem::{self, ObjectRef};
+use crate::proc::sleep::SleepMutex;
+use crate::proc::vm;
+use crate::sched::timer;
+use crate::sys::errno::*;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use linux_raw_sys::general as l;
+
+/// Largest file: what an object's table tree can hold.
+pub const MAX_LEN: u64 = 512 << 30;
+
+/// A file with contents.
+pub struct Regular {
+    ino: u64,
+    /// Permissions.
+    pub mode: AtomicU32,
+    /// Links in the tree.
+    pub links: AtomicU32,
+    mtime: AtomicU64,
+    /// Contents that never change.
+    image: Option<&'static [u8]>,
+    /// The pages; an image has them once somebody maps it.
+    object: SleepMutex<Option<ObjectRef>>,
+    /// Held by writes and truncation, so that appends do not meet.
+    writing: SleepMutex<()>,
+    /// F_ADD_SEALS of a memfd.
+    pub seals: AtomicU32,
+}
+
+impl Regular {
+    /// A file of the initramfs.
+    pub fn image(bytes: &'static [u8], mode: u32, mtime: u64) -> Self {
+        Regular {
+            ino: inode::new_number(),
+            mode: AtomicU32::new(mode & 0o7777),
+            links: AtomicU32::new(1),
+            mtime: AtomicU64::new(mtime * 1_000_000_000),
+            image: Some(bytes),
+            object: SleepMutex::new(None),
+            writing: SleepMutex::new(()),
+            seals: AtomicU32::new(l::F_SEAL_SEAL),
+        }
+    }
+
+    /// An empty file in memory.
+    pub fn empty(mode: u32) -> Result<Self, Errno> {
+        Ok(Regular {
+            ino: inode::new_number(),
+            mode: AtomicU32::new(mode & 0o7777),
+            links: AtomicU32::new(1),
+            mtime: AtomicU64::new(timer::realtime_ns()),
+            image: None,
+            object: SleepMutex::new(Some(vm::new_object(0, MAX_LEN, &[])?)),
+            writing: SleepMutex::new(()),
+            seals: AtomicU32::new(l::F_SEAL_SEAL),
+        })
+    }
+
+    /// Whether it came with the initramfs and cannot be written.
+    pub fn is_image(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self.image {
+            Some(bytes) => bytes.len() as u64,
+            None => self.object.lock().as_ref().map_or(0, |o| o.len()),
+        }
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What mappings show; made when the first one of an image comes.
+    pub fn object(&self) -> Result<ObjectRef, Errno> {
+        let mut object = self.object.lock();
+        if let Some(object) = &*object {
+            return Ok(object.clone());
+        }
+        let image = self.image.unwrap_or(&[]);
+        let new = vm::new_object(image.len() as u64, 0, image)?;
+        *object = Some(new.clone());
+        Ok(new)
+    }
+
+    /// Gives the pages of an image back (between jobs).
+    pub fn forget_pages(&self) {
+        if self.image.is_some() {
+            let object = self.object.lock().take();
+            drop(object);
+        }
+    }
+
+    /// Reads into kernel memory; returns the number of bytes.
+    pub fn read_at(&self, at: u64, to: &mut [u8]) -> SysResult {
+        let len = self.len();
+        if at >= len {
+            return Ok(0);
+        }
+        let n = to.len().min((len - at) as usize);
+        if let Some(image) = self.image {
+            to[..n].copy_from_slice(&image[at as usize..at as usize + n]);
+            return Ok(n);
+        }
+        let object = self.object()?;
+        let mut done = 0;
+        while done < n {
+            let chunk = (n - done).min(4096 - ((at as usize + done) % 4096));
+            vm::read_object(&object, at + done as u64, &mut to[done..done + chunk])?;
+            done += chunk;
+        }
+        Ok(n)
+    }
+
+    fn write_locked(&self, io: &mut UserIo, at: u64) -> SysResult {
+        if self.image.is_some() {
+            return Err(EROFS);
+        }
+        let seals = self.seals.load(Ordering::Relaxed);
+        if seals & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
+            return Err(EPERM);
+        }
+        let object = self.object()?;
+        let want = io.left();
+        let end = at.checked_add(want as u64).filter(|e| *e <= MAX_LEN).ok_or(EFBIG)?;
+        if end > object.len() && seals & l::F_SEAL_GROW != 0 {
+            return Err(EPERM);
+        }
+        let mut done = 0usize;
+        let mut chunk = [0u8; 1024];
+        while io.left() > 0 {
+            let here = at + done as u64;
+            let room = chunk.len().min(4096 - (here % 4096) as usize).min(io.left());
+            let n = io.get(&mut chunk[..room]);
+            if n > 0 {
+                // Longer first: the page must be inside the object to be held.
+                if here + n as u64 > object.len() {
+                    mem::memory().set_object_len(&object, here + n as u64);
+                }
+                match vm::write_object(&object, here, &chunk[..n]) {
+                    Ok(()) => done += n,
+                    Err(_) if done > 0 => break,
+                    Err(_) => return Err(ENOSPC),
+                }
+            }
+            if n < room {
+                return short(done);
+            }
+        }
+        self.touch();
+        Ok(done)
+    }
+
+    /// Appends: at the end, whatever position the caller has. Returns the bytes and the new position.
+    pub fn append(&self, io: &mut UserIo) -> Result<(usize, u64), Errno> {
+        let _writing = self.writing.lock();
+        let at = self.len();
+        let n = self.write_locked(io, at)?;
+        Ok((n, at + n as u64))
+    }
+
+    fn touch(&self) {
+        self.mtime.store(timer::realtime_ns(), Ordering::Relaxed);
+    }
+    /// Sets the modification time.
+    pub fn set_mtime(&self, ns: u64) {
+        self.mtime.store(ns, Ordering::Relaxed);
+    }
+    /// Attributes.
+    pub fn attributes(&self) -> Stat {
+        Stat {
+            ino: self.ino,
+            mode: kind::REG | self.mode.load(Ordering::Relaxed),
+            nlink: self.links.load(Ordering::Relaxed),
+            size: self.len(),
+            rdev: 0,
+            mtime: self.mtime.load(Ordering::Relaxed),
+        }
+    }
+    /// Sets the length.
+    pub fn set_len(&self, len: u64) -> Result<(), Errno> {
+        let _writing = self.writing.lock();
+        if self.image.is_some() {
+            return Err(EROFS);
+        }
+        if len > MAX_LEN {
+            return Err(EFBIG);
+        }
+        let object = self.object()?;
+        let seals = self.seals.load(Ordering::Relaxed);
+        let old = object.len();
+        if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
+            return Err(EPERM);
+        }
+        if !mem::memory().set_object_len(&object, len) {
+            return Err(EFBIG);
+        }
+        self.touch();
+        Ok(())
+    }
+}
+
+impl File for Arc<Regular> {
+    fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
+        let mut done = 0;
+        if let Some(image) = self.image {
+            let from = image.get(at.min(image.len() as u64) as usize..).unwrap_or(&[]);
+            let want = from.len().min(io.left());
+            done = io.put(&from[..want]);
+            return if done < want { short(done) } else { Ok(done) };
+        }
+        let mut chunk = [0u8; 1024];
+        while io.left() > 0 {
+            let here = at + done as u64;
+            let room = chunk.len().min(io.left());
+            let n = self.read_at(here, &mut chunk[..room])?;
+            if n == 0 {
+                break;
+            }
+            let put = io.put(&chunk[..n]);
+            done += put;
+            if put < n {
+                return short(done);
+            }
+        }
+        Ok(done)
+    }
+    fn write(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
+        let _writing = self.writing.lock();
+        self.write_locked(io, at)
+    }
+    fn stat(&self) -> Stat {
+        self.attributes()
+    }
+    fn poll(&self) -> u32 {
+        l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn truncate(&self, len: u64) -> Result<(), Errno> {
+        self.set_len(len)
+    }
+    fn object(&self) -> Result<ObjectRef, Errno> {
+        Regular::object(self)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

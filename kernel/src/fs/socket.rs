@@ -1,0 +1,89 @@
+//! socketpair: two pipes, crosswise. There is no network.
+
+use super::pipe::{End, Pipe};
+use super::stat::{Stat, kind};
+use super::{File, UserIo};
+use crate::sys::errno::*;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering};
+use linux_raw_sys::general as l;
+use spin::Mutex;
+
+/// One end of a connected pair of stream sockets.
+pub struct Socket {
+    ino: u64,
+    reads: Arc<End>,
+    /// `None` once shut down for writing.
+    writes: Mutex<Option<Arc<End>>>,
+    read_shut: AtomicBool,
+}
+
+/// Makes a pair.
+pub fn pair() -> Result<(Socket, Socket), Errno> {
+    let (a, b) = (Pipe::new()?, Pipe::new()?);
+    let half = |reads: &Arc<Pipe>, writes: &Arc<Pipe>| -> Result<Socket, Errno> {
+        Ok(Socket {
+            ino: reads.number(),
+            reads: End::new(reads, true, false)?,
+            writes: Mutex::new(Some(End::new(writes, false, true)?)),
+            read_shut: AtomicBool::new(false),
+        })
+    };
+    Ok((half(&a, &b)?, half(&b, &a)?))
+}
+
+impl Socket {
+    /// `shutdown`
+    pub fn shutdown(&self, how: u32) -> SysResult {
+        if how > 2 {
+            return Err(EINVAL);
+        }
+        if how != 1 {
+            self.read_shut.store(true, Ordering::Relaxed);
+        }
+        if how != 0 {
+            let end = self.writes.lock().take();
+            drop(end);
+        }
+        super::poll::notify();
+        Ok(0)
+    }
+}
+
+impl File for Socket {
+    fn read(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult {
+        if self.read_shut.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        self.reads.read(io, at, nonblock)
+    }
+    fn write(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult {
+        let end = self.writes.lock().clone();
+        match end {
+            Some(end) => end.write(io, at, nonblock),
+            None => Err(EPIPE),
+        }
+    }
+    fn stat(&self) -> Stat {
+        Stat { ino: self.ino, mode: kind::SOCK | 0o777, nlink: 1, ..Stat::default() }
+    }
+    fn poll(&self) -> u32 {
+        let mut events = self.reads.poll();
+        let end = self.writes.lock().clone();
+        match end {
+            Some(end) => events |= end.poll() & !l::POLLERR,
+            None => events |= l::POLLOUT,
+        }
+        if events & l::POLLHUP != 0 {
+            events |= l::POLLIN | l::POLLRDHUP;
+        }
+        events
+    }
+    fn ioctl(&self, command: u32, argument: usize) -> SysResult {
+        self.reads.ioctl(command, argument)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,131 @@
+//! What stat says, in Linux's three forms.
+
+use crate::mem::user::{UserPtr, plain};
+use crate::sys::errno::Errno;
+
+/// File types in `mode`.
+pub mod kind {
+    /// Named pipe.
+    pub const FIFO: u32 = 0o010_000;
+    /// Character device.
+    pub const CHAR: u32 = 0o020_000;
+    /// Directory.
+    pub const DIR: u32 = 0o040_000;
+    /// Regular file.
+    pub const REG: u32 = 0o100_000;
+    /// Symbolic link.
+    pub const LINK: u32 = 0o120_000;
+    /// Socket.
+    pub const SOCK: u32 = 0o140_000;
+    /// Mask of the type.
+    pub const MASK: u32 = 0o170_000;
+}
+
+/// The attributes of a file.
+#[derive(Clone, Copy, Default)]
+pub struct Stat {
+    /// Inode number.
+    pub ino: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Links.
+    pub nlink: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Device number of a device file.
+    pub rdev: u64,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawStat {
+    dev: u64,
+    ino: u64,
+    nlink: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pad: u32,
+    rdev: u64,
+    size: u64,
+    blksize: u64,
+    blocks: u64,
+    times: [u64; 6],
+    unused: [u64; 3],
+}
+plain!(RawStat);
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawStatx {
+    mask: u32,
+    blksize: u32,
+    attributes: u64,
+    nlink: u32,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    pad: u16,
+    ino: u64,
+    size: u64,
+    blocks: u64,
+    attributes_mask: u64,
+    /// Seconds, then nanoseconds in the low half: access, birth, change, modification.
+    times: [u64; 8],
+    rdev: [u32; 2],
+    dev: [u32; 2],
+    mnt_id: u64,
+    spare: [u64; 13],
+}
+plain!(RawStatx);
+const _: () = assert!(size_of::<RawStat>() == 144 && size_of::<RawStatx>() == 256);
+
+/// The device number that all files report.
+const DEVICE: u64 = 2;
+/// STATX_BASIC_STATS | STATX_BTIME
+const STATX_MASK: u32 = 0xfff;
+
+impl Stat {
+    fn major_minor(&self) -> [u32; 2] {
+        [((self.rdev >> 8) & 0xfff) as u32, (self.rdev & 0xff) as u32]
+    }
+    fn time(&self) -> (u64, u64) {
+        (self.mtime / 1_000_000_000, self.mtime % 1_000_000_000)
+    }
+    /// Stores a `struct stat`.
+    pub fn store(&self, at: usize) -> Result<(), Errno> {
+        let (s, n) = self.time();
+        UserPtr::<RawStat>::new(at).write(RawStat {
+            dev: DEVICE,
+            ino: self.ino,
+            nlink: u64::from(self.nlink),
+            mode: self.mode,
+            rdev: self.rdev,
+            size: self.size,
+            blksize: 4096,
+            blocks: self.size.div_ceil(512),
+            times: [s, n, s, n, s, n],
+            ..RawStat::default()
+        })
+    }
+    /// Stores a `struct statx`.
+    pub fn store_x(&self, at: usize) -> Result<(), Errno> {
+        let (s, n) = self.time();
+        UserPtr::<RawStatx>::new(at).write(RawStatx {
+            mask: STATX_MASK,
+            blksize: 4096,
+            nlink: self.nlink,
+            mode: self.mode as u16,
+            ino: self.ino,
+            size: self.size,
+            blocks: self.size.div_ceil(512),
+            times: [s, n, s, n, s, n, s, n],
+            rdev: self.major_minor(),
+            dev: [0, DEVICE as u32],
+            mnt_id: 1,
+            ..RawStatx::default()
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Paths: from names to nodes.
+
+use super::inode::Entries;
+use super::{Inode, Kind, procfs};
+use crate::proc::thread::user;
+use crate::sys::errno::*;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as l;
+use spin::{Mutex, Once};
+
+/// Longest name of one entry.
+const NAME_LIMIT: usize = 255;
+/// Most symbolic links followed for one path.
+const LINK_LIMIT: usize = 40;
+
+static ROOT: Once<Arc<Inode>> = Once::new();
+
+/// The root directory.
+pub fn root() -> Arc<Inode> {
+    ROOT.call_once(|| Inode::directory(0o755)).clone()
+}
+
+/// Where a walk ended.
+pub struct Place {
+    /// The directory that holds (or would hold) the last name.
+    pub parent: Arc<Inode>,
+    /// The last name; empty for the root or when the path ends in `.` or `..`.
+    pub name: Vec<u8>,
+    /// What is there.
+    pub node: Option<Arc<Inode>>,
+    /// Absolute path without links.
+    pub path: Vec<u8>,
+    /// The path asked for a directory (it ended in a slash).
+    pub wants_dir: bool,
+}
+
+/// The entries of a directory, which must be of the tree's own kind to be changed.
+pub fn entries(node: &Inode) -> Result<&Mutex<Entries>, Errno> {
+    match &node.kind {
+        Kind::Dir(entries) => Ok(entries),
+        Kind::Proc(entry) if entry.is_dir() => Err(EROFS),
+        _ => Err(ENOTDIR),
+    }
+}
+
+fn child(node: &Inode, name: &[u8]) -> Result<Option<Arc<Inode>>, Errno> {
+    match &node.kind {
+        Kind::Dir(entries) => Ok(entries.lock().get(name).cloned()),
+        Kind::Proc(entry) if entry.is_dir() => Ok(procfs::lookup(entry, name)),
+        _ => Err(ENOTDIR),
+    }
+}
+
+fn link_target(node: &Inode) -> Option<Result<Vec<u8>, Errno>> {
+    match &node.kind {
+        Kind::Link(target) => Some(Ok(target.clone())),
+        Kind::Proc(entry) => procfs::read_link(entry),
+        _ => None,
+    }
+}
+
+/// What a symbolic link says.
+pub fn read_link(node: &Inode) -> Result<Vec<u8>, Errno> {
+    link_target(node).unwrap_or(Err(EINVAL))
+}
+
+/// Walks `path` from `base` (absolute). `follow`: a link at the end is followed too.
+pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
+    if path.is_empty() {
+        return Err(ENOENT);
+    }
+    let mut todo: VecDeque<Vec<u8>> = VecDeque::new();
+    let parts = |p: &[u8]| -> Vec<Vec<u8>> {
+        p.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(|c| c.to_vec()).collect()
+    };
+    if path[0] != b'/' {
+        todo.extend(parts(base));
+    }
+    todo.extend(parts(path));
+    let wants_dir = path.last() == Some(&b'/');
+    let mut above: Vec<(Arc<Inode>, Vec<u8>)> = Vec::new();
+    let mut at = root();
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        let last = todo.is_empty();
+        if name == b"." {
+            if !at.is_dir() {
+                return Err(ENOTDIR);
+            }
+            continue;
+        }
+        if name == b".." {
+            if !at.is_dir() {
+                return Err(ENOTDIR);
+            }
+            if let Some((parent, _)) = above.pop() {
+                at = parent;
+            }
+            continue;
+        }
+        if name.len() > NAME_LIMIT {
+            return Err(ENAMETOOLONG);
+        }
+        let Some(node) = child(&at, &name)? else {
+            if !last {
+                return Err(ENOENT);
+            }
+            let path = join(&above, Some(&name));
+            return Ok(Place { parent: at, name, node: None, path, wants_dir });
+        };
+        if (!last || follow || wants_dir)
+            && let Some(target) = link_target(&node)
+        {
+            // A descriptor's link that names no path (a pipe) leads to the thing itself.
+            if let Kind::Proc(entry) = &node.kind
+                && let Some(direct) = procfs::follow(entry)
+            {
+                above.push((at, name));
+                at = direct?;
+                continue;
+            }
+            links += 1;
+            if links > LINK_LIMIT {
+                return Err(ELOOP);
+            }
+            let target = target?;
+            if target.first() == Some(&b'/') {
+                above.clear();
+                at = root();
+            }
+            for part in parts(&target).into_iter().rev() {
+                todo.push_front(part);
+            }
+            continue;
+        }
+        above.push((at, name));
+        at = node;
+    }
+    if wants_dir && !at.is_dir() {
+        return Err(ENOTDIR);
+    }
+    let full = join(&above, None);
+    let (parent, name) = above.pop().unwrap_or((at.clone(), Vec::new()));
+    Ok(Place { parent, name, node: Some(at), path: full, wants_dir })
+}
+
+fn join(above: &[(Arc<Inode>, Vec<u8>)], last: Option<&[u8]>) -> Vec<u8> {
+    let mut path = Vec::new();
+    for name in above.iter().map(|(_, n)| n.as_slice()).chain(last) {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+/// The node that `path` names, and its absolute path.
+pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Vec<u8>), Errno> {
+    let place = walk(base, path, follow)?;
+    Ok((place.node.ok_or(ENOENT)?, place.path))
+}
+
+/// The directory from which `path` starts for the *at calls.
+pub fn base_of(fd: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    if path.first() == Some(&b'/') {
+        return Ok(b"/".to_vec());
+    }
+    if fd == l::AT_FDCWD {
+        return Ok(user().fs.get().cwd.lock().clone());
+    }
+    let file = user().files().get(fd)?;
+    match &file.inode {
+        Some(inode) if inode.is_dir() => Ok(file.path.to_vec()),
+        _ => Err(ENOTDIR),
+    }
+}

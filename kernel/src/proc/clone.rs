@@ -1,0 +1,297 @@
+//! fork, vfork, clone and clone3: new threads and new processes.
+
+use super::process::{Process, arc};
+use super::signal::{self, Actions, SIGCHLD};
+use super::thread::{self, UserThread, of};
+use super::tree;
+use crate::arch::UserRegs;
+use crate::mem::user::{USER_END, UserPtr, UserSlice};
+use crate::sched::{self, WaitQueue};
+use crate::sys::Args;
+use crate::sys::errno::*;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use linux_raw_sys::general as l;
+
+const CLONE_VM: u64 = l::CLONE_VM as u64;
+const CLONE_FS: u64 = l::CLONE_FS as u64;
+const CLONE_FILES: u64 = l::CLONE_FILES as u64;
+const CLONE_SIGHAND: u64 = l::CLONE_SIGHAND as u64;
+const CLONE_VFORK: u64 = l::CLONE_VFORK as u64;
+const CLONE_PARENT: u64 = l::CLONE_PARENT as u64;
+const CLONE_THREAD: u64 = l::CLONE_THREAD as u64;
+const CLONE_SETTLS: u64 = l::CLONE_SETTLS as u64;
+const CLONE_PARENT_SETTID: u64 = l::CLONE_PARENT_SETTID as u64;
+const CLONE_CHILD_CLEARTID: u64 = l::CLONE_CHILD_CLEARTID as u64;
+const CLONE_CHILD_SETTID: u64 = l::CLONE_CHILD_SETTID as u64;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// Namespaces, pid file descriptors and cgroups are not offered.
+const REFUSED: u64 = (l::CLONE_NEWNS | l::CLONE_NEWCGROUP | l::CLONE_NEWUTS | l::CLONE_NEWIPC | l::CLONE_NEWUSER
+    | l::CLONE_NEWPID | l::CLONE_NEWNET | l::CLONE_PIDFD) as u64
+    | 0x2_0000_0000;
+
+/// What a new thread gets.
+#[derive(Default)]
+struct Request {
+    flags: u64,
+    exit_signal: u8,
+    stack: u64,
+    tls: u64,
+    parent_tid: usize,
+    child_tid: usize,
+}
+
+/// The parent of a vfork waits here until the child has left its memory.
+pub struct VforkDone {
+    done: AtomicBool,
+    queue: WaitQueue,
+}
+
+impl VforkDone {
+    /// The child has called execve or ended.
+    pub fn signal(&self) {
+        self.done.store(true, Ordering::Release);
+        self.queue.wake_all();
+    }
+    fn wait(&self) {
+        loop {
+            let done = || (self.done.load(Ordering::Acquire) || signal::is_dying()).then_some(());
+            if self.queue.wait(None, true, done).is_ok() {
+                return;
+            }
+            // Interrupted by something that does not kill: the flag is lowered here and raised again at the end.
+            sched::current().attention().store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// `fork`
+pub fn fork(r: &mut UserRegs) -> SysResult {
+    create(r, Request { exit_signal: SIGCHLD, ..Request::default() })
+}
+
+/// `vfork`
+pub fn vfork(r: &mut UserRegs) -> SysResult {
+    create(r, Request { flags: CLONE_VM | CLONE_VFORK, exit_signal: SIGCHLD, ..Request::default() })
+}
+
+/// `clone`
+pub fn clone(r: &mut UserRegs) -> SysResult {
+    let flags = r.a0() as u64;
+    let request = Request {
+        flags: flags & 0xffff_ff00,
+        exit_signal: flags as u8,
+        stack: r.a1() as u64,
+        parent_tid: r.a2(),
+        child_tid: r.a3(),
+        tls: r.a4() as u64,
+    };
+    create(r, request)
+}
+
+/// `clone3`
+pub fn clone3(r: &mut UserRegs) -> SysResult {
+    let (at, size) = (r.a0(), r.a1());
+    if size < 64 {
+        return Err(EINVAL);
+    }
+    if size > 4096 {
+        return Err(E2BIG);
+    }
+    let mut raw = [0u8; 88];
+    let known = size.min(raw.len());
+    UserSlice::new(at, size)?.copy_in(&mut raw[..known])?;
+    for more in raw.len()..size {
+        if UserPtr::<u8>::new(at + more).read()? != 0 {
+            return Err(E2BIG);
+        }
+    }
+    let field = |i: usize| {
+        let mut word = [0u8; 8];
+        word.copy_from_slice(&raw[i * 8..i * 8 + 8]);
+        u64::from_ne_bytes(word)
+    };
+    let (flags, exit_signal, stack, stack_size) = (field(0), field(4), field(5), field(6));
+    if flags & 0xff != 0 || exit_signal > 64 || field(8) != 0 || field(9) != 0 {
+        return Err(EINVAL);
+    }
+    if (stack == 0) != (stack_size == 0) {
+        return Err(EINVAL);
+    }
+    if flags & CLONE_THREAD != 0 && exit_signal != 0 {
+        return Err(EINVAL);
+    }
+    let request = Request {
+        flags,
+        exit_signal: exit_signal as u8,
+        stack: stack.wrapping_add(stack_size),
+        tls: field(7),
+        parent_tid: field(3) as usize,
+        child_tid: field(2) as usize,
+    };
+    create(r, request)
+}
+
+fn check(flags: u64) -> Result<(), Errno> {
+    let has = |bits: u64| flags & bits == bits;
+    let wrong = (has(CLONE_SIGHAND) && !has(CLONE_VM))
+        || (has(CLONE_THREAD) && !has(CLONE_SIGHAND))
+        || (has(CLONE_SIGHAND) && has(CLONE_CLEAR_SIGHAND))
+        || flags & REFUSED != 0;
+    if wrong { Err(EINVAL) } else { Ok(()) }
+}
+
+/// Gives an id back unless the thread came to be.
+struct ReservedId(u32);
+impl Drop for ReservedId {
+    fn drop(&mut self) {
+        tree::lock().settle_id(self.0);
+    }
+}
+
+fn create(r: &mut UserRegs, request: Request) -> SysResult {
+    let flags = request.flags;
+    check(flags)?;
+    if flags & CLONE_SETTLS != 0 && request.tls as usize >= USER_END {
+        return Err(EPERM);
+    }
+    let parent = thread::user();
+    let me = &parent.process;
+    let id = ReservedId(tree::lock().new_id()?);
+    let tid = id.0;
+
+    let memory = if flags & CLONE_VM != 0 { parent.memory().clone() } else { parent.memory().fork()? };
+    let files = if flags & CLONE_FILES != 0 { parent.files().clone() } else { parent.files().copy()? };
+    let fs = if flags & CLONE_FS != 0 { parent.fs.get().clone() } else { parent.fs.get().copy()? };
+    let is_thread = flags & CLONE_THREAD != 0;
+    let process = if is_thread { me.clone() } else { new_process(tid, me, &request, &memory)? };
+
+    let name = *parent.name.lock();
+    let blocked = parent.blocked.load(Ordering::Relaxed);
+    let user = UserThread::new(tid, process.clone(), memory.clone(), files, fs, blocked, name);
+    if flags & CLONE_CHILD_CLEARTID != 0 {
+        user.clear_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
+    }
+    // The alternate stack goes with the memory, except into a thread that shares it.
+    if flags & CLONE_VM == 0 || flags & CLONE_VFORK != 0 {
+        user.signals.alt.set(parent.signals.alt.copy());
+    }
+    let vfork = if flags & CLONE_VFORK != 0 {
+        let done = arc(VforkDone { done: AtomicBool::new(false), queue: WaitQueue::new() })?;
+        *user.vfork.lock() = Some(done.clone());
+        Some(done)
+    } else {
+        None
+    };
+
+    let mut regs = *r;
+    regs.rax = 0;
+    if request.stack != 0 {
+        regs.rsp = request.stack;
+    }
+    let fs_base = if flags & CLONE_SETTLS != 0 { request.tls } else { sched::current().fs_base() };
+    if flags & CLONE_PARENT_SETTID != 0 {
+        UserPtr::<u32>::new(request.parent_tid).write(tid)?;
+    }
+    if flags & CLONE_CHILD_SETTID != 0 {
+        // The child stores it itself, in its own memory, before its first instruction.
+        user.set_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
+    }
+    let new = sched::spawn_user(tid, user, &regs, fs_base, true).map_err(|_| EAGAIN)?;
+    new.set_space(Some(memory.space.clone()));
+    new.set_affinity(sched::current().affinity());
+
+    if let Err(error) = enlist(&process, &new, me, is_thread, flags) {
+        discard(&new);
+        return Err(error);
+    }
+    if flags & CLONE_CHILD_SETTID != 0 {
+        new.attention().store(true, Ordering::SeqCst);
+    }
+    sched::start(&new);
+    if let Some(done) = vfork {
+        done.wait();
+        // A signal that came meanwhile was left pending.
+        if signal::deliverable(parent) != 0 {
+            crate::proc::signal::raise_attention();
+        }
+    }
+    Ok(tid as usize)
+}
+
+/// A thread that will never run gives back what it holds.
+fn discard(new: &sched::ThreadRef) {
+    let user = of(new);
+    new.set_space(None);
+    drop(user.set_memory(None));
+    drop(user.set_files(None));
+}
+
+/// Puts the thread where others find it, unless its process is ending.
+fn enlist(
+    process: &Arc<Process>,
+    new: &sched::ThreadRef,
+    me: &Arc<Process>,
+    is_thread: bool,
+    flags: u64,
+) -> Result<(), Errno> {
+    {
+        let mut threads = process.threads.lock();
+        if threads.ending.is_some() || threads.exec.is_some() {
+            return Err(EAGAIN);
+        }
+        threads.list.try_reserve(1).map_err(|_| ENOMEM)?;
+        threads.list.push(new.clone());
+    }
+    let mut tree = tree::lock();
+    if !is_thread {
+        let parent = if flags & CLONE_PARENT != 0 { tree.parent(me) } else { Some(me.clone()) };
+        if let Some(parent) = parent {
+            let children = &mut tree.links(&parent).children;
+            if children.try_reserve(1).is_err() {
+                drop(tree);
+                process.threads.lock().list.clear();
+                return Err(ENOMEM);
+            }
+            children.push(process.clone());
+            tree.links(process).parent = Arc::downgrade(&parent);
+        }
+        tree.processes.insert(process.pid, process.clone());
+    }
+    tree.threads.insert(of(new).tid(), new.clone());
+    Ok(())
+}
+
+fn new_process(
+    pid: u32,
+    me: &Arc<Process>,
+    request: &Request,
+    memory: &Arc<super::Memory>,
+) -> Result<Arc<Process>, Errno> {
+    let shared = me.actions.lock().clone();
+    let actions = if request.flags & CLONE_SIGHAND != 0 {
+        shared
+    } else {
+        let copy = Actions::new();
+        let table = *shared.0.lock();
+        *copy.0.lock() = table;
+        if request.flags & CLONE_CLEAR_SIGHAND != 0 {
+            arc(signal::actions_for_exec(&Arc::new(copy)))?
+        } else {
+            arc(copy)?
+        }
+    };
+    let (pgid, sid) = {
+        let mut tree = tree::lock();
+        let links = tree.links(me);
+        (links.pgid, links.sid)
+    };
+    let exe = me.exe.lock().clone();
+    let process = Process::new(pid, Arc::downgrade(me), pgid, sid, actions, exe)?;
+    *process.limits.lock() = *me.limits.lock();
+    *process.cmdline.lock() = me.cmdline.lock().clone();
+    *process.memory.lock() = Some(memory.clone());
+    process.dumpable.store(me.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    tree::lock().links(&process).exit_signal = request.exit_signal;
+    Ok(process)
+}

@@ -1,0 +1,339 @@
+//! execve: a new program in an old process.
+
+use super::elf::{self, Program};
+use super::memory::{Heap, Layout};
+use super::process::{Process, arc};
+use super::signal::{self, AltStack, SIGKILL};
+use super::stack::{self, Facts};
+use super::thread::{UserThread, of, user};
+use super::{Memory, exit, fpu, limits, tree, vm};
+use crate::arch::UserRegs;
+use crate::fs::{self, Regular};
+use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
+use crate::mem::{Backing, Flags, Page, Place, Prot, Space};
+use crate::sched;
+use crate::sys::Args;
+use crate::sys::errno::*;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// Where position-independent programs go, as on Linux without randomisation.
+const PIE_BASE: u64 = 0x5555_5555_4000;
+/// Where an interpreter goes.
+const INTERPRETER_BASE: u64 = 0x7fff_f7c0_0000;
+/// First address above the stack.
+const STACK_TOP: u64 = USER_END as u64 - 0x1000;
+/// Stack of a program whose limit is infinite.
+const UNLIMITED_STACK: u64 = 1 << 30;
+
+/// Everything that execve needs, checked before the old program is given up.
+pub struct Image {
+    program: Program,
+    interpreter: Option<Program>,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    args: Vec<Vec<u8>>,
+    envs: Vec<Vec<u8>>,
+}
+
+/// Where a loaded program begins.
+pub struct Start {
+    /// First instruction.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+}
+
+impl Image {
+    /// Finds and checks the program `name` as seen from `cwd`.
+    pub fn open(cwd: &[u8], name: &[u8], mut args: Vec<Vec<u8>>, envs: Vec<Vec<u8>>) -> Result<Self, Errno> {
+        let (mut file, mut path) = executable(cwd, name)?;
+        // `#!` lines, four deep as on Linux.
+        for depth in 0.. {
+            let Some((interpreter, argument)) = script(&file)? else { break };
+            if depth == 4 {
+                return Err(ELOOP);
+            }
+            let mut front = Vec::new();
+            front.push(interpreter.clone());
+            front.extend(argument);
+            front.push(if depth == 0 { name.to_vec() } else { path.clone() });
+            front.extend(args.into_iter().skip(1));
+            args = front;
+            (file, path) = executable(cwd, &interpreter)?;
+        }
+        stack::check(&args, &envs)?;
+        let program = elf::read(&file, &path)?;
+        let interpreter = match &program.interpreter {
+            Some(at) => {
+                let (file, path) = executable(cwd, at)?;
+                Some(elf::read(&file, &path)?)
+            }
+            None => None,
+        };
+        Ok(Image { program, interpreter, name: name.to_vec(), path, args, envs })
+    }
+
+    /// Path of the program file.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The arguments as /proc/self/cmdline shows them.
+    pub fn cmdline(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for arg in &self.args {
+            out.extend_from_slice(arg);
+            out.push(0);
+        }
+        out
+    }
+
+    /// The last part of the name, as the thread is called.
+    pub fn thread_name(&self) -> [u8; 16] {
+        let base = self.name.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let mut name = [0u8; 16];
+        let len = base.len().min(15);
+        name[..len].copy_from_slice(&base[..len]);
+        name
+    }
+
+    /// Fills the current thread's new, empty space.
+    pub fn load(&self, space: &Arc<Space>, stack_limit: u64) -> Result<(Start, Arc<Memory>), Errno> {
+        let bias = if self.program.relocatable {
+            let low = self.program.pieces[0].address & !4095;
+            (PIE_BASE.next_multiple_of(self.program.align)).wrapping_sub(low & !(self.program.align - 1))
+        } else {
+            0
+        };
+        let end = map_program(space, &self.program, bias)?;
+        let mut facts = Facts {
+            headers: if self.program.headers == 0 { 0 } else { self.program.headers.wrapping_add(bias) },
+            header_count: self.program.header_count,
+            interpreter_base: 0,
+            entry: self.program.entry.wrapping_add(bias),
+        };
+        let mut rip = facts.entry;
+        if let Some(interpreter) = &self.interpreter {
+            let at = if interpreter.relocatable { INTERPRETER_BASE } else { 0 };
+            map_program(space, interpreter, at)?;
+            facts.interpreter_base = at;
+            rip = interpreter.entry.wrapping_add(at);
+        }
+
+        let size = if stack_limit == limits::INFINITY { UNLIMITED_STACK } else { stack_limit }
+            .clamp(stack::MINIMUM, UNLIMITED_STACK)
+            .next_multiple_of(4096);
+        let mut prot = Prot::READ | Prot::WRITE;
+        prot.set(Prot::EXEC, self.program.exec_stack);
+        let base = STACK_TOP - size;
+        map(space, base, size, prot, Backing::Anonymous, Flags::STACK | Flags::GROWS_DOWN | Flags::NORESERVE)?;
+        let bytes = stack::image(STACK_TOP, &self.name, &self.args, &self.envs, &facts)?;
+        let rsp = STACK_TOP - bytes.len() as u64;
+        UserSlice::new(rsp as usize, bytes.len())?.copy_out(&bytes)?;
+
+        let heap_at = end.next_multiple_of(4096) + if self.program.relocatable { 0 } else { 4096 };
+        let code = self.program.pieces.iter().find(|p| p.prot.contains(Prot::EXEC));
+        let code = code.map_or((0, 0), |p| (p.address.wrapping_add(bias), p.address.wrapping_add(bias) + p.memory_size));
+        let layout = Layout { code, stack_top: STACK_TOP, stack_start: rsp };
+        let memory = Memory::new(space.clone(), Heap { start: heap_at, end: heap_at }, layout)?;
+        if rip as usize >= USER_END {
+            return Err(ENOEXEC);
+        }
+        Ok((Start { rip, rsp }, memory))
+    }
+}
+
+fn executable(cwd: &[u8], name: &[u8]) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
+    let (node, path) = fs::resolve(cwd, name, true)?;
+    let file = node.regular().ok_or(EACCES)?;
+    if node.mode() & 0o111 == 0 {
+        return Err(EACCES);
+    }
+    Ok((file, path))
+}
+
+/// The interpreter line of a script.
+#[allow(clippy::type_complexity)]
+fn script(file: &Regular) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
+    let mut head = [0u8; 256];
+    let got = file.read_at(0, &mut head)?;
+    let Some(line) = head[..got].strip_prefix(b"#!") else { return Ok(None) };
+    let end = line.iter().position(|b| *b == b'\n').unwrap_or(line.len());
+    let line = line[..end].trim_ascii();
+    let split = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
+    let (path, rest) = line.split_at(split);
+    if path.is_empty() {
+        return Err(ENOEXEC);
+    }
+    let rest = rest.trim_ascii();
+    Ok(Some((path.to_vec(), (!rest.is_empty()).then(|| rest.to_vec()))))
+}
+
+fn map(space: &Space, at: u64, size: u64, prot: Prot, backing: Backing, flags: Flags) -> Result<(), Errno> {
+    let place = || Place::Fixed(Page::containing(at));
+    vm::retry(|| space.map(place(), size / 4096, prot, &backing, flags)).map(|_| ())
+}
+
+/// Maps the pieces; returns the end of the highest one.
+fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno> {
+    let object = program.file.object()?;
+    let mut end = 0;
+    for piece in &program.pieces {
+        let address = piece.address.wrapping_add(bias);
+        let start = address & !4095;
+        let file_end = address + piece.file_size;
+        let memory_end = address + piece.memory_size;
+        if memory_end > USER_END as u64 || memory_end < address {
+            return Err(ENOEXEC);
+        }
+        let mapped_end = if piece.file_size == 0 { start } else { file_end.next_multiple_of(4096) };
+        if piece.file_size != 0 {
+            let offset = (piece.offset - (address - start)) / 4096;
+            let backing = Backing::Object { object: object.clone(), offset, shared: false };
+            map(space, start, mapped_end - start, piece.prot, backing, Flags::empty())?;
+            // The file's page goes on behind the segment: memory must be zero there.
+            if piece.memory_size > piece.file_size && file_end < mapped_end && piece.prot.contains(Prot::WRITE) {
+                let tail = (mapped_end - file_end) as usize;
+                if UserSlice::new(file_end as usize, tail)?.zero_some() < tail {
+                    return Err(EFAULT);
+                }
+            }
+        }
+        if memory_end > mapped_end {
+            let size = memory_end.next_multiple_of(4096) - mapped_end;
+            map(space, mapped_end, size, piece.prot, Backing::Anonymous, Flags::empty())?;
+        }
+        end = end.max(memory_end);
+    }
+    Ok(end)
+}
+
+/// A new space, empty.
+pub fn new_space() -> Result<Arc<Space>, Errno> {
+    arc(Space::new(crate::mem::memory()))
+}
+
+fn read_strings(at: usize) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut out = Vec::new();
+    let mut total = 0;
+    if at == 0 {
+        return Ok(out);
+    }
+    for index in 0.. {
+        let pointer = UserPtr::<usize>::new(at).at(index).read()?;
+        if pointer == 0 {
+            break;
+        }
+        let string = read_cstr(pointer, (128 << 10) - 1).map_err(|e| if e == ENAMETOOLONG { E2BIG } else { e })?;
+        total += string.len() + 9;
+        if total > 2 << 20 {
+            return Err(E2BIG);
+        }
+        out.try_reserve(1).map_err(|_| ENOMEM)?;
+        out.push(string);
+    }
+    Ok(out)
+}
+
+/// `execve`
+pub fn execve(r: &mut UserRegs) -> SysResult {
+    let name = read_path(r.a0())?;
+    let (args, envs) = (r.a1(), r.a2());
+    run(r, &user().fs.get().cwd.lock().clone(), name, args, envs)
+}
+
+/// `execveat`: with AT_FDCWD or an absolute path.
+pub fn execveat(r: &mut UserRegs) -> SysResult {
+    let name = read_path(r.a1())?;
+    let (args, envs, flags) = (r.a2(), r.a3(), r.a4() as u32);
+    if name.is_empty() {
+        if flags & l::AT_EMPTY_PATH == 0 {
+            return Err(ENOENT);
+        }
+        let file = user().files().get(r.a0() as i32)?;
+        let path = file.path.clone();
+        return run(r, b"/", path.to_vec(), args, envs);
+    }
+    let cwd = fs::base_of(r.a0() as i32, &name)?;
+    run(r, &cwd, name, args, envs)
+}
+
+fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) -> SysResult {
+    let mut args = read_strings(args)?;
+    if args.is_empty() {
+        // Linux gives a program without arguments one empty argument.
+        args.push(Vec::new());
+    }
+    let image = Image::open(cwd, &name, args, read_strings(envs)?)?;
+    let space = new_space()?;
+    let thread = user();
+    let process = thread.process.clone();
+    let actions = arc(signal::actions_for_exec(&process.actions.lock().clone()))?;
+    let files = thread.files().copy()?;
+    alone(thread, &process)?;
+
+    // From here on there is no way back: the old program's memory goes.
+    process.note_resident();
+    exit::leave_memory();
+    sched::current().set_space(Some(space.clone()));
+    let stack_limit = process.limit(l::RLIMIT_STACK);
+    let (start, memory) = match image.load(&space, stack_limit) {
+        Ok(loaded) => loaded,
+        Err(_) => signal::kill_current(SIGKILL),
+    };
+    thread.set_memory(Some(memory.clone()));
+    let old_memory = process.memory.lock().replace(memory);
+    drop(old_memory);
+    let old_files = thread.set_files(Some(files));
+    drop(old_files);
+    thread.files().close_on_exec();
+    *process.actions.lock() = actions;
+    thread.signals.alt.set(AltStack::default());
+    *thread.name.lock() = image.thread_name();
+    *process.exe.lock() = Arc::from(image.path());
+    *process.cmdline.lock() = image.cmdline();
+    process.did_exec.store(true, Ordering::Relaxed);
+    sched::current().set_fs_base(0);
+    fpu::State::empty()?.load();
+    *r = UserRegs::start(start.rip, start.rsp);
+    Ok(0)
+}
+
+/// Ends all other threads of the process and takes the leader's id.
+fn alone(thread: &UserThread, process: &Arc<Process>) -> Result<(), Errno> {
+    let me = thread.tid();
+    let others = {
+        let mut threads = process.threads.lock();
+        if threads.ending.is_some() || threads.exec.is_some() {
+            return Err(EINTR);
+        }
+        if threads.list.len() == 1 && me == process.pid {
+            return Ok(());
+        }
+        threads.exec = Some(me);
+        process.must_stop.store(true, Ordering::SeqCst);
+        threads.list.clone()
+    };
+    for other in others.iter().filter(|t| of(t).tid() != me) {
+        signal::send::poke(other);
+    }
+    drop(others);
+    let gone = || (process.threads.lock().list.len() == 1).then_some(());
+    while process.threads_gone.wait(None, false, gone).is_err() {}
+    {
+        let mut threads = process.threads.lock();
+        threads.exec = None;
+        threads.leader_ended = None;
+        process.must_stop.store(threads.ending.is_some(), Ordering::SeqCst);
+    }
+    if me != process.pid {
+        let mut tree = tree::lock();
+        tree.threads.remove(&me);
+        tree.threads.insert(process.pid, sched::current_ref());
+        thread.set_tid(process.pid);
+    }
+    Ok(())
+}

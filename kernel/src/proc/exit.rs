@@ -1,0 +1,200 @@
+//! The end of a thread, and of a process with its last thread.
+
+use super::process::{CpuTimes, Ended, Process};
+use super::signal::{self, Detail, SIGCHLD, SigInfo, send};
+use super::thread::{self, user};
+use super::{futex, tree, wait};
+use crate::arch::UserRegs;
+use crate::mem::user::UserPtr;
+use crate::sched;
+use crate::sys::Args;
+use crate::sys::errno::SysResult;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// `exit`: this thread only.
+pub fn exit(r: &mut UserRegs) -> SysResult {
+    thread(Ended::Exited(r.a0() as u8))
+}
+
+/// `exit_group`
+pub fn exit_group(r: &mut UserRegs) -> SysResult {
+    group(Ended::Exited(r.a0() as u8))
+}
+
+/// Tells every thread of the process to end; the first reason wins.
+pub fn end_process(process: &Arc<Process>, ended: Ended) {
+    let list = {
+        let mut threads = process.threads.lock();
+        threads.ending.get_or_insert(ended);
+        process.must_stop.store(true, Ordering::SeqCst);
+        threads.list.clone()
+    };
+    process.stopped.store(false, Ordering::SeqCst);
+    process.resumed.wake_all();
+    for thread in &list {
+        send::poke(thread);
+    }
+}
+
+/// Ends the whole group and this thread with it.
+pub fn group(ended: Ended) -> ! {
+    let process = thread::current();
+    end_process(process, ended);
+    let ended = process.threads.lock().ending.unwrap_or(ended);
+    thread(ended)
+}
+
+/// Ends this thread if its group is ending or a sibling is in execve.
+pub fn if_told() {
+    let user = user();
+    if !user.process.must_stop.load(Ordering::SeqCst) {
+        return;
+    }
+    let told = {
+        let threads = user.process.threads.lock();
+        match (threads.ending, threads.exec) {
+            (Some(ended), _) => Some(ended),
+            (None, Some(tid)) if tid != user.tid() => Some(Ended::Killed(signal::SIGKILL)),
+            _ => None,
+        }
+    };
+    if let Some(ended) = told {
+        thread(ended);
+    }
+}
+
+/// The end of the current thread.
+pub fn thread(ended: Ended) -> ! {
+    finish(ended);
+    sched::exit_current()
+}
+
+/// Everything but the switch away, so that all references held here are gone before it.
+fn finish(ended: Ended) {
+    let user = user();
+    let process = user.process.clone();
+    user.exiting.store(true, Ordering::SeqCst);
+    process.note_resident();
+    leave_memory();
+    drop(user.set_files(None));
+
+    let me = sched::current_ref();
+    let (user_ns, system_ns) = me.cpu_time_ns();
+    {
+        let mut gone = process.gone_times.lock();
+        gone.user += user_ns;
+        gone.system += system_ns;
+    }
+    tree::lock().threads.remove(&user.tid());
+    let last = {
+        let mut threads = process.threads.lock();
+        threads.list.retain(|t| !Arc::ptr_eq(t, &me));
+        if user.tid() == process.pid {
+            threads.leader_ended = Some(ended);
+        }
+        threads.list.is_empty()
+    };
+    process.threads_gone.wake_all();
+    if last {
+        finish_process(&process, ended);
+    }
+}
+
+/// What Linux calls releasing the mm: robust futexes, the joiner's word, the waiting vfork parent. Exec does it too.
+pub fn leave_memory() {
+    let user = user();
+    if user.has_memory() {
+        futex::release_robust_list(user.robust_list.swap(0, Ordering::Relaxed));
+        let clear = user.clear_child_tid.swap(0, Ordering::Relaxed) as usize;
+        // As on Linux, only when somebody is left who could see it.
+        if clear != 0 && Arc::strong_count(user.memory()) > 1 {
+            let _ = UserPtr::<u32>::new(clear).write(0);
+            futex::wake_address(clear, 1);
+        }
+    }
+    sched::current().set_space(None);
+    drop(user.set_memory(None));
+    if let Some(done) = user.vfork.lock().take() {
+        done.signal();
+    }
+}
+
+/// The last thread is gone: children find a new parent, the parent is told.
+fn finish_process(process: &Arc<Process>, ended: Ended) {
+    let memory = process.memory.lock().take();
+    drop(memory);
+    let (ended, ends) = {
+        let threads = process.threads.lock();
+        (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_times.lock())
+    };
+    let children_times = *process.child_times.lock();
+    let mut tell = Vec::new();
+    let mut buried = Vec::new();
+    let parent;
+    let exit_signal;
+    {
+        let mut tree = tree::lock();
+        let children = core::mem::take(&mut tree.links(process).children);
+        if !children.is_empty() {
+            let heir = wait::heir(&mut tree, process);
+            for child in children {
+                let links = tree.links(&child);
+                links.parent = heir.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
+                let dead = links.ended.is_some();
+                match &heir {
+                    Some(heir) => {
+                        if dead {
+                            tell.push(heir.clone());
+                        }
+                        tree.links(heir).children.push(child);
+                    }
+                    None => {
+                        if dead {
+                            tree.processes.remove(&child.pid);
+                        }
+                        buried.push(child);
+                    }
+                }
+            }
+        }
+        let links = tree.links(process);
+        links.ended = Some(ended);
+        links.times = CpuTimes { user: ends.user + children_times.user, system: ends.system + children_times.system };
+        exit_signal = links.exit_signal;
+        parent = links.parent.upgrade();
+        let ignored = match &parent {
+            // Pid 1 is the kernel's own: orphans are buried at once, the job's process is waited for.
+            Some(parent) if parent.pid == 1 => !super::init::waits_for(process.pid),
+            Some(parent) => {
+                let action = parent.actions.lock().get(SIGCHLD);
+                exit_signal == SIGCHLD
+                    && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)
+            }
+            None => true,
+        };
+        if ignored {
+            wait::bury(&mut tree, parent.as_ref(), process);
+        }
+    }
+    if let Some(parent) = parent {
+        if exit_signal != 0 && parent.pid != 1 {
+            let (code, status) = match ended {
+                Ended::Exited(code) => (1, i32::from(code)),
+                Ended::Killed(signal) => (2, i32::from(signal)),
+            };
+            let tick = 10_000_000;
+            let detail =
+                Detail::Child { pid: process.pid, status, user: ends.user / tick, system: ends.system / tick };
+            // SIGCHLD merges and a full queue only loses a real-time exit signal.
+            let _ = send::to_process(&parent, SigInfo { signal: exit_signal, errno: 0, code, detail });
+        }
+        parent.child_changed.wake_all();
+    }
+    for heir in tell {
+        let _ = send::to_process(&heir, SigInfo::kernel(SIGCHLD));
+        heir.child_changed.wake_all();
+    }
+}

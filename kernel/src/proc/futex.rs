@@ -1,0 +1,445 @@
+//! Futexes: hashed buckets of waiting threads.
+//!
+//! A bucket's spin lock is held for the compare and for moving waiters, never across a fault: the word is read with
+//! the load that cannot fault; when the page is not there the lock is dropped, the page brought in, and all begins again.
+//! A waiter is on at most one list; `Waiting::bucket` names the bucket and changes only under the locks of both
+//! buckets concerned (a requeue). Being taken off the list is what counts as woken.
+
+use super::signal::restart::deadline_after;
+use super::thread::{of, user};
+use crate::arch::UserRegs;
+use crate::mem::user::{self as umem, UserPtr};
+use crate::mem::{Backing, Page};
+use crate::proc::signal;
+use crate::sched::{self, ThreadRef, timer};
+use crate::sys::errno::*;
+use crate::sys::{Args, time};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use linux_raw_sys::general as l;
+use spin::{Mutex, MutexGuard};
+
+/// What two threads must agree on to meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Key {
+    /// The space's id and the address.
+    Private(u64, u64),
+    /// The object's identity and the byte offset in it.
+    Shared(usize, u64),
+}
+
+struct Waiter {
+    key: Key,
+    bits: u32,
+    thread: ThreadRef,
+}
+
+/// A thread's side of its wait.
+pub struct Waiting {
+    /// On a list.
+    queued: AtomicBool,
+    bucket: AtomicUsize,
+}
+
+impl Waiting {
+    /// Not waiting.
+    pub const fn new() -> Self {
+        Waiting { queued: AtomicBool::new(false), bucket: AtomicUsize::new(0) }
+    }
+}
+
+const BUCKETS: usize = 256;
+type Bucket = Mutex<Vec<Waiter>>;
+static TABLE: [Bucket; BUCKETS] = [const { Mutex::new(Vec::new()) }; BUCKETS];
+
+impl Key {
+    fn bucket(self) -> usize {
+        let (a, b) = match self {
+            Key::Private(id, at) => (id, at),
+            Key::Shared(id, at) => (id as u64 ^ 0x5555, at),
+        };
+        let mixed = (a ^ (b >> 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 56) as usize % BUCKETS
+    }
+}
+
+/// The key of the word at `address`.
+fn key(address: usize, shared: bool) -> Result<Key, Errno> {
+    if address % 4 != 0 {
+        return Err(EINVAL);
+    }
+    if !umem::in_range(address, 4) {
+        return Err(EFAULT);
+    }
+    let memory = user().memory();
+    if shared {
+        let page = Page::containing(address as u64);
+        let segment = memory.space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
+        if let Backing::Object { object, offset, shared: true } = &segment.backing {
+            let within = address as u64 - segment.range.start.addr();
+            return Ok(Key::Shared(object.id(), (offset << 12) + within));
+        }
+    }
+    Ok(Key::Private(memory.id, address as u64))
+}
+
+/// The word, read for sure: may wait for its page.
+fn read_word(address: usize) -> Result<u32, Errno> {
+    UserPtr::<u32>::new(address).read()
+}
+
+fn wait(address: usize, shared: bool, expected: u32, bits: u32, deadline: Option<u64>) -> SysResult {
+    if bits == 0 {
+        return Err(EINVAL);
+    }
+    let key = key(address, shared)?;
+    let me = sched::current_ref();
+    let waiting = &of(&me).futex;
+    let index = key.bucket();
+    loop {
+        let mut bucket = TABLE[index].lock();
+        match umem::load_u32_nofault(address) {
+            Some(word) if word != expected => return Err(EAGAIN),
+            Some(_) => {
+                bucket.try_reserve(1).map_err(|_| ENOMEM)?;
+                waiting.bucket.store(index, Ordering::Relaxed);
+                waiting.queued.store(true, Ordering::Release);
+                bucket.push(Waiter { key, bits, thread: me.clone() });
+                break;
+            }
+            None => {
+                drop(bucket);
+                read_word(address)?;
+            }
+        }
+    }
+    let result = loop {
+        if !waiting.queued.load(Ordering::Acquire) {
+            break Ok(0);
+        }
+        if me.attention().load(Ordering::SeqCst) && signal::must_interrupt() {
+            break Err(EINTR);
+        }
+        if deadline.is_some_and(|d| timer::now_ns() >= d) {
+            break Err(ETIMEDOUT);
+        }
+        // Woken for any reason, the conditions are looked at again.
+        let _ = sched::park(deadline);
+    };
+    // A wake-up that came first wins over signal and time.
+    if result.is_err() && !leave(&me, waiting) { Ok(0) } else { result }
+}
+
+/// Takes the thread off its list; false when a waker has already done so.
+fn leave(me: &ThreadRef, waiting: &Waiting) -> bool {
+    loop {
+        let index = waiting.bucket.load(Ordering::Relaxed);
+        let mut bucket = TABLE[index].lock();
+        if !waiting.queued.load(Ordering::Acquire) {
+            return false;
+        }
+        if waiting.bucket.load(Ordering::Relaxed) != index {
+            continue; // requeued meanwhile
+        }
+        if let Some(at) = bucket.iter().position(|w| alloc::sync::Arc::ptr_eq(&w.thread, me)) {
+            let _ = bucket.remove(at);
+        }
+        waiting.queued.store(false, Ordering::Release);
+        return true;
+    }
+}
+
+/// Takes up to `count` matching waiters off a locked bucket.
+fn take(bucket: &mut Vec<Waiter>, key: Key, bits: u32, count: usize, woken: &mut Vec<ThreadRef>) -> usize {
+    let mut taken = 0;
+    let mut at = 0;
+    while at < bucket.len() && taken < count {
+        if bucket[at].key == key && bucket[at].bits & bits != 0 {
+            let waiter = bucket.remove(at);
+            of(&waiter.thread).futex.queued.store(false, Ordering::Release);
+            woken.push(waiter.thread);
+            taken += 1;
+        } else {
+            at += 1;
+        }
+    }
+    taken
+}
+
+fn unpark(woken: Vec<ThreadRef>) {
+    for thread in woken {
+        thread.unpark();
+    }
+}
+
+fn wake_key(key: Key, bits: u32, count: usize) -> usize {
+    let mut woken = Vec::new();
+    let taken = take(&mut TABLE[key.bucket()].lock(), key, bits, count, &mut woken);
+    unpark(woken);
+    taken
+}
+
+/// Wakes waiters on the word at `address` of the current space, private and shared ones: for the kernel's own wakes.
+pub fn wake_address(address: usize, count: usize) {
+    if let Ok(private) = key(address, false) {
+        let taken = wake_key(private, u32::MAX, count);
+        if taken < count && let Ok(shared) = key(address, true) && shared != private {
+            wake_key(shared, u32::MAX, count - taken);
+        }
+    }
+}
+
+/// Two buckets locked in the order of their numbers.
+fn lock_two(a: usize, b: usize) -> (MutexGuard<'static, Vec<Waiter>>, Option<MutexGuard<'static, Vec<Waiter>>>, bool) {
+    if a == b {
+        return (TABLE[a].lock(), None, false);
+    }
+    let low = TABLE[a.min(b)].lock();
+    let high = TABLE[a.max(b)].lock();
+    if a < b { (low, Some(high), false) } else { (high, Some(low), true) }
+}
+
+fn requeue(
+    from: usize,
+    to: usize,
+    shared: bool,
+    wake: usize,
+    move_count: usize,
+    expected: Option<u32>,
+) -> SysResult {
+    let (key1, key2) = (key(from, shared)?, key(to, shared)?);
+    let mut woken = Vec::new();
+    let total;
+    loop {
+        let (mut first, mut second, _) = lock_two(key1.bucket(), key2.bucket());
+        if let Some(expected) = expected {
+            match umem::load_u32_nofault(from) {
+                Some(word) if word != expected => return Err(EAGAIN),
+                Some(_) => {}
+                None => {
+                    drop((first, second));
+                    read_word(from)?;
+                    continue;
+                }
+            }
+        }
+        let taken = take(&mut first, key1, u32::MAX, wake, &mut woken);
+        let mut moved = 0;
+        let mut at = 0;
+        while at < first.len() && moved < move_count {
+            if first[at].key != key1 {
+                at += 1;
+                continue;
+            }
+            moved += 1;
+            if key1 == key2 {
+                at += 1;
+                continue;
+            }
+            match &mut second {
+                None => {
+                    first[at].key = key2;
+                    at += 1;
+                }
+                Some(second) => {
+                    if second.try_reserve(1).is_err() {
+                        break;
+                    }
+                    let mut waiter = first.remove(at);
+                    waiter.key = key2;
+                    of(&waiter.thread).futex.bucket.store(key2.bucket(), Ordering::Relaxed);
+                    second.push(waiter);
+                }
+            }
+        }
+        total = taken + moved;
+        break;
+    }
+    unpark(woken);
+    Ok(total)
+}
+
+fn wake_op(a: usize, b: usize, shared: bool, wake1: usize, wake2: usize, op: u32) -> SysResult {
+    let (key1, key2) = (key(a, shared)?, key(b, shared)?);
+    let sign = |v: u32| ((v << 20) as i32 >> 20) as u32;
+    let (operation, compare) = (op >> 28, op >> 24 & 0xf);
+    let (mut arg, against) = (sign(op >> 12 & 0xfff), sign(op & 0xfff) as i32);
+    if operation & 8 != 0 {
+        arg = 1u32.wrapping_shl(arg);
+    }
+    let mut woken = Vec::new();
+    let total;
+    'retry: loop {
+        let (mut first, mut second, _) = lock_two(key1.bucket(), key2.bucket());
+        let old = loop {
+            let found = umem::load_u32_nofault(b).and_then(|old| {
+                let new = match operation & 7 {
+                    0 => arg,
+                    1 => old.wrapping_add(arg),
+                    2 => old | arg,
+                    3 => old & !arg,
+                    4 => old ^ arg,
+                    _ => return Some(Err(ENOSYS)),
+                };
+                umem::cmpxchg_u32_nofault(b, old, new).map(|seen| Ok((seen == old).then_some(old)))
+            });
+            match found {
+                Some(Err(e)) => return Err(e),
+                Some(Ok(Some(old))) => break old,
+                Some(Ok(None)) => {}
+                None => {
+                    drop((first, second));
+                    // Brings the page in writable, changing nothing.
+                    super::vm::touch_write(b)?;
+                    continue 'retry;
+                }
+            }
+        };
+        let old = old as i32;
+        let also = match compare {
+            0 => old == against,
+            1 => old != against,
+            2 => old < against,
+            3 => old <= against,
+            4 => old > against,
+            5 => old >= against,
+            _ => return Err(ENOSYS),
+        };
+        let mut taken = take(&mut first, key1, u32::MAX, wake1, &mut woken);
+        if also {
+            let list = second.as_mut().unwrap_or(&mut first);
+            taken += take(list, key2, u32::MAX, wake2, &mut woken);
+        }
+        total = taken;
+        break;
+    }
+    unpark(woken);
+    Ok(total)
+}
+
+/// `futex`
+pub fn futex(r: &mut UserRegs) -> SysResult {
+    let (address, op, value) = (r.a0(), r.a1() as u32, r.a2() as u32);
+    let (timeout, address2, value3) = (r.a3(), r.a4(), r.a5() as u32);
+    let shared = op & l::FUTEX_PRIVATE_FLAG == 0;
+    let realtime = op & l::FUTEX_CLOCK_REALTIME != 0;
+    let command = op & !(l::FUTEX_PRIVATE_FLAG | l::FUTEX_CLOCK_REALTIME);
+    if realtime && !matches!(command, l::FUTEX_WAIT_BITSET | l::FUTEX_WAIT | 11 | 13) {
+        return Err(ENOSYS);
+    }
+    let count = |v: u32| (v as i32).max(0) as usize;
+    // A count below one wakes one, as Linux's loop does.
+    let wakes = |v: u32| (v as i32).max(1) as usize;
+    match command {
+        l::FUTEX_WAIT => {
+            let deadline = time::read_timeout(timeout)?.map(deadline_after);
+            wait(address, shared, value, u32::MAX, deadline)
+        }
+        l::FUTEX_WAIT_BITSET => {
+            let deadline = time::read_timeout(timeout)?.map(|at| if realtime { time::from_realtime(at) } else { at });
+            wait(address, shared, value, value3, deadline)
+        }
+        l::FUTEX_WAKE => Ok(wake_key(key(address, shared)?, u32::MAX, wakes(value))),
+        l::FUTEX_WAKE_BITSET => {
+            if value3 == 0 {
+                return Err(EINVAL);
+            }
+            Ok(wake_key(key(address, shared)?, value3, wakes(value)))
+        }
+        l::FUTEX_REQUEUE | l::FUTEX_CMP_REQUEUE => {
+            if (value as i32) < 0 || (timeout as i32) < 0 {
+                return Err(EINVAL);
+            }
+            let expected = (command == l::FUTEX_CMP_REQUEUE).then_some(value3);
+            requeue(address, address2, shared, count(value), count(timeout as u32), expected)
+        }
+        l::FUTEX_WAKE_OP => wake_op(address, address2, shared, wakes(value), wakes(timeout as u32), value3),
+        _ => Err(ENOSYS),
+    }
+}
+
+/// `set_robust_list`
+pub fn set_robust_list(r: &mut UserRegs) -> SysResult {
+    if r.a1() != 24 {
+        return Err(EINVAL);
+    }
+    user().robust_list.store(r.a0() as u64, Ordering::Relaxed);
+    Ok(0)
+}
+
+/// `get_robust_list`
+pub fn get_robust_list(r: &mut UserRegs) -> SysResult {
+    let head = match r.a0() as i32 {
+        0 => user().robust_list.load(Ordering::Relaxed),
+        tid if tid > 0 => {
+            let thread = super::tree::thread(tid as u32).ok_or(ESRCH)?;
+            of(&thread).robust_list.load(Ordering::Relaxed)
+        }
+        _ => return Err(ESRCH),
+    };
+    UserPtr::<u64>::new(r.a1()).write(head)?;
+    UserPtr::<u64>::new(r.a2()).write(24)?;
+    Ok(0)
+}
+
+/// Longest robust list that is followed, as on Linux.
+const ROBUST_LIMIT: usize = 2048;
+
+/// A dying thread's robust futexes: each is marked and one waiter woken. The list is the program's, so it may be wrong
+/// in any way; the walk ends at the first thing that cannot be read.
+pub fn release_robust_list(head: u64) {
+    if head == 0 {
+        return;
+    }
+    let read = |at: u64| UserPtr::<u64>::new(at as usize).read().ok();
+    let (Some(first), Some(offset), Some(pending)) =
+        (read(head), read(head.wrapping_add(8)), read(head.wrapping_add(16)))
+    else {
+        return;
+    };
+    let mut at = first & !1;
+    for _ in 0..ROBUST_LIMIT {
+        if at == head || at == 0 {
+            break;
+        }
+        let next = read(at);
+        if at != pending & !1 {
+            owner_died(at.wrapping_add(offset) as usize);
+        }
+        match next {
+            Some(next) => at = next & !1,
+            None => return,
+        }
+    }
+    if pending & !1 != 0 {
+        owner_died((pending & !1).wrapping_add(offset) as usize);
+    }
+}
+
+fn owner_died(address: usize) {
+    if address % 4 != 0 || !umem::in_range(address, 4) {
+        return;
+    }
+    let tid = user().tid();
+    loop {
+        let Ok(word) = read_word(address) else { return };
+        if word & l::FUTEX_TID_MASK != tid {
+            return;
+        }
+        let new = (word & l::FUTEX_WAITERS) | l::FUTEX_OWNER_DIED;
+        match umem::cmpxchg_u32_nofault(address, word, new) {
+            Some(seen) if seen == word => {
+                if word & l::FUTEX_WAITERS != 0 {
+                    wake_address(address, 1);
+                }
+                return;
+            }
+            Some(_) => {}
+            None => {
+                if super::vm::touch_write(address).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

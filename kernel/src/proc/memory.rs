@@ -1,0 +1,66 @@
+//! The memory of a process as this layer sees it: the space, the heap's end, where things were put.
+
+use super::process::arc;
+use super::sleep::SleepMutex;
+use super::vm;
+use crate::mem::Space;
+use crate::sys::errno::Errno;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, AtomicU32, Ordering};
+
+/// The heap that `brk` moves.
+#[derive(Clone, Copy, Default)]
+pub struct Heap {
+    /// Where it begins.
+    pub start: u64,
+    /// Its current end, not rounded.
+    pub end: u64,
+}
+
+/// Addresses for /proc and the auxiliary vector.
+#[derive(Clone, Copy, Default)]
+pub struct Layout {
+    /// First and last address of the program's text.
+    pub code: (u64, u64),
+    /// First address above the stack.
+    pub stack_top: u64,
+    /// Stack pointer at the start.
+    pub stack_start: u64,
+}
+
+/// An address space with its book-keeping; shared by CLONE_VM.
+pub struct Memory {
+    /// The segments and pages.
+    pub space: Arc<Space>,
+    /// The heap; held while brk edits the space.
+    pub heap: SleepMutex<Heap>,
+    /// Written once by exec.
+    pub layout: Layout,
+    /// Pages locked by mlockall(MCL_FUTURE) and the like: only recorded.
+    pub lock_future: AtomicU32,
+    /// Tells private futexes of different spaces apart for ever (an address could be used again).
+    pub id: u64,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Memory {
+    /// Wraps a space that exec has filled.
+    pub fn new(space: Arc<Space>, heap: Heap, layout: Layout) -> Result<Arc<Self>, Errno> {
+        arc(Memory {
+            space,
+            heap: SleepMutex::new(heap),
+            layout,
+            lock_future: AtomicU32::new(0),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// A copy-on-write copy for a child.
+    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+        let heap = *self.heap.lock();
+        let space = vm::retry(|| self.space.fork())?;
+        let space = arc(space)?;
+        Self::new(space, heap, self.layout)
+    }
+}

@@ -1,0 +1,182 @@
+//! The process: what its threads share.
+
+use super::limits::{self, Limits};
+use super::signal::{Actions, Pending};
+use super::{Memory, tree};
+use crate::sched::{ThreadRef, WaitQueue, timer};
+use crate::sys::errno::{ENOMEM, Errno};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use spin::Mutex;
+
+/// How a process or thread ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// By exit with this status.
+    Exited(u8),
+    /// By this signal.
+    Killed(u8),
+}
+
+impl Ended {
+    /// The status word that wait4 gives.
+    pub fn wait_status(self) -> i32 {
+        match self {
+            Ended::Exited(code) => (code as i32) << 8,
+            Ended::Killed(signal) => signal as i32,
+        }
+    }
+}
+
+/// Working directory and file mode mask; shared by CLONE_FS.
+pub struct FsContext {
+    /// Absolute path of the working directory.
+    pub cwd: Mutex<Vec<u8>>,
+    /// The umask.
+    pub umask: AtomicU32,
+}
+
+impl FsContext {
+    /// A context of its own with the same contents.
+    pub fn copy(&self) -> Result<Arc<Self>, Errno> {
+        let cwd = self.cwd.lock().clone();
+        arc(FsContext { cwd: Mutex::new(cwd), umask: AtomicU32::new(self.umask.load(Ordering::Relaxed)) })
+    }
+}
+
+/// The living threads of a process, and what is to become of them.
+pub struct Threads {
+    /// Every thread that has been created and has not finished exiting.
+    pub list: Vec<ThreadRef>,
+    /// Set once: the whole group ends, with this status.
+    pub ending: Option<Ended>,
+    /// A thread is in execve and waits for the others to end; its tid.
+    pub exec: Option<u32>,
+    /// How the leader ended, if it went before the others.
+    pub leader_ended: Option<Ended>,
+}
+
+/// CPU time of threads or children that are gone, in nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub struct CpuTimes {
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
+}
+
+/// A thread group.
+pub struct Process {
+    /// The process id.
+    pub pid: u32,
+    /// Parent, children, groups: under the lock of [`tree`].
+    pub family: tree::Family,
+    /// Living threads.
+    pub threads: Mutex<Threads>,
+    /// `threads.ending` or `threads.exec` is set: every thread looks before it returns to user mode.
+    pub must_stop: AtomicBool,
+    /// Wakes an execve that waits for its siblings to end.
+    pub threads_gone: WaitQueue,
+    /// Signal actions (shared by CLONE_SIGHAND).
+    pub actions: Mutex<Arc<Actions>>,
+    /// Signals sent to the process.
+    pub pending: Mutex<Pending>,
+    /// Bits of `pending`, so that threads can look without the lock.
+    pub pending_bits: AtomicU64,
+    /// Job control: stopped by a stop signal.
+    pub stopped: AtomicBool,
+    /// Wakes stopped threads.
+    pub resumed: WaitQueue,
+    /// Wakes wait4 and waitid of this process.
+    pub child_changed: WaitQueue,
+    /// Resource limits.
+    pub limits: Mutex<Limits>,
+    /// The memory, for others to look at (statistics, the out-of-memory choice); `None` once it is given back.
+    pub memory: Mutex<Option<Arc<Memory>>>,
+    /// Absolute path of the program.
+    pub exe: Mutex<Arc<[u8]>>,
+    /// The argument block, for /proc/self/cmdline.
+    pub cmdline: Mutex<Vec<u8>>,
+    /// CPU time of threads that are gone.
+    pub gone_times: Mutex<CpuTimes>,
+    /// CPU time of waited-for children.
+    pub child_times: Mutex<CpuTimes>,
+    /// Largest resident set ever seen, in pages.
+    pub max_resident: AtomicU64,
+    /// When it was started.
+    pub started: u64,
+    /// prctl(PR_SET_PDEATHSIG) and friends.
+    pub dumpable: AtomicBool,
+    /// Whether execve has been called since fork (setpgid refuses then).
+    pub did_exec: AtomicBool,
+    /// Orphans below this process come to it (PR_SET_CHILD_SUBREAPER).
+    pub subreaper: AtomicBool,
+}
+
+impl Process {
+    /// A process without threads. It is not in the tree yet.
+    pub fn new(pid: u32, parent: Weak<Process>, pgid: u32, sid: u32, actions: Arc<Actions>, exe: Arc<[u8]>) -> Result<Arc<Self>, Errno> {
+        arc(Process {
+            pid,
+            family: tree::Family::new(parent, pgid, sid),
+            threads: Mutex::new(Threads { list: Vec::new(), ending: None, exec: None, leader_ended: None }),
+            must_stop: AtomicBool::new(false),
+            threads_gone: WaitQueue::new(),
+            actions: Mutex::new(actions),
+            pending: Mutex::new(Pending::new()),
+            pending_bits: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            resumed: WaitQueue::new(),
+            child_changed: WaitQueue::new(),
+            limits: Mutex::new(limits::defaults()),
+            memory: Mutex::new(None),
+            exe: Mutex::new(exe),
+            cmdline: Mutex::new(Vec::new()),
+            gone_times: Mutex::new(CpuTimes::default()),
+            child_times: Mutex::new(CpuTimes::default()),
+            max_resident: AtomicU64::new(0),
+            started: timer::now_ns(),
+            dumpable: AtomicBool::new(true),
+            did_exec: AtomicBool::new(false),
+            subreaper: AtomicBool::new(false),
+        })
+    }
+
+    /// The soft limit of a resource.
+    pub fn limit(&self, resource: u32) -> u64 {
+        self.limits.lock()[resource as usize].soft
+    }
+
+    /// A snapshot of the threads, taken so that they can be poked outside the lock.
+    pub fn thread_list(&self) -> Vec<ThreadRef> {
+        self.threads.lock().list.clone()
+    }
+
+    /// CPU time of all threads, past and present.
+    pub fn cpu_times(&self) -> CpuTimes {
+        let mut sum = *self.gone_times.lock();
+        for thread in self.threads.lock().list.iter() {
+            let (user, system) = thread.cpu_time_ns();
+            sum.user += user;
+            sum.system += system;
+        }
+        sum
+    }
+
+    /// Notes the resident set for `ru_maxrss`.
+    pub fn note_resident(&self) {
+        let memory = self.memory.lock().clone();
+        if let Some(memory) = memory {
+            self.max_resident.fetch_max(memory.space.resident(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// `Arc::new` that reports exhaustion instead of aborting: the memory is tried for first.
+pub fn arc<T>(value: T) -> Result<Arc<T>, Errno> {
+    let mut probe: Vec<core::mem::MaybeUninit<T>> = Vec::new();
+    probe.try_reserve_exact(2).map_err(|_| ENOMEM)?;
+    drop(probe);
+    Ok(Arc::new(value))
+}

@@ -1,0 +1,415 @@
+//! Signals: what is pending, what is to be done about it.
+//!
+//! A sender puts the signal into a [`Pending`] set (of the thread, or of the process), raises the `attention` flag of a
+//! thread that does not block it, wakes and kicks that thread. The thread looks on its way back to user mode, in
+//! [`deliver::before_user`]. The set is written before the flag and the flag is lowered before the set is read, both
+//! SeqCst, so no signal is overlooked.
+
+pub mod calls;
+pub mod deliver;
+pub mod frame;
+pub mod restart;
+pub mod send;
+
+pub use deliver::before_user;
+
+use super::thread::{self, Own};
+use crate::arch::UserRegs;
+use crate::mem::{Backing, Page};
+use crate::sched;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+use spin::Mutex;
+
+macro_rules! numbers {
+    ($($name:ident)*) => { $(
+        #[doc = concat!("Linux's `", stringify!($name), "`.")]
+        pub const $name: u8 = l::$name as u8;
+    )* };
+}
+numbers! { SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM
+SIGTERM SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGWINCH SIGSYS }
+
+/// Largest signal number.
+pub const MAX: u8 = 64;
+
+/// The bit of a signal in a mask.
+pub const fn bit(signal: u8) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Signals that cannot be blocked.
+pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
+/// Signals that a fault of the thread itself raises; delivered before others.
+const SYNCHRONOUS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE) | bit(SIGSYS);
+/// Signals whose default is to stop.
+pub const STOPPING: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
+/// Signals whose default is nothing.
+const IGNORED_BY_DEFAULT: u64 = bit(SIGCHLD) | bit(SIGURG) | bit(SIGWINCH) | bit(SIGCONT);
+
+/// `si_code` values that the kernel itself uses.
+pub mod code {
+    /// Sent by kill.
+    pub const USER: i32 = 0;
+    /// Sent by the kernel.
+    pub const KERNEL: i32 = 0x80;
+    /// Sent by tkill or tgkill.
+    pub const TKILL: i32 = -6;
+    /// SIGSEGV: nothing is mapped there.
+    pub const SEGV_MAPERR: i32 = 1;
+    /// SIGSEGV: the mapping does not allow it.
+    pub const SEGV_ACCERR: i32 = 2;
+    /// SIGBUS: alignment.
+    pub const BUS_ADRALN: i32 = 1;
+    /// SIGBUS: beyond the object's end, or its data is lost.
+    pub const BUS_ADRERR: i32 = 2;
+}
+
+/// What a signal carries beside number and code.
+#[derive(Clone, Copy)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// The sender.
+    Sender {
+        /// Its process id.
+        pid: u32,
+        /// Its user id.
+        uid: u32,
+    },
+    /// The address of a fault.
+    Address(u64),
+    /// A change of a child.
+    Child {
+        /// The child.
+        pid: u32,
+        /// Exit status or signal number.
+        status: i32,
+        /// Its user time in clock ticks.
+        user: u64,
+        /// Its system time in clock ticks.
+        system: u64,
+    },
+    /// The program filled the rest in (rt_sigqueueinfo): sender and value.
+    Queued {
+        /// Its process id.
+        pid: u32,
+        /// Its user id.
+        uid: u32,
+        /// `si_value`.
+        value: u64,
+    },
+}
+
+/// One signal.
+#[derive(Clone, Copy)]
+pub struct SigInfo {
+    /// Its number.
+    pub signal: u8,
+    /// `si_errno`.
+    pub errno: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// The rest.
+    pub detail: Detail,
+}
+
+impl SigInfo {
+    /// A signal that the kernel sends.
+    pub fn kernel(signal: u8) -> Self {
+        SigInfo { signal, errno: 0, code: code::KERNEL, detail: Detail::Sender { pid: 0, uid: 0 } }
+    }
+    /// A signal that the current process sends.
+    pub fn from_current(signal: u8, code: i32) -> Self {
+        SigInfo { signal, errno: 0, code, detail: Detail::Sender { pid: thread::current().pid, uid: 0 } }
+    }
+    /// Linux's `siginfo_t`.
+    pub fn encode(&self) -> [u8; 128] {
+        let mut out = [0u8; 128];
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &i32::from(self.signal).to_ne_bytes());
+        put(4, &self.errno.to_ne_bytes());
+        put(8, &self.code.to_ne_bytes());
+        match self.detail {
+            Detail::None => {}
+            Detail::Sender { pid, uid } => {
+                put(16, &pid.to_ne_bytes());
+                put(20, &uid.to_ne_bytes());
+            }
+            Detail::Address(address) => put(16, &address.to_ne_bytes()),
+            Detail::Child { pid, status, user, system } => {
+                put(16, &pid.to_ne_bytes());
+                put(24, &status.to_ne_bytes());
+                put(32, &user.to_ne_bytes());
+                put(40, &system.to_ne_bytes());
+            }
+            Detail::Queued { pid, uid, value } => {
+                put(16, &pid.to_ne_bytes());
+                put(20, &uid.to_ne_bytes());
+                put(24, &value.to_ne_bytes());
+            }
+        }
+        out
+    }
+}
+
+/// A set of pending signals with what they carry.
+pub struct Pending {
+    bits: u64,
+    queue: Vec<SigInfo>,
+}
+
+/// Most real-time signals queued per set.
+const QUEUE_LIMIT: usize = 1024;
+
+impl Pending {
+    /// Nothing pending.
+    pub const fn new() -> Self {
+        Pending { bits: 0, queue: Vec::new() }
+    }
+    /// The pending signals.
+    pub fn bits(&self) -> u64 {
+        self.bits
+    }
+    /// Adds a signal; a standard signal that is already pending is merged. False when the queue is full.
+    pub fn push(&mut self, info: SigInfo) -> bool {
+        let bit = bit(info.signal);
+        if info.signal < 32 && self.bits & bit != 0 {
+            return true;
+        }
+        let room = self.queue.len() < QUEUE_LIMIT && self.queue.try_reserve(1).is_ok();
+        if !room && info.signal >= 32 {
+            return false;
+        }
+        self.bits |= bit;
+        if room {
+            self.queue.push(info);
+        }
+        true
+    }
+    /// Takes the signal to be handled next, if one is not in `blocked`.
+    pub fn pop(&mut self, blocked: u64) -> Option<SigInfo> {
+        let open = self.bits & !blocked;
+        let from = if open & SYNCHRONOUS != 0 { open & SYNCHRONOUS } else { open };
+        if from == 0 {
+            return None;
+        }
+        let signal = from.trailing_zeros() as u8 + 1;
+        let info = match self.queue.iter().position(|i| i.signal == signal) {
+            Some(at) => self.queue.remove(at),
+            None => SigInfo { signal, errno: 0, code: code::USER, detail: Detail::Sender { pid: 0, uid: 0 } },
+        };
+        if !self.queue.iter().any(|i| i.signal == signal) {
+            self.bits &= !bit(signal);
+        }
+        Some(info)
+    }
+    /// Forgets the signals of `mask`.
+    pub fn remove(&mut self, mask: u64) {
+        self.bits &= !mask;
+        self.queue.retain(|i| bit(i.signal) & mask == 0);
+    }
+}
+
+/// One entry of the action table, as rt_sigaction passes it.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Action {
+    /// 0 default, 1 ignore, else the handler's address.
+    pub handler: u64,
+    /// SA_ flags.
+    pub flags: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// Signals blocked while the handler runs.
+    pub mask: u64,
+}
+crate::mem::user::plain!(Action);
+
+impl Action {
+    /// Whether SIG_DFL.
+    pub fn is_default(&self) -> bool {
+        self.handler == 0
+    }
+    /// Whether SIG_IGN.
+    pub fn is_ignore(&self) -> bool {
+        self.handler == 1
+    }
+    /// Whether a signal with this action does nothing at all.
+    pub fn ignores(&self, signal: u8) -> bool {
+        bit(signal) & UNBLOCKABLE == 0
+            && (self.is_ignore() || (self.is_default() && bit(signal) & IGNORED_BY_DEFAULT != 0))
+    }
+}
+
+/// The action table of a process, or of several (CLONE_SIGHAND).
+pub struct Actions(pub Mutex<[Action; MAX as usize]>);
+
+impl Actions {
+    /// All default.
+    pub fn new() -> Self {
+        Actions(Mutex::new([Action::default(); MAX as usize]))
+    }
+    /// The action of one signal.
+    pub fn get(&self, signal: u8) -> Action {
+        self.0.lock()[signal as usize - 1]
+    }
+    /// Sets one action.
+    pub fn set(&self, signal: u8, action: Action) {
+        self.0.lock()[signal as usize - 1] = action;
+    }
+}
+
+/// The alternate stack.
+#[derive(Clone, Copy, Default)]
+pub struct AltStack {
+    /// Lowest address.
+    pub base: u64,
+    /// Size; 0 when there is none.
+    pub size: u64,
+    /// SS_AUTODISARM or nothing.
+    pub flags: u32,
+}
+
+/// What signal handling keeps for each thread.
+pub struct ThreadSignals {
+    /// Alternate stack.
+    pub alt: Own<AltStack>,
+    /// Mask to restore when the call that replaced it (ppoll, sigsuspend) has been interrupted.
+    pub saved_mask: Own<Option<u64>>,
+    /// How the interrupted system call goes on.
+    pub restart: restart::State,
+}
+
+impl ThreadSignals {
+    /// A new thread's.
+    pub const fn new() -> Self {
+        ThreadSignals {
+            alt: Own::new(AltStack { base: 0, size: 0, flags: 0 }),
+            saved_mask: Own::new(None),
+            restart: restart::State::new(),
+        }
+    }
+}
+
+/// Whether the current thread has to leave its wait: it must die or stop, or a signal that it does not block is pending.
+pub fn must_interrupt() -> bool {
+    let thread = sched::current();
+    let Some(user) = &thread.user else { return false };
+    thread.attention().store(false, Ordering::SeqCst);
+    let process = &user.process;
+    let yes = process.must_stop.load(Ordering::SeqCst)
+        || process.stopped.load(Ordering::SeqCst)
+        || deliverable(user) != 0;
+    if yes {
+        raise_attention();
+    }
+    yes
+}
+
+/// Whether the current thread is about to be killed: waits that signals do not end look at this.
+pub fn is_dying() -> bool {
+    let Some(user) = &sched::current().user else { return false };
+    user.process.must_stop.load(Ordering::SeqCst)
+        || (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0
+}
+
+/// Pending signals that the thread does not block.
+pub fn deliverable(user: &super::UserThread) -> u64 {
+    let pending = user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst);
+    pending & !user.blocked.load(Ordering::Relaxed)
+}
+
+/// Replaces the current thread's mask; signals that it uncovers are delivered on the way back to user mode.
+pub fn set_mask(mask: u64) {
+    let user = thread::user();
+    user.blocked.store(mask & !UNBLOCKABLE, Ordering::SeqCst);
+    if deliverable(user) != 0 {
+        raise_attention();
+    }
+}
+
+/// Makes the current thread look at its signals before it returns to user mode.
+pub fn raise_attention() {
+    let thread = sched::current();
+    thread.attention().store(true, Ordering::SeqCst);
+    thread.kick();
+}
+
+pub use crate::arch::trap::Trap;
+
+/// Turns a trap of user code into the signal that Linux raises for it, and makes it inescapable.
+pub fn fault(regs: &mut UserRegs, trap: Trap) {
+    let user = thread::user();
+    let (signal, code, address) = match trap.vector {
+        0 => (SIGFPE, 1, regs.rip),               // FPE_INTDIV
+        1 => (SIGTRAP, 2, regs.rip),              // TRAP_TRACE
+        3 => (SIGTRAP, code::KERNEL, 0),          // int3
+        4 => (SIGSEGV, code::KERNEL, 0),          // into
+        5 => (SIGSEGV, code::KERNEL, 0),          // bound
+        6 => (SIGILL, 2, regs.rip),               // ILL_ILLOPN
+        16 | 19 => (SIGFPE, fpu_code(trap.vector), regs.rip),
+        11 => (SIGBUS, code::KERNEL, 0),
+        12 => (SIGBUS, code::KERNEL, 0),
+        17 => (SIGBUS, code::BUS_ADRALN, trap.address),
+        14 => page_fault(user, trap),
+        _ => (SIGSEGV, code::KERNEL, 0),
+    };
+    let detail = if code == code::KERNEL { Detail::None } else { Detail::Address(address) };
+    frame::note_trap(user, trap);
+    send::force(user, SigInfo { signal, errno: 0, code, detail });
+}
+
+/// Which signal an unresolved page fault is: the segment under the address decides.
+fn page_fault(user: &super::UserThread, trap: Trap) -> (u8, i32, u64) {
+    let page = Page::containing(trap.address);
+    let code = match user.memory().space.find(page) {
+        Some(segment) if segment.range.start <= page && page < segment.range.end => {
+            if let Backing::Object { object, offset, .. } = &segment.backing {
+                let index = offset + (page.0 - segment.range.start.0);
+                if index >= object.pages() {
+                    return (SIGBUS, code::BUS_ADRERR, trap.address);
+                }
+            }
+            code::SEGV_ACCERR
+        }
+        _ => code::SEGV_MAPERR,
+    };
+    // A non-canonical or kernel address has no segment at all.
+    (SIGSEGV, code, trap.address)
+}
+
+/// The `si_code` of a floating-point trap, from the unit's status.
+fn fpu_code(vector: u8) -> i32 {
+    let raised = super::fpu::raised(vector);
+    match raised {
+        r if r & 0x01 != 0 => 7, // FPE_FLTINV
+        r if r & 0x04 != 0 => 3, // FPE_FLTDIV
+        r if r & 0x08 != 0 => 4, // FPE_FLTOVF
+        r if r & 0x12 != 0 => 5, // FPE_FLTUND
+        r if r & 0x20 != 0 => 6, // FPE_FLTRES
+        _ => 0,
+    }
+}
+
+/// Kills the current process at once, for failures that leave no other way (lost data, no memory for its frame).
+pub fn kill_current(signal: u8) -> ! {
+    super::exit::group(super::process::Ended::Killed(signal))
+}
+
+/// A process's action table for a new program: handlers become default, ignored signals stay ignored.
+pub fn actions_for_exec(old: &Arc<Actions>) -> Actions {
+    let new = Actions::new();
+    {
+        let old = old.0.lock();
+        let mut table = new.0.lock();
+        for (new, old) in table.iter_mut().zip(old.iter()) {
+            if old.is_ignore() {
+                new.handler = 1;
+            }
+        }
+    }
+    new
+}

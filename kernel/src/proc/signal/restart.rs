@@ -1,0 +1,86 @@
+//! System calls that a signal interrupts: which start again, and with what is left of their time.
+
+use super::Own;
+use crate::arch::UserRegs;
+use crate::proc::thread::user;
+use linux_raw_sys::general as l;
+
+/// How an interrupted call goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Starts again unless a handler without SA_RESTART ran (Linux's ERESTARTSYS).
+    UnlessHandler,
+    /// Starts again only if no handler ran (ERESTARTNOHAND and restart blocks).
+    NoHandler,
+}
+
+/// Per-thread state of the restart.
+pub struct State {
+    /// The call that ended with EINTR just now.
+    pending: Own<Option<Kind>>,
+    /// Deadline that its relative time-out became.
+    deadline: Own<Option<u64>>,
+    /// Deadline for the call that starts again.
+    resumed: Own<Option<u64>>,
+}
+
+impl State {
+    /// Nothing interrupted.
+    pub const fn new() -> Self {
+        State { pending: Own::new(None), deadline: Own::new(None), resumed: Own::new(None) }
+    }
+}
+
+/// Called when system call `nr` returns EINTR: decides whether it may start again.
+#[cold]
+pub fn note(nr: u64) {
+    let kind = match nr as u32 {
+        l::__NR_read | l::__NR_readv | l::__NR_pread64 | l::__NR_preadv | l::__NR_write | l::__NR_writev
+        | l::__NR_pwrite64 | l::__NR_pwritev | l::__NR_wait4 | l::__NR_waitid | l::__NR_futex | l::__NR_open
+        | l::__NR_openat | l::__NR_sendto | l::__NR_recvfrom | l::__NR_sendmsg | l::__NR_recvmsg | l::__NR_accept
+        | l::__NR_accept4 | l::__NR_connect | l::__NR_fcntl | l::__NR_ioctl | l::__NR_getrandom | l::__NR_flock
+        | l::__NR_execve | l::__NR_clone | l::__NR_clone3 | l::__NR_fork | l::__NR_vfork | l::__NR_sendfile => {
+            Kind::UnlessHandler
+        }
+        l::__NR_nanosleep | l::__NR_clock_nanosleep | l::__NR_poll | l::__NR_ppoll | l::__NR_select
+        | l::__NR_pselect6 | l::__NR_pause | l::__NR_rt_sigsuspend => Kind::NoHandler,
+        _ => return,
+    };
+    user().signals.restart.pending.set(Some(kind));
+}
+
+/// Turns a relative time-out into a deadline; when the call starts again after an interruption, into the first one's.
+pub fn deadline_after(ns: u64) -> u64 {
+    let state = &user().signals.restart;
+    let deadline = match state.resumed.set(None) {
+        Some(deadline) => deadline,
+        None => crate::sched::timer::now_ns().saturating_add(ns),
+    };
+    state.deadline.set(Some(deadline));
+    deadline
+}
+
+/// No handler ran: the call starts again if it may.
+pub fn without_handler(regs: &mut UserRegs) {
+    let state = &user().signals.restart;
+    if state.pending.set(None).is_some() {
+        state.resumed.set(state.deadline.set(None));
+        again(regs);
+    }
+}
+
+/// A handler with these flags is about to run.
+pub fn with_handler(regs: &mut UserRegs, flags: u64) {
+    let state = &user().signals.restart;
+    state.deadline.set(None);
+    state.resumed.set(None);
+    if state.pending.set(None) == Some(Kind::UnlessHandler) && flags & u64::from(l::SA_RESTART) != 0 {
+        again(regs);
+    }
+}
+
+/// Steps back onto the two bytes of the SYSCALL instruction.
+fn again(regs: &mut UserRegs) {
+    regs.rax = regs.orig_rax;
+    regs.rip -= 2;
+}

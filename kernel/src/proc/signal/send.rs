@@ -1,0 +1,111 @@
+//! Sending: into a set, then a thread is told.
+
+use super::{Action, Actions, STOPPING, SIGCONT, SIGKILL, SigInfo, UNBLOCKABLE, bit};
+use crate::proc::process::Process;
+use crate::proc::thread::{self, UserThread};
+use crate::proc::tree::{self, JobEvent};
+use crate::sched::ThreadRef;
+use crate::sys::errno::{EAGAIN, Errno};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// Makes a thread look at its signals soon, wherever it is.
+pub fn poke(thread: &ThreadRef) {
+    thread.attention().store(true, Ordering::SeqCst);
+    thread.unpark();
+    thread.kick();
+}
+
+fn actions(process: &Process) -> Arc<Actions> {
+    process.actions.lock().clone()
+}
+
+/// Stop and continue signals cancel each other when they are sent, whatever the actions are.
+fn cancel(process: &Arc<Process>, signal: u8) {
+    let mask = match signal {
+        SIGCONT | SIGKILL => STOPPING,
+        s if bit(s) & STOPPING != 0 => bit(SIGCONT),
+        _ => return,
+    };
+    {
+        let mut pending = process.pending.lock();
+        pending.remove(mask);
+        process.pending_bits.store(pending.bits(), Ordering::SeqCst);
+    }
+    for thread in process.thread_list() {
+        thread::of(&thread).pending.lock().remove(mask);
+    }
+    if matches!(signal, SIGCONT | SIGKILL) && process.stopped.swap(false, Ordering::SeqCst) {
+        process.resumed.wake_all();
+        if signal == SIGCONT {
+            crate::proc::wait::job_event(process, JobEvent::Continued);
+        }
+    }
+}
+
+/// Sends to a process: any of its threads may handle it.
+pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
+    cancel(process, info.signal);
+    let threads = process.thread_list();
+    let blocks = |t: &ThreadRef| thread::of(t).blocked.load(Ordering::SeqCst) & bit(info.signal) & !UNBLOCKABLE != 0;
+    let ignored = actions(process).get(info.signal).ignores(info.signal);
+    if ignored && !threads.first().is_some_and(blocks) {
+        return Ok(());
+    }
+    {
+        let mut pending = process.pending.lock();
+        if !pending.push(info) {
+            return Err(EAGAIN);
+        }
+        process.pending_bits.store(pending.bits(), Ordering::SeqCst);
+    }
+    // The first in the list is the leader while it lives, whom Linux prefers too.
+    let target = threads.iter().find(|t| !blocks(t) && !thread::of(t).exiting.load(Ordering::Relaxed));
+    if let Some(target) = target {
+        poke(target);
+    }
+    Ok(())
+}
+
+/// Sends to one thread.
+pub fn to_thread(target: &ThreadRef, info: SigInfo) -> Result<(), Errno> {
+    let user = thread::of(target);
+    cancel(&user.process, info.signal);
+    let blocked = user.blocked.load(Ordering::SeqCst) & bit(info.signal) & !UNBLOCKABLE != 0;
+    if !blocked && actions(&user.process).get(info.signal).ignores(info.signal) {
+        return Ok(());
+    }
+    if !user.pending.lock().push(info) {
+        return Err(EAGAIN);
+    }
+    if !blocked {
+        poke(target);
+    }
+    Ok(())
+}
+
+/// A signal that the current thread's own fault raises: if it is blocked or ignored it kills.
+pub fn force(user: &UserThread, info: SigInfo) {
+    let table = actions(&user.process);
+    let blocked = user.blocked.load(Ordering::Relaxed);
+    if blocked & bit(info.signal) != 0 || table.get(info.signal).is_ignore() {
+        table.set(info.signal, Action::default());
+        user.blocked.store(blocked & !bit(info.signal), Ordering::SeqCst);
+    }
+    {
+        let mut pending = user.pending.lock();
+        pending.remove(bit(info.signal));
+        pending.push(info);
+    }
+    crate::proc::signal::raise_attention();
+}
+
+/// Sends to every living process of a group; false when there is none.
+pub fn to_group(pgid: u32, info: SigInfo) -> bool {
+    let members = tree::living(|_, links| links.pgid == pgid);
+    for process in &members {
+        // A full queue loses a real-time signal of one member; kill reports only whether anyone was reached.
+        let _ = to_process(process, info);
+    }
+    !members.is_empty()
+}

@@ -1,0 +1,150 @@
+//! Who is whose child: one lock over parents, children, groups and ids.
+
+use super::process::{CpuTimes, Ended, Process};
+use crate::sched::ThreadRef;
+use crate::sys::errno::{EAGAIN, Errno};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use spin::{Mutex, MutexGuard};
+
+/// Largest id, as Linux's `pid_max` on 64-bit machines.
+const PID_MAX: u32 = 4_194_304;
+/// Ids below this are not given out again after a wrap, as on Linux.
+const RESERVED: u32 = 300;
+
+/// The links of one process; read and written only under the tree's lock, hence through a [`Tree`].
+pub struct Family(UnsafeCell<Links>);
+
+// SAFETY: `Links` is reached only through `Tree::links`, which needs the guard of the one lock.
+unsafe impl Sync for Family {}
+// SAFETY: the links are `Send`.
+unsafe impl Send for Family {}
+
+/// The contents of a [`Family`].
+pub struct Links {
+    /// Who waits for this process.
+    pub parent: Weak<Process>,
+    /// Living and dead children that were not waited for.
+    pub children: Vec<Arc<Process>>,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// Set when the last thread is gone.
+    pub ended: Option<Ended>,
+    /// The signal that tells the parent (0: none), from clone.
+    pub exit_signal: u8,
+    /// CPU time at the end, own and of waited-for children.
+    pub times: CpuTimes,
+    /// The last stop or continue that was not waited for yet.
+    pub job_event: Option<JobEvent>,
+}
+
+/// A change that WUNTRACED and WCONTINUED report.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum JobEvent {
+    /// Stopped by this signal.
+    Stopped(u8),
+    /// Running again.
+    Continued,
+}
+
+impl Family {
+    /// Links of a new process.
+    pub fn new(parent: Weak<Process>, pgid: u32, sid: u32) -> Self {
+        Family(UnsafeCell::new(Links {
+            parent,
+            children: Vec::new(),
+            pgid,
+            sid,
+            ended: None,
+            exit_signal: linux_raw_sys::general::SIGCHLD as u8,
+            times: CpuTimes::default(),
+            job_event: None,
+        }))
+    }
+}
+
+/// Every process and thread by its id.
+pub struct Tree {
+    next: u32,
+    /// Processes, zombies too.
+    pub processes: BTreeMap<u32, Arc<Process>>,
+    /// Threads that have not exited.
+    pub threads: BTreeMap<u32, ThreadRef>,
+    reserved: BTreeMap<u32, ()>,
+}
+
+static TREE: Mutex<Tree> =
+    Mutex::new(Tree { next: 2, processes: BTreeMap::new(), threads: BTreeMap::new(), reserved: BTreeMap::new() });
+
+/// Takes the tree's lock.
+pub fn lock() -> MutexGuard<'static, Tree> {
+    TREE.lock()
+}
+
+impl Tree {
+    /// The links of `process`. The borrow of the tree keeps the lock held and the links alone.
+    #[allow(clippy::mut_from_ref)]
+    pub fn links<'a>(&'a mut self, process: &'a Process) -> &'a mut Links {
+        // SAFETY: `self` proves that the lock is held, and its exclusive borrow that no other links are borrowed.
+        unsafe { &mut *process.family.0.get() }
+    }
+
+    /// The parent, while it lives.
+    pub fn parent(&mut self, process: &Process) -> Option<Arc<Process>> {
+        self.links(process).parent.upgrade()
+    }
+
+    /// Reserves an id that no process, thread, group or session uses.
+    pub fn new_id(&mut self) -> Result<u32, Errno> {
+        for _ in 0..PID_MAX {
+            let id = self.next;
+            self.next = if id + 1 >= PID_MAX { RESERVED } else { id + 1 };
+            if !self.processes.contains_key(&id) && !self.threads.contains_key(&id) && !self.reserved.contains_key(&id) {
+                self.reserved.insert(id, ());
+                return Ok(id);
+            }
+        }
+        Err(EAGAIN)
+    }
+
+    /// Gives a reserved id back: its thread or process is now listed, or was never made.
+    pub fn settle_id(&mut self, id: u32) {
+        self.reserved.remove(&id);
+    }
+}
+
+/// The process with this id, zombie or not.
+pub fn process(pid: u32) -> Option<Arc<Process>> {
+    lock().processes.get(&pid).cloned()
+}
+
+/// The living thread with this id.
+pub fn thread(tid: u32) -> Option<ThreadRef> {
+    lock().threads.get(&tid).cloned()
+}
+
+/// The parent's id (0 for the first process).
+pub fn parent_pid(process: &Process) -> u32 {
+    lock().parent(process).map_or(0, |p| p.pid)
+}
+
+/// Every process that satisfies `choose`, living ones only.
+pub fn living(mut choose: impl FnMut(&Process, &Links) -> bool) -> Vec<Arc<Process>> {
+    let mut tree = lock();
+    let all: Vec<_> = tree.processes.values().cloned().collect();
+    all.into_iter()
+        .filter(|p| {
+            let links = tree.links(p);
+            links.ended.is_none() && choose(p, links)
+        })
+        .collect()
+}
+
+/// The process group of a process.
+pub fn group_of(process: &Process) -> u32 {
+    lock().links(process).pgid
+}

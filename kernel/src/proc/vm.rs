@@ -1,0 +1,98 @@
+//! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
+
+use crate::mem::{Access, EditError, Fault, Object, ObjectRef, Page, PageError, Space};
+use crate::proc::signal;
+use crate::sched;
+use crate::sys::errno::*;
+
+/// How often a short operation is tried again before it fails; each round gives the CPU away.
+const ROUNDS: usize = 64;
+
+/// Linux's number for a failed edit.
+pub fn errno(error: EditError) -> Errno {
+    match error {
+        EditError::NoSpace | EditError::OutOfFrames | EditError::NotMapped => ENOMEM,
+        EditError::Exists => EEXIST,
+        EditError::Invalid => EINVAL,
+    }
+}
+
+/// Runs an edit; when frames are short, asks for some and tries again.
+pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
+    for _ in 0..ROUNDS {
+        match edit() {
+            Err(EditError::OutOfFrames) if !signal::is_dying() && crate::mem::wait_for_frames() => {}
+            Err(error) => return Err(errno(error)),
+            Ok(value) => return Ok(value),
+        }
+    }
+    Err(ENOMEM)
+}
+
+/// Brings the page of a user address in, writable, as a store would; changes nothing in it.
+pub fn touch_write(address: usize) -> Result<(), Errno> {
+    let Some(space) = sched::current().space() else { return Err(EFAULT) };
+    touch(&space, Page::containing(address as u64), Access::Write)
+}
+
+/// Resolves a fault on behalf of the kernel.
+pub fn touch(space: &Space, page: Page, access: Access) -> Result<(), Errno> {
+    for _ in 0..ROUNDS {
+        match space.fault(page, access) {
+            Fault::Done => return Ok(()),
+            Fault::OutOfFrames if !signal::is_dying() && crate::mem::wait_for_frames() => {}
+            Fault::OutOfFrames => return Err(ENOMEM),
+            _ => return Err(EFAULT),
+        }
+    }
+    Err(ENOMEM)
+}
+
+/// A new object: zeros, or a file's image and zeros behind it. `capacity` bounds its later length.
+pub fn new_object(len: u64, capacity: u64, image: &'static [u8]) -> Result<ObjectRef, Errno> {
+    for _ in 0..ROUNDS {
+        if let Some(object) = crate::mem::memory().new_object(len, capacity, image) {
+            return Ok(object);
+        }
+        if !crate::mem::wait_for_frames() {
+            break;
+        }
+    }
+    Err(ENOMEM)
+}
+
+/// Copies between a page of an object and `bytes`, at `at` within the page.
+fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Result<(), Errno> {
+    for _ in 0..ROUNDS {
+        match crate::mem::memory().hold_page(object, index) {
+            Ok(page) => {
+                act(page.bytes());
+                return Ok(());
+            }
+            Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
+            Err(PageError::OutOfFrames) => break,
+        }
+    }
+    Err(ENOMEM)
+}
+
+/// Reads bytes of an object that lie within one page.
+pub fn read_object(object: &Object, at: u64, to: &mut [u8]) -> Result<(), Errno> {
+    let within = (at % 4096) as usize;
+    debug_assert!(within + to.len() <= 4096);
+    with_page(object, at / 4096, |page| {
+        // SAFETY: the page is held and the range lies inside it; a raw copy, since programs may change it meanwhile.
+        unsafe { core::ptr::copy(page.add(within), to.as_mut_ptr(), to.len()) }
+    })
+}
+
+/// Writes bytes of an object that lie within one page.
+pub fn write_object(object: &Object, at: u64, from: &[u8]) -> Result<(), Errno> {
+    let within = (at % 4096) as usize;
+    debug_assert!(within + from.len() <= 4096);
+    with_page(object, at / 4096, |page| {
+        // SAFETY: the page is held and the range lies inside it.
+        unsafe { core::ptr::copy(from.as_ptr(), page.add(within), from.len()) }
+    })
+}

@@ -1,0 +1,194 @@
+//! wait4 and waitid.
+
+use super::process::{CpuTimes, Ended, Process};
+use super::signal::{Detail, SIGCHLD, SigInfo, send};
+use super::sleep::wait_on;
+use super::thread::current;
+use super::tree::{self, JobEvent, Tree};
+use crate::arch::UserRegs;
+use crate::mem::user::UserPtr;
+use crate::sys::Args;
+use crate::sys::errno::*;
+use crate::sys::info::Rusage;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// Which children are meant.
+#[derive(Clone, Copy)]
+enum Which {
+    Any,
+    Pid(u32),
+    Group(u32),
+}
+
+/// What was found.
+struct Found {
+    pid: u32,
+    /// The status word of wait4.
+    status: i32,
+    /// `si_code` and `si_status`.
+    code: i32,
+    value: i32,
+    times: CpuTimes,
+}
+
+/// Who inherits the children of `process`: the next subreaper above it, else pid 1.
+pub fn heir(tree: &mut Tree, process: &Arc<Process>) -> Option<Arc<Process>> {
+    let mut at = tree.parent(process);
+    while let Some(above) = at {
+        let alive = tree.links(&above).ended.is_none();
+        if alive && (above.pid == 1 || above.subreaper.load(Ordering::Relaxed)) {
+            return Some(above);
+        }
+        at = tree.parent(&above);
+    }
+    tree.processes.get(&1).cloned()
+}
+
+/// Forgets a dead process.
+pub fn bury(tree: &mut Tree, parent: Option<&Arc<Process>>, process: &Arc<Process>) {
+    if let Some(parent) = parent {
+        tree.links(parent).children.retain(|c| !Arc::ptr_eq(c, process));
+    }
+    tree.processes.remove(&process.pid);
+}
+
+/// Tells the parent that a child stopped or goes on.
+pub fn job_event(process: &Arc<Process>, event: JobEvent) {
+    let parent = {
+        let mut tree = tree::lock();
+        tree.links(process).job_event = Some(event);
+        tree.parent(process)
+    };
+    let Some(parent) = parent else { return };
+    if parent.pid == 1 {
+        return;
+    }
+    let action = parent.actions.lock().get(SIGCHLD);
+    if action.flags & u64::from(l::SA_NOCLDSTOP) == 0 {
+        let (code, status) = match event {
+            JobEvent::Stopped(signal) => (5, i32::from(signal)),
+            JobEvent::Continued => (6, 18),
+        };
+        let detail = Detail::Child { pid: process.pid, status, user: 0, system: 0 };
+        // A merged SIGCHLD is as good.
+        let _ = send::to_process(&parent, SigInfo { signal: SIGCHLD, errno: 0, code, detail });
+    }
+    parent.child_changed.wake_all();
+}
+
+/// Looks through the children once. `Some(Err)`: there is none of that kind.
+fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
+    let me = current();
+    let mut tree = tree::lock();
+    let mut any = false;
+    for index in 0..tree.links(me).children.len() {
+        let child = tree.links(me).children[index].clone();
+        let links = tree.links(&child);
+        let meant = match which {
+            Which::Any => true,
+            Which::Pid(pid) => child.pid == pid,
+            Which::Group(group) => links.pgid == group,
+        };
+        // Children made by clone without SIGCHLD are waited for only with __WCLONE or __WALL.
+        let is_clone = links.exit_signal != SIGCHLD;
+        let kind = options & l::__WALL != 0 || (options & l::__WCLONE != 0) == is_clone;
+        if !meant || !kind {
+            continue;
+        }
+        any = true;
+        let keep = options & l::WNOWAIT != 0;
+        if let Some(ended) = links.ended {
+            if options & l::WEXITED == 0 {
+                continue;
+            }
+            let times = links.times;
+            if !keep {
+                bury(&mut tree, Some(me), &child);
+                drop(tree);
+                let mut sum = me.child_times.lock();
+                sum.user += times.user;
+                sum.system += times.system;
+                me.max_resident.fetch_max(child.max_resident.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            let (code, value) = match ended {
+                Ended::Exited(code) => (1, i32::from(code)),
+                Ended::Killed(signal) => (2, i32::from(signal)),
+            };
+            return Some(Ok(Found { pid: child.pid, status: ended.wait_status(), code, value, times }));
+        }
+        let (status, code, value) = match links.job_event {
+            Some(JobEvent::Stopped(signal)) if options & l::WUNTRACED != 0 => {
+                (i32::from(signal) << 8 | 0x7f, 5, i32::from(signal))
+            }
+            Some(JobEvent::Continued) if options & l::WCONTINUED != 0 => (0xffff, 6, 18),
+            _ => continue,
+        };
+        if !keep {
+            links.job_event = None;
+        }
+        return Some(Ok(Found { pid: child.pid, status, code, value, times: CpuTimes::default() }));
+    }
+    (!any).then_some(Err(ECHILD))
+}
+
+fn wait(which: Which, options: u32) -> Result<Option<Found>, Errno> {
+    if options & l::WNOHANG != 0 {
+        return scan(which, options).transpose();
+    }
+    wait_on(&current().child_changed, None, || scan(which, options))?.map(Some)
+}
+
+/// `wait4`
+pub fn wait4(r: &mut UserRegs) -> SysResult {
+    let (pid, status_at, options, usage_at) = (r.a0() as i32, r.a1(), r.a2() as u32, r.a3());
+    if options & !(l::WNOHANG | l::WUNTRACED | l::WCONTINUED | l::__WNOTHREAD | l::__WCLONE | l::__WALL) != 0 {
+        return Err(EINVAL);
+    }
+    let which = match pid {
+        i32::MIN => return Err(ESRCH),
+        ..=-2 => Which::Group(pid.unsigned_abs()),
+        -1 => Which::Any,
+        0 => Which::Group(tree::group_of(current())),
+        _ => Which::Pid(pid as u32),
+    };
+    let Some(found) = wait(which, options | l::WEXITED)? else { return Ok(0) };
+    UserPtr::<i32>::new(status_at).write_opt(found.status)?;
+    UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::times(found.times))?;
+    Ok(found.pid as usize)
+}
+
+/// `waitid`
+pub fn waitid(r: &mut UserRegs) -> SysResult {
+    let (kind, id, info_at, options, usage_at) = (r.a0() as u32, r.a1() as i32, r.a2(), r.a3() as u32, r.a4());
+    let known = l::WNOHANG | l::WNOWAIT | l::WEXITED | l::WSTOPPED | l::WCONTINUED | l::__WNOTHREAD | l::__WCLONE | l::__WALL;
+    if options & !known != 0 || options & (l::WEXITED | l::WSTOPPED | l::WCONTINUED) == 0 {
+        return Err(EINVAL);
+    }
+    let which = match kind {
+        l::P_ALL => Which::Any,
+        l::P_PID if id > 0 => Which::Pid(id as u32),
+        l::P_PGID if id >= 0 => Which::Group(if id == 0 { tree::group_of(current()) } else { id as u32 }),
+        l::P_PIDFD => return Err(EBADF),
+        _ => return Err(EINVAL),
+    };
+    let found = wait(which, options)?;
+    if let Some(found) = &found {
+        UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::times(found.times))?;
+    }
+    if info_at != 0 {
+        let info = match &found {
+            Some(f) => {
+                let detail = Detail::Child { pid: f.pid, status: f.value, user: 0, system: 0 };
+                SigInfo { signal: SIGCHLD, errno: 0, code: f.code, detail }.encode()
+            }
+            None => [0; 128],
+        };
+        // waitid writes the fields up to the status and leaves the rest of the structure alone.
+        let mut head = [0u8; 28];
+        head.copy_from_slice(&info[..28]);
+        UserPtr::<[u8; 28]>::new(info_at).write(head)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,32 @@
+//! Linux's error numbers as a type of their own.
+
+use linux_raw_sys::errno as raw;
+
+/// A Linux error number, always between 1 and 4095.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub u16);
+
+/// What a system call returns: the value for `rax`, or the error.
+pub type SysResult = Result<usize, Errno>;
+
+impl Errno {
+    /// The value for `rax`: minus the number.
+    #[inline]
+    pub fn as_return(self) -> isize {
+        -(self.0 as isize)
+    }
+}
+
+macro_rules! errnos {
+    ($($name:ident)*) => { $(
+        #[doc = concat!("Linux's `", stringify!($name), "`.")]
+        pub const $name: Errno = Errno(raw::$name as u16);
+    )* };
+}
+
+errnos! {
+    EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST
+    EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE ERANGE
+    EDEADLK ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP EOVERFLOW EAFNOSUPPORT EOPNOTSUPP ETIMEDOUT ENODATA
+    ENOTSOCK EPROTONOSUPPORT ENOTCONN EBADFD
+}

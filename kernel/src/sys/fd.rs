@@ -1,0 +1,280 @@
+//! Descriptors: closing, duplicating, controls, and the files that have no path.
+
+use super::Args;
+use super::errno::*;
+use super::readwrite::store_pair;
+use crate::arch::UserRegs;
+use crate::fs::eventfd::EventFd;
+use crate::fs::pipe::{CAPACITY, End, Pipe};
+use crate::fs::regular::Regular;
+use crate::fs::socket::{self, Socket};
+use crate::fs::{File, OpenFile};
+use crate::mem::user::{UserPtr, read_cstr};
+use crate::proc::process::arc;
+use crate::proc::thread::{current, user};
+use alloc::format;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+use linux_raw_sys::ioctl;
+
+/// `close`
+pub fn close(r: &mut UserRegs) -> SysResult {
+    let file = user().files().remove(r.a0() as i32)?;
+    drop(file);
+    Ok(0)
+}
+
+const CLOSE_RANGE_UNSHARE: u32 = 2;
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// `close_range`
+pub fn close_range(r: &mut UserRegs) -> SysResult {
+    let (first, last, flags) = (r.a0() as u32, r.a1() as u32, r.a2() as u32);
+    if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
+        return Err(EINVAL);
+    }
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
+        let copy = user().files().copy()?;
+        drop(user().set_files(Some(copy)));
+    }
+    let table = user().files();
+    for fd in table.list() {
+        if (first as usize..=last as usize).contains(&fd) {
+            if flags & CLOSE_RANGE_CLOEXEC != 0 {
+                table.set_close_on_exec(fd as i32, true)?;
+            } else {
+                // Another thread may have closed it meanwhile.
+                let _ = table.remove(fd as i32);
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// `dup`
+pub fn dup(r: &mut UserRegs) -> SysResult {
+    let table = user().files();
+    table.add(table.get(r.a0() as i32)?, false)
+}
+
+/// `dup2`
+pub fn dup2(r: &mut UserRegs) -> SysResult {
+    let table = user().files();
+    let file = table.get(r.a0() as i32)?;
+    if r.a0() as i32 == r.a1() as i32 {
+        return Ok(r.a1());
+    }
+    if (r.a1() as i32) < 0 {
+        return Err(EBADF);
+    }
+    let fd = r.a1() as u32 as usize;
+    drop(table.put(fd, file, false)?);
+    Ok(fd)
+}
+
+/// `dup3`
+pub fn dup3(r: &mut UserRegs) -> SysResult {
+    let flags = r.a2() as u32;
+    if flags & !l::O_CLOEXEC != 0 || r.a0() as i32 == r.a1() as i32 {
+        return Err(EINVAL);
+    }
+    if (r.a1() as i32) < 0 {
+        return Err(EBADF);
+    }
+    let table = user().files();
+    let file = table.get(r.a0() as i32)?;
+    let fd = r.a1() as u32 as usize;
+    drop(table.put(fd, file, flags != 0)?);
+    Ok(fd)
+}
+
+/// `fcntl`
+pub fn fcntl(r: &mut UserRegs) -> SysResult {
+    let (fd, command, argument) = (r.a0() as i32, r.a1() as u32, r.a2());
+    let table = user().files();
+    let file = table.get(fd)?;
+    match command {
+        l::F_DUPFD | l::F_DUPFD_CLOEXEC => {
+            if argument as u64 >= current().limit(l::RLIMIT_NOFILE) {
+                return Err(EINVAL);
+            }
+            table.add_from(argument, file, command == l::F_DUPFD_CLOEXEC)
+        }
+        l::F_GETFD => Ok(usize::from(table.close_on_exec_of(fd)?)),
+        l::F_SETFD => {
+            table.set_close_on_exec(fd, argument as u32 & l::FD_CLOEXEC != 0)?;
+            Ok(0)
+        }
+        l::F_GETFL => Ok(file.flags() as usize),
+        l::F_SETFL => {
+            const SETTABLE: u32 = l::O_APPEND | l::O_NONBLOCK | l::O_DIRECT | l::O_NOATIME | l::FASYNC;
+            let flags = file.flags() & !SETTABLE | argument as u32 & SETTABLE;
+            file.flags.store(flags, Ordering::Relaxed);
+            Ok(0)
+        }
+        l::F_GETLK => {
+            // Nobody else ever holds a lock: l_type becomes F_UNLCK.
+            UserPtr::<u16>::new(argument).write(l::F_UNLCK as u16)?;
+            Ok(0)
+        }
+        l::F_SETLK | l::F_SETLKW | 36..=38 => Ok(0),
+        l::F_GETPIPE_SZ if file.file.as_any().is::<End>() => Ok(CAPACITY),
+        l::F_SETPIPE_SZ if file.file.as_any().is::<End>() => {
+            if argument > CAPACITY { Err(EPERM) } else { Ok(CAPACITY) }
+        }
+        l::F_GETPIPE_SZ | l::F_SETPIPE_SZ => Err(EBADF),
+        l::F_GETOWN | l::F_SETOWN => Ok(0),
+        l::F_GET_SEALS | l::F_ADD_SEALS => {
+            let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(EINVAL)?;
+            if command == l::F_GET_SEALS {
+                return Ok(regular.seals.load(Ordering::Relaxed) as usize);
+            }
+            file.writable().map_err(|_| EPERM)?;
+            if regular.seals.load(Ordering::Relaxed) & l::F_SEAL_SEAL != 0 {
+                return Err(EPERM);
+            }
+            regular.seals.fetch_or(argument as u32, Ordering::Relaxed);
+            Ok(0)
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+/// `flock`: granted; files are not shared between machines.
+pub fn flock(r: &mut UserRegs) -> SysResult {
+    user().files().get(r.a0() as i32)?;
+    Ok(0)
+}
+
+/// `fsync` and its kind: everything is memory.
+pub fn sync(r: &mut UserRegs) -> SysResult {
+    let file = user().files().get(r.a0() as i32)?;
+    if file.file.seekable() { Ok(0) } else { Err(EINVAL) }
+}
+
+/// `ioctl`
+pub fn ioctl(r: &mut UserRegs) -> SysResult {
+    let (fd, command, argument) = (r.a0() as i32, r.a1() as u32, r.a2());
+    let table = user().files();
+    let file = table.get(fd)?;
+    match command {
+        ioctl::FIONBIO => {
+            let on = UserPtr::<i32>::new(argument).read()? != 0;
+            let flags = file.flags() & !l::O_NONBLOCK | if on { l::O_NONBLOCK } else { 0 };
+            file.flags.store(flags, Ordering::Relaxed);
+            Ok(0)
+        }
+        ioctl::FIOCLEX | ioctl::FIONCLEX => {
+            table.set_close_on_exec(fd, command == ioctl::FIOCLEX)?;
+            Ok(0)
+        }
+        _ => file.file.ioctl(command, argument),
+    }
+}
+
+/// Adds two files, or none.
+fn add_pair(at: usize, a: Arc<OpenFile>, b: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
+    let table = user().files();
+    let first = table.add(a, close_on_exec)?;
+    let second = match table.add(b, close_on_exec) {
+        Ok(second) => second,
+        Err(e) => {
+            drop(table.remove(first as i32));
+            return Err(e);
+        }
+    };
+    if let Err(e) = store_pair(at, first, second) {
+        drop(table.remove(first as i32));
+        drop(table.remove(second as i32));
+        return Err(e);
+    }
+    Ok(0)
+}
+
+/// `pipe`
+pub fn pipe(r: &mut UserRegs) -> SysResult {
+    make_pipe(r.a0(), 0)
+}
+/// `pipe2`
+pub fn pipe2(r: &mut UserRegs) -> SysResult {
+    make_pipe(r.a0(), r.a1() as u32)
+}
+fn make_pipe(at: usize, flags: u32) -> SysResult {
+    if flags & !(l::O_CLOEXEC | l::O_NONBLOCK | l::O_DIRECT) != 0 {
+        return Err(EINVAL);
+    }
+    let pipe = Pipe::new()?;
+    let name = format!("pipe:[{}]", pipe.number());
+    let status = flags & l::O_NONBLOCK;
+    let read: Arc<dyn File> = End::new(&pipe, true, false)?;
+    let write: Arc<dyn File> = End::new(&pipe, false, true)?;
+    let read = OpenFile::new(read, l::O_RDONLY | status, name.as_bytes(), None)?;
+    let write = OpenFile::new(write, l::O_WRONLY | status, name.as_bytes(), None)?;
+    add_pair(at, read, write, flags & l::O_CLOEXEC != 0)
+}
+
+/// `eventfd`
+pub fn eventfd(r: &mut UserRegs) -> SysResult {
+    make_eventfd(r.a0() as u32, 0)
+}
+/// `eventfd2`
+pub fn eventfd2(r: &mut UserRegs) -> SysResult {
+    make_eventfd(r.a0() as u32, r.a1() as u32)
+}
+fn make_eventfd(value: u32, flags: u32) -> SysResult {
+    if flags & !(l::O_CLOEXEC | l::O_NONBLOCK | 1) != 0 {
+        return Err(EINVAL);
+    }
+    let file = arc(EventFd::new(u64::from(value), flags & 1 != 0))?;
+    let file = OpenFile::new(file, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[eventfd]", None)?;
+    user().files().add(file, flags & l::O_CLOEXEC != 0)
+}
+
+/// `memfd_create`
+pub fn memfd_create(r: &mut UserRegs) -> SysResult {
+    let flags = r.a1() as u32;
+    let name = read_cstr(r.a0(), 249).map_err(|e| if e == ENAMETOOLONG { EINVAL } else { e })?;
+    let known = l::MFD_CLOEXEC | l::MFD_ALLOW_SEALING | l::MFD_NOEXEC_SEAL | l::MFD_EXEC;
+    if flags & !known != 0 {
+        // Huge pages are not offered.
+        return Err(if flags & l::MFD_HUGETLB != 0 { ENOSYS } else { EINVAL });
+    }
+    let regular = Regular::empty(0o777)?;
+    regular.links.store(0, Ordering::Relaxed);
+    if flags & l::MFD_ALLOW_SEALING != 0 {
+        regular.seals.store(0, Ordering::Relaxed);
+    }
+    let path = format!("/memfd:{} (deleted)", crate::fs::Printable(&name));
+    let file: Arc<dyn File> = arc(arc(regular)?)?;
+    let file = OpenFile::new(file, l::O_RDWR | l::O_LARGEFILE, path.as_bytes(), None)?;
+    user().files().add(file, flags & l::MFD_CLOEXEC != 0)
+}
+
+/// `socketpair`: stream pairs of the local family.
+pub fn socketpair(r: &mut UserRegs) -> SysResult {
+    let (family, kind) = (r.a0() as u32, r.a1() as u32);
+    if family != 1 {
+        return Err(if family < 46 { EOPNOTSUPP } else { EAFNOSUPPORT });
+    }
+    let flags = kind & (l::O_CLOEXEC | l::O_NONBLOCK);
+    if kind & !flags != 1 {
+        return Err(EPROTONOSUPPORT);
+    }
+    let (a, b) = socket::pair()?;
+    let open = |s: Socket| -> Result<Arc<OpenFile>, Errno> {
+        OpenFile::new(arc(s)?, l::O_RDWR | flags & l::O_NONBLOCK, b"socket:[1]", None)
+    };
+    add_pair(r.a3(), open(a)?, open(b)?, flags & l::O_CLOEXEC != 0)
+}
+
+/// `shutdown`
+pub fn shutdown(r: &mut UserRegs) -> SysResult {
+    let file = user().files().get(r.a0() as i32)?;
+    file.file.as_any().downcast_ref::<Socket>().ok_or(ENOTSOCK)?.shutdown(r.a1() as u32)
+}
+
+/// `socket`: there is no network.
+pub fn socket(_: &mut UserRegs) -> SysResult {
+    Err(EAFNOSUPPORT)
+}

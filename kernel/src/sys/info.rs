@@ -1,0 +1,366 @@
+//! What the system tells about itself and its processes.
+
+use super::Args;
+use super::errno::*;
+use crate::arch::{self, UserRegs};
+use crate::mem::user::{UserPtr, plain};
+use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
+use crate::proc::process::{CpuTimes, Process};
+use crate::proc::thread::{current, of};
+use crate::proc::tree;
+use crate::sched::{self, timer};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::arch::x86_64::__cpuid;
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// Nanoseconds of a clock tick of `times` (AT_CLKTCK is 100).
+const TICK: u64 = 10_000_000;
+
+/// Linux's `rusage`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Rusage {
+    user: [u64; 2],
+    system: [u64; 2],
+    max_resident: u64,
+    unused: [u64; 13],
+}
+plain!(Rusage);
+
+impl Rusage {
+    /// Only the times.
+    pub fn times(times: CpuTimes) -> Self {
+        let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
+        Rusage { user: split(times.user), system: split(times.system), ..Rusage::default() }
+    }
+}
+
+/// `getrusage`
+pub fn getrusage(r: &mut UserRegs) -> SysResult {
+    let process = current();
+    let mut usage = match r.a0() as i32 {
+        0 => Rusage::times(process.cpu_times()),
+        -1 => Rusage::times(*process.child_times.lock()),
+        1 => {
+            let (user, system) = sched::current().cpu_time_ns();
+            Rusage::times(CpuTimes { user, system })
+        }
+        _ => return Err(EINVAL),
+    };
+    process.note_resident();
+    usage.max_resident = process.max_resident.load(Ordering::Relaxed) * 4;
+    UserPtr::<Rusage>::new(r.a1()).write(usage)?;
+    Ok(0)
+}
+
+/// `times`
+pub fn times(r: &mut UserRegs) -> SysResult {
+    let (own, children) = (current().cpu_times(), *current().child_times.lock());
+    let ticks = [own.user, own.system, children.user, children.system].map(|ns| ns / TICK);
+    if r.a0() != 0 {
+        UserPtr::<[u64; 4]>::new(r.a0()).write(ticks)?;
+    }
+    Ok((timer::now_ns() / TICK) as usize)
+}
+
+/// `sysinfo`
+pub fn sysinfo(r: &mut UserRegs) -> SysResult {
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Info {
+        uptime: u64,
+        loads: [u64; 3],
+        total: u64,
+        free: u64,
+        shared: u64,
+        buffers: u64,
+        swap: [u64; 2],
+        processes: u16,
+        pad: [u16; 3],
+        high: [u64; 2],
+        unit: u32,
+        pad2: u32,
+    }
+    plain!(Info);
+    const _: () = assert!(size_of::<Info>() == 112);
+    let m = memory();
+    UserPtr::<Info>::new(r.a0()).write(Info {
+        uptime: timer::now_ns() / 1_000_000_000,
+        loads: [0; 3],
+        total: m.total_frames() * 4096,
+        free: m.free_frames() * 4096,
+        shared: 0,
+        buffers: 0,
+        swap: [0; 2],
+        processes: tree::lock().threads.len() as u16,
+        pad: [0; 3],
+        high: [0; 2],
+        unit: 1,
+        pad2: 0,
+    })?;
+    Ok(0)
+}
+
+/// `uname`
+pub fn uname(r: &mut UserRegs) -> SysResult {
+    let fields: [&str; 6] = ["Linux", "quire", "6.12.0-quire", "#1 SMP Quire", "x86_64", "(none)"];
+    for (i, text) in fields.iter().enumerate() {
+        let mut field = [0u8; 65];
+        field[..text.len()].copy_from_slice(text.as_bytes());
+        UserPtr::<[u8; 65]>::new(r.a0()).at(i).write(field)?;
+    }
+    Ok(0)
+}
+
+/// /proc/meminfo
+pub fn meminfo() -> Vec<u8> {
+    let m = memory();
+    let (total, free) = (m.total_frames() * 4, m.free_frames() * 4);
+    format!(
+        "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {free:8} kB\n\
+         Buffers:               0 kB\nCached:                0 kB\nSwapCached:            0 kB\n\
+         Active:                0 kB\nInactive:              0 kB\nSwapTotal:             0 kB\n\
+         SwapFree:              0 kB\nDirty:                 0 kB\nShmem:                 0 kB\n\
+         CommitLimit:    {total:8} kB\nCommitted_AS:          0 kB\nHugePages_Total:       0\n\
+         HugePages_Free:        0\nHugepagesize:       2048 kB\n"
+    )
+    .into_bytes()
+}
+
+fn cpus() -> u32 {
+    arch::cpu::online().count_ones()
+}
+
+/// /proc/cpuinfo
+pub fn cpuinfo() -> Vec<u8> {
+    let id = __cpuid(0);
+    let vendor: Vec<u8> = [id.ebx, id.edx, id.ecx].iter().flat_map(|r| r.to_le_bytes()).collect();
+    let vendor = String::from_utf8_lossy(&vendor).into_owned();
+    let mut brand = Vec::new();
+    if __cpuid(0x8000_0000).eax >= 0x8000_0004 {
+        for leaf in 0x8000_0002..=0x8000_0004u32 {
+            let r = __cpuid(leaf);
+            brand.extend([r.eax, r.ebx, r.ecx, r.edx].iter().flat_map(|r| r.to_le_bytes()));
+        }
+    }
+    let brand = String::from_utf8_lossy(&brand).trim_matches(['\0', ' ']).into();
+    let brand: String = brand;
+    let mut out = String::new();
+    for cpu in 0..cpus() {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "processor\t: {cpu}\nvendor_id\t: {vendor}\ncpu family\t: 6\nmodel\t\t: 6\nmodel name\t: {brand}\nstepping\t: 3\n\
+             cpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: {n}\ncore id\t\t: {cpu}\n\
+             cpu cores\t: {n}\nfpu\t\t: yes\nflags\t\t: fpu tsc msr cx8 cmov mmx fxsr sse sse2 syscall nx lm\n\n",
+            n = cpus()
+        );
+    }
+    out.into_bytes()
+}
+
+/// /proc/stat
+pub fn stat() -> Vec<u8> {
+    let mut out = String::from("cpu  0 0 0 0 0 0 0 0 0 0\n");
+    for cpu in 0..cpus() {
+        let _ = writeln!(out, "cpu{cpu} 0 0 0 0 0 0 0 0 0 0");
+    }
+    let boot = (timer::realtime_ns() - timer::now_ns()) / 1_000_000_000;
+    let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n");
+    out.into_bytes()
+}
+
+/// /proc/uptime
+pub fn uptime() -> Vec<u8> {
+    let t = timer::now_ns() / TICK;
+    format!("{}.{:02} 0.00\n", t / 100, t % 100).into_bytes()
+}
+
+/// The name of the process's leader.
+pub fn name_of(process: &Process) -> Vec<u8> {
+    let name = process.threads.lock().list.first().map(|t| *of(t).name.lock()).unwrap_or([0; 16]);
+    name.iter().copied().take_while(|b| *b != 0).collect()
+}
+
+fn everything() -> PageRange {
+    PageRange { start: Page(0), end: PageRange::LIMIT }
+}
+
+/// /proc/self/maps
+pub fn maps(process: &Process) -> Vec<u8> {
+    let memory = process.memory.lock().clone();
+    let Some(memory) = memory else { return Vec::new() };
+    let exe = process.exe.lock().clone();
+    let exe_object = crate::fs::resolve(b"/", &exe, true)
+        .ok()
+        .and_then(|(node, _)| node.regular())
+        .and_then(|file| file.object().ok())
+        .map(|object| object.id());
+    let mut segments: Vec<Segment> = Vec::new();
+    memory.space.each_segment(everything(), |s| {
+        // What lies in two arenas is one mapping to the program.
+        if let Some(last) = segments.last_mut()
+            && last.range.end == s.range.start
+            && last.prot == s.prot
+            && last.flags == s.flags
+            && matches!((&last.backing, &s.backing), (Backing::Anonymous, Backing::Anonymous))
+        {
+            last.range.end = s.range.end;
+            return;
+        }
+        if segments.try_reserve(1).is_ok() {
+            segments.push(s.clone());
+        }
+    });
+    let mut out = String::new();
+    for s in &segments {
+        let has = |p: Prot, c: char| if s.prot.contains(p) { c } else { '-' };
+        let (offset, shared, name): (u64, bool, String) = match &s.backing {
+            Backing::Object { object, offset, shared } => {
+                let name = if Some(object.id()) == exe_object {
+                    format!("{}", crate::fs::Printable(&exe))
+                } else if *shared {
+                    "/dev/zero (deleted)".into()
+                } else {
+                    String::new()
+                };
+                (offset * 4096, *shared, name)
+            }
+            Backing::Anonymous if s.flags.contains(Flags::STACK) => (0, false, "[stack]".into()),
+            Backing::Anonymous if s.flags.contains(Flags::HEAP) => (0, false, "[heap]".into()),
+            Backing::Anonymous => (0, false, String::new()),
+        };
+        let inode = if matches!(s.backing, Backing::Object { .. }) { 1 } else { 0 };
+        let mut line = format!(
+            "{:08x}-{:08x} {}{}{}{} {offset:08x} 00:00 {inode} ",
+            s.range.start.addr(),
+            s.range.end.addr(),
+            has(Prot::READ, 'r'),
+            has(Prot::WRITE, 'w'),
+            has(Prot::EXEC, 'x'),
+            if shared { 's' } else { 'p' },
+        );
+        if !name.is_empty() {
+            while line.len() < 73 {
+                line.push(' ');
+            }
+            line.push_str(&name);
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out.into_bytes()
+}
+
+fn sizes(process: &Process) -> (u64, u64) {
+    let memory = process.memory.lock().clone();
+    memory.map_or((0, 0), |m| (m.space.mapped(), m.space.resident()))
+}
+
+/// /proc/self/statm
+pub fn statm(process: &Process) -> Vec<u8> {
+    let (mapped, resident) = sizes(process);
+    format!("{mapped} {resident} 0 0 0 {mapped} 0\n").into_bytes()
+}
+
+fn state(process: &Process) -> char {
+    if process.threads.lock().list.is_empty() {
+        'Z'
+    } else if process.stopped.load(Ordering::Relaxed) {
+        'T'
+    } else if Arc::as_ptr(current()) == process as *const Process {
+        'R'
+    } else {
+        'S'
+    }
+}
+
+/// /proc/self/status
+pub fn status(process: &Process) -> Vec<u8> {
+    let (mapped, resident) = sizes(process);
+    process.note_resident();
+    let peak = process.max_resident.load(Ordering::Relaxed) * 4;
+    let name = name_of(process);
+    let letter = state(process);
+    let long = match letter {
+        'R' => "running",
+        'T' => "stopped",
+        'Z' => "zombie",
+        _ => "sleeping",
+    };
+    let n = cpus();
+    let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
+    format!(
+        "Name:\t{name}\nUmask:\t0022\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
+         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
+         VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
+         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{vm:8} kB\nVmStk:\t    8192 kB\nVmSwap:\t       0 kB\n\
+         Threads:\t{threads}\nSigPnd:\t{sig:016x}\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n",
+        name = crate::fs::Printable(&name),
+        pid = process.pid,
+        ppid = tree::parent_pid(process),
+        vm = mapped * 4,
+        rss = resident * 4,
+        threads = process.threads.lock().list.len(),
+        sig = process.pending_bits.load(Ordering::Relaxed),
+        last = n - 1,
+    )
+    .into_bytes()
+}
+
+/// /proc/self/stat
+pub fn process_stat(process: &Process) -> Vec<u8> {
+    let (mapped, resident) = sizes(process);
+    let times = process.cpu_times();
+    let name = name_of(process);
+    let (pgid, sid) = {
+        let mut tree = tree::lock();
+        let links = tree.links(process);
+        (links.pgid, links.sid)
+    };
+    let layout = process.memory.lock().as_ref().map(|m| m.layout).unwrap_or_default();
+    format!(
+        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 0 0 0 0 {user} {system} 0 0 20 0 {threads} 0 {start} \
+         {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        pid = process.pid,
+        name = crate::fs::Printable(&name),
+        state = state(process),
+        ppid = tree::parent_pid(process),
+        user = times.user / TICK,
+        system = times.system / TICK,
+        threads = process.threads.lock().list.len(),
+        start = process.started / TICK,
+        vsize = mapped * 4096,
+        c0 = layout.code.0,
+        c1 = layout.code.1,
+        stack = layout.stack_start,
+    )
+    .into_bytes()
+}
+
+/// /proc/self/limits
+pub fn limits(process: &Process) -> Vec<u8> {
+    let rows = [
+        (l::RLIMIT_CPU, "Max cpu time", "seconds"),
+        (l::RLIMIT_FSIZE, "Max file size", "bytes"),
+        (l::RLIMIT_DATA, "Max data size", "bytes"),
+        (l::RLIMIT_STACK, "Max stack size", "bytes"),
+        (l::RLIMIT_CORE, "Max core file size", "bytes"),
+        (l::RLIMIT_NPROC, "Max processes", "processes"),
+        (l::RLIMIT_NOFILE, "Max open files", "files"),
+        (l::RLIMIT_AS, "Max address space", "bytes"),
+    ];
+    let show = |v: u64| if v == u64::MAX { "unlimited".into() } else { format!("{v}") };
+    let mut out = String::from("Limit                     Soft Limit           Hard Limit           Units     \n");
+    let table = *process.limits.lock();
+    for (index, name, unit) in rows {
+        let limit = table[index as usize];
+        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(limit.soft), show(limit.hard));
+    }
+    out.into_bytes()
+}

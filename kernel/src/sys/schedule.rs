@@ -1,0 +1,149 @@
+//! Scheduling calls: affinity is obeyed, policies are recorded as the default one.
+
+use super::Args;
+use super::errno::*;
+use crate::arch::{self, UserRegs};
+use crate::mem::user::{UserPtr, UserSlice};
+use crate::proc::thread::user;
+use crate::proc::tree;
+use crate::sched::{self, ThreadRef};
+use linux_raw_sys::general as l;
+
+fn target(tid: usize) -> Result<ThreadRef, Errno> {
+    match tid as i32 {
+        0 => Ok(sched::current_ref()),
+        ..0 => Err(EINVAL),
+        tid => tree::thread(tid as u32).ok_or(ESRCH),
+    }
+}
+
+/// `sched_yield`
+pub fn sched_yield(_: &mut UserRegs) -> SysResult {
+    sched::yield_now();
+    Ok(0)
+}
+
+fn all_cpus() -> u64 {
+    arch::cpu::online()
+}
+
+/// `sched_getaffinity`
+pub fn getaffinity(r: &mut UserRegs) -> SysResult {
+    let (tid, size, at) = (r.a0(), r.a1() as u32 as usize, r.a2());
+    if size < 8 || size % 8 != 0 {
+        return Err(EINVAL);
+    }
+    let mask = target(tid)?.affinity() & all_cpus();
+    UserPtr::<u64>::new(at).write(mask)?;
+    Ok(8)
+}
+
+/// `sched_setaffinity`
+pub fn setaffinity(r: &mut UserRegs) -> SysResult {
+    let (tid, size, at) = (r.a0(), r.a1() as u32 as usize, r.a2());
+    let mut bytes = [0u8; 8];
+    let n = size.min(8);
+    UserSlice::new(at, n)?.copy_in(&mut bytes[..n])?;
+    let thread = target(tid)?;
+    let mask = u64::from_ne_bytes(bytes) & all_cpus();
+    if mask == 0 {
+        return Err(EINVAL);
+    }
+    thread.set_affinity(mask);
+    if thread.tid == sched::current().tid {
+        // Moves at once if this CPU is no longer allowed.
+        sched::yield_now();
+    } else {
+        thread.kick();
+    }
+    Ok(0)
+}
+
+/// `sched_getscheduler`
+pub fn getscheduler(r: &mut UserRegs) -> SysResult {
+    target(r.a0())?;
+    Ok(l::SCHED_NORMAL as usize)
+}
+
+/// `sched_setscheduler`: accepted; there is one policy.
+pub fn setscheduler(r: &mut UserRegs) -> SysResult {
+    target(r.a0())?;
+    let policy = r.a1() as u32 & !l::SCHED_RESET_ON_FORK;
+    let priority = UserPtr::<i32>::new(r.a2()).read()?;
+    match policy {
+        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE if priority == 0 => Ok(0),
+        l::SCHED_FIFO | l::SCHED_RR if (1..=99).contains(&priority) => Ok(0),
+        _ => Err(EINVAL),
+    }
+}
+
+/// `sched_getparam`
+pub fn getparam(r: &mut UserRegs) -> SysResult {
+    target(r.a0())?;
+    UserPtr::<i32>::new(r.a1()).write(0)?;
+    Ok(0)
+}
+
+/// `sched_setparam`
+pub fn setparam(r: &mut UserRegs) -> SysResult {
+    target(r.a0())?;
+    if UserPtr::<i32>::new(r.a1()).read()? == 0 { Ok(0) } else { Err(EINVAL) }
+}
+
+/// `sched_get_priority_max`
+pub fn priority_max(r: &mut UserRegs) -> SysResult {
+    match r.a0() as u32 {
+        l::SCHED_FIFO | l::SCHED_RR => Ok(99),
+        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE | l::SCHED_DEADLINE => Ok(0),
+        _ => Err(EINVAL),
+    }
+}
+
+/// `sched_get_priority_min`
+pub fn priority_min(r: &mut UserRegs) -> SysResult {
+    priority_max(r).map(|max| usize::from(max > 0))
+}
+
+/// `sched_rr_get_interval`
+pub fn rr_interval(r: &mut UserRegs) -> SysResult {
+    target(r.a0())?;
+    super::time::store_timespec(r.a1(), 4_000_000)?;
+    Ok(0)
+}
+
+/// `getpriority`: 20 minus the nice value.
+pub fn getpriority(_: &mut UserRegs) -> SysResult {
+    Ok(20)
+}
+
+/// `setpriority`: accepted.
+pub fn setpriority(_: &mut UserRegs) -> SysResult {
+    Ok(0)
+}
+
+/// `getcpu`
+pub fn getcpu(r: &mut UserRegs) -> SysResult {
+    UserPtr::<u32>::new(r.a0()).write_opt(arch::cpu_id() as u32)?;
+    UserPtr::<u32>::new(r.a1()).write_opt(0)?;
+    Ok(0)
+}
+
+/// `membarrier`: every other CPU passes a full barrier.
+pub fn membarrier(r: &mut UserRegs) -> SysResult {
+    const QUERY: u32 = 0;
+    const GLOBAL: u32 = 1;
+    const PRIVATE: u32 = 8;
+    const REGISTER_PRIVATE: u32 = 16;
+    if r.a1() != 0 {
+        return Err(EINVAL);
+    }
+    match r.a0() as u32 {
+        QUERY => Ok((GLOBAL | PRIVATE | REGISTER_PRIVATE) as usize),
+        GLOBAL | PRIVATE => {
+            crate::mem::barrier_everywhere(&user().memory().space);
+            Ok(0)
+        }
+        REGISTER_PRIVATE => Ok(0),
+        _ => Err(EINVAL),
+    }
+}

@@ -1,0 +1,171 @@
+//! Clocks and sleeping.
+
+use super::Args;
+use super::errno::*;
+use crate::arch::UserRegs;
+use crate::mem::user::{UserPtr, plain};
+use crate::proc::signal::restart::deadline_after;
+use crate::proc::sleep::sleep_until;
+use crate::proc::thread::{current, of};
+use crate::proc::tree;
+use crate::sched::{self, timer};
+use linux_raw_sys::general as l;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Linux's `timespec`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+plain!(Timespec);
+
+fn read_timespec(at: usize) -> Result<u64, Errno> {
+    let t = UserPtr::<Timespec>::new(at).read()?;
+    if t.seconds < 0 || !(0..SECOND as i64).contains(&t.nanoseconds) {
+        return Err(EINVAL);
+    }
+    Ok((t.seconds as u64).saturating_mul(SECOND).saturating_add(t.nanoseconds as u64))
+}
+
+/// A time-out that may be absent (NULL), in nanoseconds.
+pub fn read_timeout(at: usize) -> Result<Option<u64>, Errno> {
+    if at == 0 { Ok(None) } else { read_timespec(at).map(Some) }
+}
+
+/// A `timeval` that may be absent, in nanoseconds.
+pub fn read_timeval(at: usize) -> Result<Option<u64>, Errno> {
+    if at == 0 {
+        return Ok(None);
+    }
+    let [seconds, micros] = UserPtr::<[i64; 2]>::new(at).read()?;
+    if seconds < 0 || micros < 0 {
+        return Err(EINVAL);
+    }
+    Ok(Some((seconds as u64).saturating_mul(SECOND).saturating_add((micros as u64).saturating_mul(1000))))
+}
+
+/// Stores nanoseconds as a `timespec`.
+pub fn store_timespec(at: usize, ns: u64) -> Result<(), Errno> {
+    UserPtr::<Timespec>::new(at)
+        .write(Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 })
+}
+
+/// A point of the real-time clock as one of the monotonic clock.
+pub fn from_realtime(at: u64) -> u64 {
+    at.saturating_sub(timer::realtime_ns().saturating_sub(timer::now_ns()))
+}
+
+/// CPU time that a clock id with a process or thread in it names (`pthread_getcpuclockid`).
+fn cpu_clock(id: i32) -> Result<u64, Errno> {
+    let (who, per_thread, kind) = (!(id >> 3), id & 4 != 0, id & 3);
+    if kind == 3 {
+        return Err(EINVAL);
+    }
+    if per_thread {
+        let thread = if who == 0 { sched::current_ref() } else { tree::thread(who as u32).ok_or(EINVAL)? };
+        if !alloc::sync::Arc::ptr_eq(&of(&thread).process, current()) {
+            return Err(EINVAL);
+        }
+        let (user, system) = thread.cpu_time_ns();
+        return Ok(user + system);
+    }
+    let process = if who == 0 { current().clone() } else { tree::process(who as u32).ok_or(EINVAL)? };
+    let times = process.cpu_times();
+    Ok(times.user + times.system)
+}
+
+fn read_clock(id: i32) -> Result<u64, Errno> {
+    Ok(match id as u32 {
+        _ if id < 0 => cpu_clock(id)?,
+        l::CLOCK_REALTIME | l::CLOCK_REALTIME_COARSE | l::CLOCK_REALTIME_ALARM | l::CLOCK_TAI => timer::realtime_ns(),
+        l::CLOCK_MONOTONIC | l::CLOCK_MONOTONIC_RAW | l::CLOCK_MONOTONIC_COARSE | l::CLOCK_BOOTTIME
+        | l::CLOCK_BOOTTIME_ALARM => timer::now_ns(),
+        l::CLOCK_PROCESS_CPUTIME_ID => {
+            let times = current().cpu_times();
+            times.user + times.system
+        }
+        l::CLOCK_THREAD_CPUTIME_ID => {
+            let (user, system) = sched::current().cpu_time_ns();
+            user + system
+        }
+        _ => return Err(EINVAL),
+    })
+}
+
+/// `clock_gettime`
+pub fn clock_gettime(r: &mut UserRegs) -> SysResult {
+    let ns = read_clock(r.a0() as i32)?;
+    store_timespec(r.a1(), ns)?;
+    Ok(0)
+}
+
+/// `clock_getres`
+pub fn clock_getres(r: &mut UserRegs) -> SysResult {
+    let id = r.a0() as i32;
+    read_clock(id)?;
+    let coarse = matches!(id as u32, l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE);
+    if r.a1() != 0 {
+        store_timespec(r.a1(), if coarse { 4_000_000 } else { 1 })?;
+    }
+    Ok(0)
+}
+
+/// `clock_settime`, `settimeofday`: the clock is the machine's.
+pub fn not_permitted(_: &mut UserRegs) -> SysResult {
+    Err(EPERM)
+}
+
+/// Sleeps for `ns`; an interruption stores what is left.
+fn sleep_for(ns: u64, left_at: usize) -> SysResult {
+    let deadline = deadline_after(ns);
+    let result = sleep_until(Some(deadline));
+    if result.is_err() && left_at != 0 {
+        store_timespec(left_at, deadline.saturating_sub(timer::now_ns()))?;
+    }
+    result.map(|()| 0)
+}
+
+/// `nanosleep`
+pub fn nanosleep(r: &mut UserRegs) -> SysResult {
+    sleep_for(read_timespec(r.a0())?, r.a1())
+}
+
+/// `clock_nanosleep`
+pub fn clock_nanosleep(r: &mut UserRegs) -> SysResult {
+    let (id, flags) = (r.a0() as i32, r.a1() as u32);
+    let realtime = match id as u32 {
+        l::CLOCK_REALTIME | l::CLOCK_TAI => true,
+        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => false,
+        l::CLOCK_PROCESS_CPUTIME_ID => return Err(EOPNOTSUPP),
+        l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
+        _ => return Err(EINVAL),
+    };
+    let time = read_timespec(r.a2())?;
+    if flags & l::TIMER_ABSTIME == 0 {
+        return sleep_for(time, r.a3());
+    }
+    sleep_until(Some(if realtime { from_realtime(time) } else { time }))?;
+    Ok(0)
+}
+
+/// `gettimeofday`
+pub fn gettimeofday(r: &mut UserRegs) -> SysResult {
+    let now = timer::realtime_ns();
+    if r.a0() != 0 {
+        UserPtr::<[u64; 2]>::new(r.a0()).write([now / SECOND, now % SECOND / 1000])?;
+    }
+    if r.a1() != 0 {
+        UserPtr::<[u32; 2]>::new(r.a1()).write([0, 0])?;
+    }
+    Ok(0)
+}
+
+/// `time`
+pub fn time(r: &mut UserRegs) -> SysResult {
+    let seconds = timer::realtime_ns() / SECOND;
+    UserPtr::<u64>::new(r.a0()).write_opt(seconds)?;
+    Ok(seconds as usize)
+}
