@@ -3,7 +3,7 @@
 
 use crate::claims::Claims;
 use crate::cpuset::CpuSet;
-use crate::entry::{Entry, Word};
+use crate::entry::{Entry, Table, Word};
 use crate::frames::slab::{NODE, NodePlace};
 use crate::list::{List, Node};
 use crate::machine::Machine;
@@ -75,6 +75,22 @@ impl Arena {
             level -= 1;
             entry = &memory.machine.table(frame)[index(page, level)];
         }
+    }
+}
+
+impl Arena {
+    /// The leaf table that holds a page's entry, or the level at which its upper entry has no table.
+    pub fn leaf<'p, M: Machine>(&'p self, memory: &'p Memory<M>, _pin: &'p Pin<'_, M>, page: u32) -> Result<&'p Table, u32> {
+        let mut entry = &self.table;
+        for level in (0..LEVELS).rev() {
+            let Some(frame) = entry.load().frame() else { return Err(level + 1) };
+            let table = memory.machine.table(frame);
+            if level == 0 {
+                return Ok(table);
+            }
+            entry = &table[index(page, level)];
+        }
+        Err(LEVELS)
     }
 }
 

@@ -8,7 +8,7 @@
 //! CPU set, fences (SeqCst), and only then writes the entry. An edit sweeps, fences, and reads the set: it sees the CPU, or the
 //! CPU's walk sees the swept entries.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, index};
 use crate::cpuset::CpuSet;
 use crate::edit::EditError;
 use crate::entry::Word;
@@ -16,7 +16,7 @@ use crate::frames::Frame;
 use crate::list::Node;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
-use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
+use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange, TABLE_BITS};
 use crate::segment::Segment;
 use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::null_mut;
@@ -234,16 +234,17 @@ impl<M: Machine> Space<M> {
             while page < hi {
                 // One read section a table: a long walk must not hold grace periods up.
                 let pin = self.memory.pin();
-                let (_, e, level) = arena.walk(self.memory, &pin, page);
-                if level == 0 {
-                    if let Some(f) = e.frame() {
-                        see(Page::of(i, page), f);
+                let leaf = arena.leaf(self.memory, &pin, page);
+                let span = 1u64 << (TABLE_BITS * leaf.err().unwrap_or(1));
+                let next = ((page as u64 / span + 1) * span).min(hi as u64) as u32;
+                if let Ok(table) = leaf {
+                    for (page, e) in (page..next).zip(&table[index(page, 0)..]) {
+                        if let Some(f) = e.load().frame() {
+                            see(Page::of(i, page), f);
+                        }
                     }
-                    page += 1;
-                } else {
-                    let span = 1u64 << (crate::page::TABLE_BITS * level);
-                    page = ((page as u64 / span + 1) * span).min(hi as u64) as u32;
                 }
+                page = next;
             }
         }
     }
@@ -281,43 +282,57 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Frees what `word` leads to, of which the space was the only user.
-    pub(crate) fn free_tables(&self, word: Word, level: u32) {
-        let Some(f) = word.frame() else { return };
+    /// Frees what `word` leads to, of which the space was the only user. Returns how many pages that were.
+    fn free_tables(&self, word: Word, level: u32) -> u64 {
+        let Some(f) = word.frame() else { return 0 };
         if level == 0 {
-            return self.memory.release(f);
+            self.memory.release(f);
+            return (f != self.memory.zero_page()) as u64;
         }
+        let mut pages = 0;
         for e in self.memory.machine.table(f) {
             let w = e.load();
             if w != Word::empty(0) {
-                self.free_tables(w, level - 1);
+                pages += self.free_tables(w, level - 1);
             }
         }
         self.memory.serve();
         self.memory.free(f);
+        pages
     }
-}
 
-impl<M: Machine> Drop for Space<M> {
-    /// Frees everything. Nobody runs in the space and no CPU has its tables loaded, so nothing needs to be shot down, and
-    /// nobody reads its lists or tables.
-    fn drop(&mut self) {
+    /// Frees everything, and tells how many pages were in frames. As dropping.
+    pub fn destroy(mut self) -> u64 {
+        self.clear()
+    }
+
+    /// Nobody runs in the space and no CPU has its tables loaded, so nothing needs to be shot down, and nobody reads its lists
+    /// or tables. What is freed is forgotten, so a second call finds nothing.
+    fn clear(&mut self) -> u64 {
         debug_assert!(self.active.bits() == 0, "a space was dropped while a CPU is active in it");
+        let mut pages = 0;
         for i in 0..ARENAS {
-            let arena = self.arenas[i].load(Acquire);
+            let arena = self.arenas[i].swap(null_mut(), AcqRel);
             // SAFETY: null, or an arena that lives until freed below.
             if let Some(a) = unsafe { arena.as_ref() } {
-                self.free_tables(a.table.load(), LEVELS);
+                pages += self.free_tables(a.table.load(), LEVELS);
                 self.free_list(a.list.load(Acquire));
                 // SAFETY: this was the last reference to it.
                 unsafe { self.free_arena(arena) };
             }
         }
         for t in &self.tops {
-            let f = t.load(Acquire) as u32;
+            let f = t.swap(0, AcqRel) as u32;
             if f != 0 {
                 self.memory.free(Frame(f));
             }
         }
+        pages
+    }
+}
+
+impl<M: Machine> Drop for Space<M> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
