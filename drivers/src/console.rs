@@ -1,4 +1,7 @@
-//! virtio-console: one byte stream each way.
+//! virtio-console: one byte stream each way, through port 1 of the device (QEMU's first `virtserialport`).
+//!
+//! Not port 0, the `virtconsole`: for that one QEMU drops what the host does not take at once. The ports beyond 0 need the
+//! MULTIPORT feature and three control messages, which are sent without waiting for the device's own.
 //!
 //! Sending copies into a few large buffers. While one is on its way, later bytes gather in the next, so that many small
 //! writes become few notifications; the completion interrupt sends what has gathered. Receiving keeps buffers posted only as long as
@@ -14,14 +17,18 @@ use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 use virtio_drivers::{BufferDirection, Hal};
 
-const RX: u16 = 0;
-const TX: u16 = 1;
+const CONTROL_TX: u16 = 3;
+const RX: u16 = 4;
+const TX: u16 = 5;
+const PORT: u32 = 1;
 const RX_BUFFERS: usize = 4;
 const RX_SIZE: usize = 4096;
 const TX_BUFFERS: usize = 8;
 const TX_SIZE: usize = 32768;
-/// VIRTIO_F_VERSION_1. MULTIPORT is left out: port 0 is all there is, on queues 0 and 1.
-const FEATURES: u64 = 1 << 32;
+/// VIRTIO_F_VERSION_1 and VIRTIO_CONSOLE_F_MULTIPORT.
+const FEATURES: u64 = 1 << 32 | 1 << 1;
+/// Control messages (port, event, value): the driver is ready, so is the port, and it is open.
+const HELLO: [(u32, u16, u16); 3] = [(0, 0, 1), (PORT, 3, 1), (PORT, 6, 1)];
 
 /// Why there is no console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ struct Receiving {
 /// The device.
 pub struct Console<H: Hal> {
     transport: PciTransport,
+    /// Kept for its memory, which the device knows.
+    _control: VirtQueue<H, 4>,
     rx: VirtQueue<H, 8>,
     tx: VirtQueue<H, 16>,
     receiving: [Receiving; RX_BUFFERS],
@@ -96,17 +105,22 @@ impl<H: Hal> Console<H> {
         transport.set_status(DeviceStatus::empty());
         transport.set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
         let features = transport.read_device_features() & FEATURES;
+        if features != FEATURES {
+            return Err(Error::Broken);
+        }
         transport.write_driver_features(features);
         let ready = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER | DeviceStatus::FEATURES_OK;
         transport.set_status(ready);
         if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
             return Err(Error::Broken);
         }
+        let mut control = VirtQueue::new(&mut transport, CONTROL_TX, false, false).map_err(|_| Error::Broken)?;
         let rx = VirtQueue::new(&mut transport, RX, false, false).map_err(|_| Error::Broken)?;
         let tx = VirtQueue::new(&mut transport, TX, false, false).map_err(|_| Error::Broken)?;
         table.set(0, apic_id, vector);
         for queue in [RX, TX] {
-            // SAFETY: `common` maps the common configuration: queue_select at 0x16, queue_msix_vector at 0x1a.
+            // SAFETY: `common` maps the common configuration: queue_select at 0x16, queue_msix_vector at 0x1a. The control queue
+            // and configuration changes raise nothing.
             unsafe {
                 common.add(0x16).cast::<u16>().write_volatile(queue);
                 common.add(0x1a).cast::<u16>().write_volatile(0);
@@ -124,9 +138,23 @@ impl<H: Hal> Console<H> {
             sending.push(Sending { memory: dma::<H>(TX_SIZE).ok_or(Error::NoMemory)?, filled: 0, token: None });
         }
         transport.set_status(ready | DeviceStatus::DRIVER_OK);
+        let messages: &'static [u8] = {
+            let memory = dma::<H>(virtio_drivers::PAGE_SIZE).ok_or(Error::NoMemory)?;
+            for (to, (port, event, value)) in memory.chunks_exact_mut(8).zip(HELLO) {
+                to[..4].copy_from_slice(&port.to_le_bytes());
+                to[4..6].copy_from_slice(&event.to_le_bytes());
+                to[6..].copy_from_slice(&value.to_le_bytes());
+            }
+            memory
+        };
+        for message in messages.chunks_exact(8).take(HELLO.len()) {
+            // SAFETY: the message is static and never written again; it stays in the queue.
+            unsafe { control.add(&[message], &mut []) }.map_err(|_| Error::Broken)?;
+        }
+        transport.notify(CONTROL_TX);
         let receiving: Box<[Receiving; RX_BUFFERS]> = receiving.into_boxed_slice().try_into().map_err(|_| Error::Broken)?;
         let sending: Box<[Sending; TX_BUFFERS]> = sending.into_boxed_slice().try_into().map_err(|_| Error::Broken)?;
-        Ok(Console { transport, rx, tx, receiving: *receiving, sending: *sending, fill: 0, flying: 0 })
+        Ok(Console { transport, _control: control, rx, tx, receiving: *receiving, sending: *sending, fill: 0, flying: 0 })
     }
 
     /// How many bytes [`put`](Self::put) would take now.
