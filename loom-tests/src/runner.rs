@@ -20,14 +20,14 @@ pub struct Model {
     pub wide: [Option<usize>; 2],
     /// Retired things that make a CPU collect (out of reach where the model is not about grace periods).
     pub collect: u32,
-    /// Defects that this model must find.
-    pub mutants: &'static [Mutant],
+    /// Defects that this model must find. Several together where one rule makes up for the loss of another.
+    pub mutants: &'static [&'static [Mutant]],
 }
 
 impl Model {
-    /// A model bounded to two preemptions and not about grace periods.
-    pub const fn new(name: &'static str, run: fn(), mutants: &'static [Mutant]) -> Model {
-        Model { name, run, bounds: [Some(2); 2], wide: [Some(3); 2], collect: u32::MAX, mutants }
+    /// A model bounded to three preemptions and not about grace periods.
+    pub const fn new(name: &'static str, run: fn(), mutants: &'static [&'static [Mutant]]) -> Model {
+        Model { name, run, bounds: [Some(3); 2], wide: [Some(4); 2], collect: u32::MAX, mutants }
     }
 
     /// Other bounds: by default (both modes), and under `--all`.
@@ -116,7 +116,7 @@ fn run_model(model: &Model, all: bool, seconds: u64) -> (String, usize, usize) {
     let bounds = if all { model.wide } else { model.bounds };
     let (mut lines, mut ok, mut bad) = (String::new(), 0, 0);
     for (mode, name) in MODES.iter().enumerate() {
-        let o = call(model, mode, None, bounds[mode], seconds);
+        let o = call(model, mode, &[], bounds[mode], seconds);
         let good = o.kind == "pass";
         *(if good { &mut ok } else { &mut bad }) += 1;
         let verdict = match o.kind.as_str() {
@@ -126,18 +126,18 @@ fn run_model(model: &Model, all: bool, seconds: u64) -> (String, usize, usize) {
         };
         lines += &line(model.name, name, bounds[mode], &o.states, o.seconds, &verdict);
     }
-    for &mutant in model.mutants {
+    for &mutants in model.mutants {
         let mut total = 0.0;
         let mut found = None;
         for (mode, name) in MODES.iter().enumerate() {
-            let o = call(model, mode, Some(mutant), bounds[mode], seconds);
+            let o = call(model, mode, mutants, bounds[mode], seconds);
             total += o.seconds;
             if o.kind == "fail" {
                 found = Some((mode, name, o));
                 break;
             }
         }
-        let what = format!("{mutant:?}");
+        let what = mutants.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>().join("+");
         match found {
             Some((mode, name, o)) => {
                 ok += 1;
@@ -158,14 +158,14 @@ fn line(model: &str, run: &str, bound: Option<usize>, states: &str, seconds: f32
 }
 
 /// One run in a process of its own.
-fn call(model: &Model, mode: usize, mutant: Option<Mutant>, bound: Option<usize>, seconds: u64) -> Outcome {
+fn call(model: &Model, mode: usize, mutants: &[Mutant], bound: Option<usize>, seconds: u64) -> Outcome {
     let start = Instant::now();
     let me = std::env::current_exe().expect("the path of this program");
     let out = Command::new(me)
         .arg("--one")
         .arg(model.name)
         .arg(mode.to_string())
-        .arg(mutant.map_or(0, |m| m as u32).to_string())
+        .arg(mutants.iter().fold(0u64, |set, &m| set | 1 << m as u32).to_string())
         .arg(bound.map_or("-".to_string(), |b| b.to_string()))
         .arg(seconds.to_string())
         // loom prints each join.
@@ -183,13 +183,13 @@ fn call(model: &Model, mode: usize, mutant: Option<Mutant>, bound: Option<usize>
 
 static STATES: AtomicUsize = AtomicUsize::new(0);
 
-/// `MODEL MODE MUTANT BOUND SECONDS`: prints one line, `pass`, `cut` or `fail`, the number of executions, and why.
+/// `MODEL MODE MUTANTS BOUND SECONDS`: prints one line, `pass`, `cut` or `fail`, the number of executions, and why.
 fn one(args: &[String]) -> ExitCode {
-    let [name, mode, mutant, bound, seconds] = args else { return usage() };
+    let [name, mode, mutants, bound, seconds] = args else { return usage() };
     let Some(model) = crate::models::all().find(|m| m.name == name) else { return usage() };
-    let mutant: u32 = mutant.parse().unwrap_or(0);
+    
     switch::every_access_rmw(mode == "1");
-    switch::select(mutant);
+    switch::select(mutants.parse().unwrap_or(0));
     switch::collect_at(model.collect);
     let limit = Duration::from_secs(seconds.parse().unwrap_or(240));
     let mut builder = loom::model::Builder::new();

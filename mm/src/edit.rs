@@ -149,6 +149,11 @@ impl<M: Machine> Space<M> {
             };
         }
         if !replace {
+            if mutant(Mutant::HoleOnce)
+                && let Some(p) = part
+            {
+                return self.publish(arena, lo, hi, &Change::Put(Some(p)), None, |_| Ok(()));
+            }
             return Err(EditError::Exists);
         }
         let early = self.alone();
@@ -251,8 +256,11 @@ impl<M: Machine> Space<M> {
             let (root, built) =
                 unsafe { Builder::edit(m, old, lo, hi, change, reserve.as_mut()) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();
+            if mutant(Mutant::PublishBlind) {
+                arena.list.store(root, Release);
+            }
             // Release publishes the nodes; Acquire because retiring follows.
-            if arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
+            if mutant(Mutant::PublishBlind) || arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
                 // SAFETY: `old` was replaced by this very compare-and-swap.
                 unsafe { built.retire_old(old) };
                 return Ok(());

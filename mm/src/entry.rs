@@ -22,7 +22,7 @@
 
 use crate::frames::Frame;
 use crate::page::{Access, ENTRIES, Prot};
-use crate::sync::{AtomicU64, Ordering::*};
+use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 
 /// A page-table entry.
 #[derive(Debug)]
@@ -232,6 +232,10 @@ impl Entry {
     #[must_use = "on failure the table is still the caller's"]
     pub fn install_table(&self, old: Word, table: Frame) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
+        if mutant(Mutant::InstallBlind) {
+            self.init(Word::table(table));
+            return Ok(());
+        }
         self.swap_from(old, Word::table(table))
     }
 

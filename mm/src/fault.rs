@@ -205,7 +205,7 @@ impl<M: Machine> Space<M> {
         let zero = old == m.zero_page();
         if e.is_private() && !zero {
             // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
-            if m.word(old).is_alone() {
+            if m.word(old).is_alone() || mutant(Mutant::ReuseShared) {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;
                 }

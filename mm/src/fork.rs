@@ -52,7 +52,7 @@ impl<M: Machine> Space<M> {
         let others = self.active.bits() & !me;
         let mut all = Pages::NONE;
         all.all();
-        if others != 0 {
+        if others != 0 && !mutant(Mutant::ForkNoFlush) {
             m.shoot(others, &all);
         }
         all.invalidate_here(&m.machine);

@@ -144,7 +144,7 @@ impl<M: Machine> Space<M> {
             whole(from.list(&pin), slo, shi)?
         };
         // Step 2. The claims keep the segment, and with it the object that `part` names.
-        let mark = transit(dlo, dhi, &part);
+        let mark = if mutant(Mutant::NoTransit) { Part { start: dlo, end: dhi, ..part } } else { transit(dlo, dhi, &part) };
         self.publish(to, dlo, dhi, &Change::Put(Some(mark)), None, |_| Ok(()))?;
         self.sweep(to, dlo, dhi, Fate::Gone, false);
         let moving = (shi - slo).min(dhi - dlo);

@@ -1,8 +1,12 @@
 //! What the model checker's tests see of the inside: the parts of the memory manager one by one. Only under `--cfg loom`.
 
 use crate::claims::{Claim, Claims};
+use crate::frames::Frame;
+use crate::frames::slab::NodePlace;
 use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::page::Page;
+use crate::shootdown::Pages;
 
 impl<M: Machine> Memory<M> {
     /// Fills the calling CPU's caches, so that a model's threads do not meet in the bitmap: `frames` free frames, `nodes` nodes.
@@ -13,6 +17,43 @@ impl<M: Machine> Memory<M> {
         let taken: std::vec::Vec<_> = (0..frames).map(|_| self.alloc().expect("frames for a model")).collect();
         taken.into_iter().for_each(|f| self.free(f));
     }
+
+    /// Makes the CPUs in `targets` drop the translations of `pages`.
+    pub fn shoot_down(&self, targets: u64, pages: &[Page]) {
+        let mut list = Pages::NONE;
+        pages.iter().for_each(|&p| list.push(p));
+        self.shoot(targets, &list);
+    }
+
+    /// Takes a node, and says which one it is.
+    pub fn take_node(&self) -> Option<(*mut u8, NodePlace)> {
+        self.alloc_node()
+    }
+
+    /// Gives a node back.
+    ///
+    /// # Safety
+    ///
+    /// As for `free_node`: from [`Memory::take_node`], once.
+    pub unsafe fn give_node(&self, place: NodePlace) {
+        // SAFETY: this function's contract.
+        unsafe { self.free_node(place) };
+    }
+
+    /// A frame with one reference.
+    pub fn new_counted(&self) -> Option<Frame> {
+        self.new_page()
+    }
+
+    /// Takes a reference to a frame that may be gone.
+    pub fn try_reference(&self, f: Frame) -> bool {
+        self.word(f).try_ref()
+    }
+
+    /// Drops a reference, and frees the frame with the last one.
+    pub fn drop_reference(&self, f: Frame) {
+        self.release(f);
+    }
 }
 
 /// Range claims alone.
@@ -21,7 +62,10 @@ pub struct ClaimsProbe(Claims);
 
 /// A claim, dropped at its end.
 #[derive(Debug)]
-pub struct ClaimProbe<'a>(#[expect(dead_code, reason = "held for its drop")] Claim<'a>);
+pub struct ClaimProbe<'a> {
+    #[expect(dead_code, reason = "held for its drop")]
+    claim: Claim<'a>,
+}
 
 impl ClaimsProbe {
     /// No claims.
@@ -32,6 +76,6 @@ impl ClaimsProbe {
 
     /// Claims ranges of pages.
     pub fn acquire<M: Machine>(&self, memory: &Memory<M>, ranges: &[(u32, u32)]) -> ClaimProbe<'_> {
-        ClaimProbe(self.0.acquire(memory, ranges))
+        ClaimProbe { claim: self.0.acquire(memory, ranges) }
     }
 }

@@ -76,6 +76,18 @@ pub enum Mutant {
     MoveNoFlush,
     /// Address search: the hole is not searched again under the claim.
     HoleOnce,
+    /// Edit: the new root is stored, whatever is there meanwhile.
+    PublishBlind,
+    /// Fault: a table is stored into its entry, whatever is there meanwhile.
+    InstallBlind,
+    /// Copy-on-write: a page with other owners is reused in place.
+    ReuseShared,
+    /// Fork: no shootdown after the last entry.
+    ForkNoFlush,
+    /// Frames: a bit that somebody else has just cleared counts as taken.
+    BitBlind,
+    /// Slabs: a frame is freed although its bit in the bitmap is not ours.
+    SlabUnowned,
 }
 
 /// Whether the defect `m` is switched on. A constant `false` outside the model checker.
@@ -92,10 +104,12 @@ pub use self::model::mutant;
 #[cfg(loom)]
 pub mod model {
     use super::{Mutant, Ordering};
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64 as Plain, Ordering::Relaxed};
 
     static RMW: AtomicBool = AtomicBool::new(false);
-    static MUTANT: AtomicU32 = AtomicU32::new(0);
+    static MUTANTS: Plain = Plain::new(0);
+    /// Rounds of a search for bits that were promised but not there.
+    pub static FRUITLESS: AtomicU32 = AtomicU32::new(0);
     static COLLECT: AtomicU32 = AtomicU32::new(1);
 
     /// How many retired things make their CPU collect. Models that are not about grace periods set it out of reach.
@@ -112,14 +126,14 @@ pub mod model {
         RMW.store(on, Relaxed);
     }
 
-    /// Switches one defect on by its number, or all off (zero).
-    pub fn select(m: u32) {
-        MUTANT.store(m, Relaxed);
+    /// Switches defects on: bit `m` for the one with number `m`. The others are off.
+    pub fn select(mutants: u64) {
+        MUTANTS.store(mutants, Relaxed);
     }
 
     /// Whether the defect `m` is switched on.
     pub fn mutant(m: Mutant) -> bool {
-        MUTANT.load(Relaxed) == m as u32
+        MUTANTS.load(Relaxed) >> m as u32 & 1 != 0
     }
 
     /// As `core::sync::atomic::fence`. In the read-modify-write run all accesses are ordered already.
@@ -218,6 +232,11 @@ pub mod model {
         #[track_caller]
         pub fn store(&self, v: *mut T, order: Ordering) {
             self.0.store(v as u64, order);
+        }
+        /// Swaps.
+        #[track_caller]
+        pub fn swap(&self, v: *mut T, order: Ordering) -> *mut T {
+            self.0.swap(v as u64, order) as *mut T
         }
         /// Compares and swaps.
         #[track_caller]

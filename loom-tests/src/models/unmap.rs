@@ -8,9 +8,9 @@ use crate::world::{R, RW, Scene, World, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
-    Model::new("unmap", unmap, &[ListBeforeEntry, EmptyZero, SweepBeforePublish]),
-    Model::new("unmap-table", unmap_table, &[ListBeforeEntry, SkipAbsent]),
-    Model::new("unmap-remap", unmap_remap, &[ListBeforeEntry, EmptyZero, SweepBeforePublish]),
+    Model::new("unmap", unmap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
+    Model::new("unmap-table", unmap_table, &[&[ListBeforeEntry], &[SkipAbsent]]),
+    Model::new("unmap-remap", unmap_remap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
 ];
 
 /// Two CPUs in a space with one writable page at 0, its table there (`table`) or not.

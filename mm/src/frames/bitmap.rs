@@ -65,7 +65,7 @@ impl Block {
                         rest &= rest - 1;
                     }
                     let old = word.fetch_and(!want, AcqRel);
-                    let mut mine = old & want;
+                    let mut mine = if mutant(Mutant::BitBlind) { want } else { old & want };
                     left -= mine.count_ones() as u64;
                     while mine != 0 {
                         got(i * WORD_BITS + mine.trailing_zeros() as usize);
@@ -79,7 +79,10 @@ impl Block {
             }
             // Another CPU that reserved before us took a bit we saw, and a bit set behind our back is ours now: look again.
             #[cfg(loom)]
-            loom::thread::yield_now();
+            {
+                crate::sync::model::FRUITLESS.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+                loom::thread::yield_now();
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::PAGE;
+use crate::sync::{Mutant, mutant};
 
 /// Bytes of a node.
 pub const NODE: usize = if cfg!(loom) { 2048 } else { 512 };
@@ -120,7 +121,7 @@ impl<M: Machine> Memory<M> {
         }
         if (old == 0 || old | 1 << index == FULL)
             && self.word(f).link() == FULL
-            && self.slabs.take_this(self.machine.slabs(), f.0 as usize)
+            && (self.slabs.take_this(self.machine.slabs(), f.0 as usize) || mutant(Mutant::SlabUnowned))
         {
             let mask = self.word(f).take_nodes();
             if mask == FULL {
