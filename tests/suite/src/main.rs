@@ -1,2 +1,115 @@
-//! x
-fn main(){}
+//! `quire-suite`: everything that boots Quire more than once. The table of workloads, the tests, the stress mix, the
+//! benchmark. `run.sh` calls it with the paths of what it has built.
+//!
+//! Linux is the oracle: each program runs on the host first, and its output and its end are what Quire has to show.
+
+mod bad;
+mod bench;
+mod cargo;
+mod catalogue;
+mod contract;
+mod guest;
+mod oracle;
+mod stress;
+mod tally;
+mod workloads;
+
+use std::path::PathBuf;
+use std::process::exit;
+
+use clap::{Parser, Subcommand};
+
+/// Boots Quire to test and to measure it.
+#[derive(Parser)]
+#[command(name = "run.sh", bin_name = "run.sh")]
+struct Options {
+    #[command(flatten)]
+    house: House,
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// Where everything is.
+#[derive(clap::Args)]
+struct House {
+    #[arg(long, hide = true)]
+    root: PathBuf,
+    #[arg(long, hide = true)]
+    kernel: PathBuf,
+    #[arg(long, hide = true)]
+    programs: PathBuf,
+    #[arg(long, hide = true)]
+    launch: PathBuf,
+    #[arg(long, hide = true)]
+    logs: PathBuf,
+}
+
+impl House {
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the standard workloads on four CPUs and print a table
+    Workloads,
+    /// Run all tests, or those of the parts named: host, loom, contract, bad, guest
+    Test {
+        #[arg(value_parser = ["host", "loom", "contract", "bad", "guest"])]
+        parts: Vec<String>,
+    },
+    /// Model-check the protocols
+    Loom {
+        /// Only models whose name contains this
+        filter: Option<String>,
+    },
+    /// Mix the stress workloads until the time is over
+    Stress {
+        /// How long
+        #[arg(long, value_name = "M", default_value_t = 10.0)]
+        minutes: f64,
+        /// Number of CPUs
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+        cpus: u32,
+        /// Memory in MiB
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        mem: u32,
+        /// Only these workloads
+        names: Vec<String>,
+    },
+    /// Measure the operations of the memory manager
+    Bench,
+}
+
+fn main() {
+    let Options { house, task } = Options::parse();
+    exit(match task {
+        Task::Workloads => workloads::table(&house),
+        Task::Test { parts } => test(&house, &parts),
+        Task::Loom { filter } => cargo::loom_only(&house, filter.as_deref()),
+        Task::Stress { minutes, cpus, mem, names } => stress::run(&house, minutes, cpus, mem, &names),
+        Task::Bench => bench::run(&house),
+    })
+}
+
+fn test(house: &House, parts: &[String]) -> i32 {
+    let mut tally = tally::Tally::default();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    if wanted("host") {
+        cargo::host(house, &mut tally);
+    }
+    if wanted("loom") {
+        cargo::loom(house, None, &mut tally);
+    }
+    if wanted("contract") {
+        contract::test(house, &mut tally);
+    }
+    if wanted("bad") {
+        bad::test(house, &mut tally);
+    }
+    if wanted("guest") {
+        workloads::test(house, &mut tally);
+    }
+    tally.finish()
+}

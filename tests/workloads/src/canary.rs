@@ -13,7 +13,7 @@ pub fn watch(stop: &Stop, seed: u64) {
                 let value = area.read(page, word);
                 check!(value == 0, "a fresh page holds {value:#x} at word {word}");
             }
-            let stamp = random.next();
+            let stamp = random.draw();
             for word in 0..512 {
                 area.write(page, word, stamp ^ word as u64);
             }

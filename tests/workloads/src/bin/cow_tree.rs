@@ -51,7 +51,7 @@ fn live(area: Area, model: &mut [u64; PAGES], generation: u64, name: u64) {
 fn scribble(area: Area, model: &mut [u64; PAGES], random: &mut Random) {
     for _ in 0..PAGES / 3 {
         let page = random.below(PAGES);
-        model[page] = random.next();
+        model[page] = random.draw();
         area.fill(page..page + 1, model[page]);
     }
 }

@@ -46,7 +46,7 @@ fn stamp(page: usize, index: usize, round: u64) -> u64 {
 /// Every thread writes its own word of every page; half of them read first, which maps the page of zeros.
 fn together(shared: Area, index: usize, round: u64) {
     for page in 0..SHARED {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             let value = shared.read(page, index);
             check!(value == 0, "untouched word {index} of page {page} holds {value:#x}");
         }
@@ -64,7 +64,7 @@ fn alone(index: usize, round: u64) {
         let value = own.read(page, 7);
         check!(value == model[page], "page {page} holds {value:#x}, not {:#x}", model[page]);
         if random.below(2) == 0 {
-            model[page] = random.next();
+            model[page] = random.draw();
             own.write(page, 7, model[page]);
         }
     }

@@ -35,7 +35,7 @@ fn anywhere(budget: Budget) {
                     if areas.len() < 8 {
                         let area = Area::new(1 + random.below(20));
                         area.expect(0..area.pages(), 0, "a fresh mapping");
-                        let stamp = random.next();
+                        let stamp = random.draw();
                         area.fill(0..area.pages(), stamp);
                         areas.push((area, stamp));
                     } else {
@@ -66,7 +66,7 @@ fn in_turn(budget: Budget) {
                 let own = 32 + 8 * seed as usize..40 + 8 * seed as usize;
                 for round in budget.rounds() {
                     let guard = turn.lock().unwrap();
-                    let (first, stamp) = (random.below(24), random.next() | 1);
+                    let (first, stamp) = (random.below(24), random.draw() | 1);
                     let pages = first..first + 1 + random.below(8);
                     area.replace(pages.clone(), READ);
                     area.expect(pages.clone(), 0, "a fresh read-only mapping");

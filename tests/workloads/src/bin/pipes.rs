@@ -53,7 +53,7 @@ fn pipeline(seed: u64) {
     }
     let (mut to_first, mut last) = (first.unwrap(), next.unwrap());
     let mut random = Random::new(seed);
-    let sent: Vec<u8> = (0..BYTES).map(|_| random.next() as u8).collect();
+    let sent: Vec<u8> = (0..BYTES).map(|_| random.draw() as u8).collect();
     let expected: Vec<u8> = sent.iter().map(|byte| byte.wrapping_add(STAGES as u8)).collect();
     let writer = thread::spawn(move || {
         let mut rest = &sent[..];

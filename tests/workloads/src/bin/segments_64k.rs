@@ -44,7 +44,7 @@ fn touch(area: Area, writable: usize, seed: u64) {
     let mut touched = Vec::new();
     for _ in 0..2000 {
         let page = 2 * random.below(writable);
-        let value = random.next();
+        let value = random.draw();
         area.write(page, 0, value);
         touched.push((page, value));
         check!(!area.kernel_write(page + 1), "the page between two segments can be written");

@@ -1,0 +1,222 @@
+//! What other people's scripts rely on: `run.sh exec` carries bytes, ends and statuses as they are.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::House;
+use crate::tally::Tally;
+
+struct Door<'a> {
+    house: &'a House,
+}
+
+impl Door<'_> {
+    fn exec(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let house = self.house;
+        let mut command = Command::new(&house.launch);
+        command.args([OsStr::new("--kernel"), house.kernel.as_os_str(), OsStr::new("--logs"), house.logs.as_os_str()]);
+        feed(command.args(arguments), input)
+    }
+
+    fn program(&self, name: &str) -> String {
+        self.house.program(name).display().to_string()
+    }
+}
+
+fn feed(command: &mut Command, input: &[u8]) -> Output {
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (stdin, input) = (child.stdin.take(), input.to_vec());
+    // The program may end without having read it all.
+    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    drop(feeder.join());
+    output
+}
+
+fn expect(output: &Output, status: i32) -> Result<(), String> {
+    if output.status.code() == Some(status) {
+        return Ok(());
+    }
+    Err(format!("{} instead of {status}; {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn same(what: &str, found: &[u8], expected: &[u8]) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let place = found.iter().zip(expected).position(|(a, b)| a != b);
+    Err(format!("{what}: {} bytes, expected {}; the first difference is at {place:?}", found.len(), expected.len()))
+}
+
+/// Numbers that a program on the other side can make too.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+type Check = fn(&Door<'_>) -> Result<(), String>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("exit statuses are the program's", |door| {
+        for status in [0, 1, 42, 120, 255] {
+            expect(&door.exec(&[&door.program("carrier"), "exit", &status.to_string()], b""), status)?;
+        }
+        Ok(())
+    }),
+    ("a signal gives 128 and its number", |door| {
+        for (case, status) in [("undefined", 132), ("write_null", 139), ("divide", 136)] {
+            expect(&door.exec(&[&door.program("badinput-musl"), case], b""), status)?;
+        }
+        Ok(())
+    }),
+    ("every byte comes through unchanged", |door| {
+        let bytes: Vec<u8> = (0..=255).cycle().take(4096).collect();
+        let output = door.exec(&[&door.program("carrier"), "copy"], &bytes);
+        expect(&output, 0)?;
+        same("output", &output.stdout, &bytes)?;
+        same("standard error", &output.stderr, b"")
+    }),
+    ("20 MiB of output", |door| {
+        let output = door.exec(&[&door.program("carrier"), "pattern", &(20 << 20).to_string()], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, &pattern(20 << 20))
+    }),
+    ("8 MiB of input, there and back", |door| {
+        let bytes = pattern(8 << 20);
+        let output = door.exec(&[&door.program("carrier"), "copy"], &bytes);
+        expect(&output, 0)?;
+        same("output", &output.stdout, &bytes)
+    }),
+    ("a program that reads slowly loses nothing", |door| {
+        let bytes = pattern(1 << 20);
+        let output = door.exec(&[&door.program("carrier"), "slow-copy"], &bytes);
+        expect(&output, 0)?;
+        same("output", &output.stdout, &bytes)
+    }),
+    ("input that nobody reads does not matter", |door| {
+        expect(&door.exec(&[&door.program("hello")], &pattern(4 << 20)), 0)
+    }),
+    ("an empty input ends at once", |door| {
+        let output = door.exec(&[&door.program("carrier"), "copy"], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, b"")
+    }),
+    ("standard output and standard error stay apart", |door| {
+        let output = door.exec(&[&door.program("carrier"), "both"], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, b"out 1\nout 2\n")?;
+        same("standard error", &output.stderr, b"err 1\nerr 2\n")
+    }),
+    ("arguments and environment arrive", |door| {
+        let name = door.program("carrier");
+        let output = door
+            .exec(&["--env", "A=b c", "--env", "HOME=/x", "--", &name, "show", "", "--cpus", "a b", "\t\u{e9}"], b"");
+        expect(&output, 0)?;
+        let mut expected = format!("{name}\nshow\n\n--cpus\na b\n\t\u{e9}\n");
+        expected += "A=b c\nHOME=/x\nLANG=C\nPATH=/usr/bin:/bin\nTERM=dumb\nUSER=root\n";
+        same("output", &output.stdout, expected.as_bytes())
+    }),
+    ("files are carried in", |door| {
+        let file = door.house.root.join("Cargo.toml").display().to_string();
+        let output = door.exec(&["--file", &file, &door.program("carrier"), "cat", &file], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, &std::fs::read(&file).unwrap_or_default())?;
+        let output =
+            door.exec(&["--file", &format!("{file}:/etc/given"), &door.program("carrier"), "cat", "/etc/given"], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, &std::fs::read(&file).unwrap_or_default())
+    }),
+    ("time-out", |door| {
+        let began = Instant::now();
+        let output = door.exec(&["--timeout", "3", &door.program("carrier"), "for-ever"], b"");
+        expect(&output, 124)?;
+        same("output", &output.stdout, b"began\n")?;
+        if began.elapsed() > Duration::from_secs(10) {
+            return Err(format!("took {:?}", began.elapsed()));
+        }
+        Ok(())
+    }),
+    ("files that cannot be run", |door| {
+        expect(&door.exec(&["/nonexistent"], b""), 127)?;
+        expect(&door.exec(&["/etc/passwd"], b""), 126)?;
+        let script = door.house.root.join("run.sh").display().to_string();
+        expect(&door.exec(&[&script], b""), 126)
+    }),
+    ("wrong usage", |door| {
+        for arguments in [&["--no-such-option", "x"][..], &["--cpus", "0", "x"], &["--cpus", "65", "x"], &[]] {
+            let output = door.exec(arguments, b"");
+            expect(&output, 2)?;
+            same("output", &output.stdout, b"")?;
+            if !String::from_utf8_lossy(&output.stderr).contains("Usage") {
+                return Err("no usage on standard error".into());
+            }
+        }
+        let script = door.house.root.join("run.sh");
+        let output = feed(Command::new(&script).arg("--no-such-option"), b"");
+        expect(&output, 2)?;
+        same("output", &output.stdout, b"")
+    }),
+    ("the kernel's log is shown on demand only", |door| {
+        let output = door.exec(&["--verbose", &door.program("hello")], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, b"Hello from user space.\n")?;
+        if output.stderr.is_empty() { Err("no log with --verbose".into()) } else { Ok(()) }
+    }),
+    ("audit and counters", |door| {
+        let output = door.exec(&["--audit", "--stats", &door.program("hello")], b"");
+        expect(&output, 0)?;
+        let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+        let counter = |line: &str| line.rsplit_once(' ').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
+        if lines.lines().count() < 5 || !lines.lines().all(counter) {
+            return Err(format!("not `name value` lines: {lines}"));
+        }
+        Ok(())
+    }),
+    ("small, large and wide machines", |door| {
+        for (memory, cpus) in [("64", "1"), ("128", "4"), ("8192", "2"), ("512", "3"), ("512", "16"), ("1024", "64")] {
+            let output = door.exec(&["--mem", memory, "--cpus", cpus, "--audit", &door.program("hello")], b"");
+            expect(&output, 0).map_err(|error| format!("{memory} MiB, {cpus} CPUs: {error}"))?;
+        }
+        Ok(())
+    }),
+    ("instructions counted twice give the same time", |door| {
+        let arguments = ["--icount", "--cpus", "1", &door.program("carrier"), "clock"];
+        let (one, two) = (door.exec(&arguments, b""), door.exec(&arguments, b""));
+        expect(&one, 0)?;
+        same("the second run's output", &two.stdout, &one.stdout)
+    }),
+    ("a dynamically linked program", |door| {
+        if !Path::new("/bin/echo").exists() {
+            return Ok(());
+        }
+        let output = door.exec(&["/bin/echo", "dynamic"], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, b"dynamic\n")
+    }),
+    ("four runs at once", |door| {
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..4u8)
+                .map(|index| {
+                    scope.spawn(move || {
+                        let bytes = vec![index; 100_000];
+                        let output = door.exec(&["--cpus", "2", &door.program("carrier"), "copy"], &bytes);
+                        expect(&output, 0)?;
+                        same("output", &output.stdout, &bytes)
+                    })
+                })
+                .collect();
+            runs.into_iter().try_for_each(|run| run.join().unwrap_or(Err("a run failed".into())))
+        })
+    }),
+];
+
+/// Checks all of it.
+pub fn test(house: &House, tally: &mut Tally) {
+    tally.part("the contract of run.sh exec");
+    for (name, check) in CHECKS {
+        tally.result(name, check(&Door { house }));
+    }
+}

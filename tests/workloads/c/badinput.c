@@ -1,0 +1,281 @@
+/* What a program must not do. `badinput CASE` does it; the system ends the program the way Linux does, and goes on.
+ * `badinput list` names the cases, one a line, with the status that a shell sees on Linux.
+ * `badinput pointers` gives wild pointers to system calls and prints each answer: Linux is the oracle.
+ * `badinput numbers` makes every system call with wild arguments; only on Quire, since Linux obeys some of them. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SEGV = 139, FPE = 136, ILL = 132, TRAP = 133 };
+
+static volatile int zero;
+
+static void *page(int rights) {
+    return mmap(NULL, 4096, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void jump(uintptr_t to) {
+    ((void (*)(void))to)();
+}
+
+/* Not a tail call, and too large for the compiler to see through. */
+static int deep(volatile char *above) {
+    volatile char here[4096];
+    here[0] = above ? above[0] : 0;
+    if (zero)
+        return 0;
+    return deep(here) + here[0];
+}
+
+static void read_null(void) { (void)*(volatile char *)(uintptr_t)zero; }
+static void write_null(void) { *(volatile char *)(uintptr_t)zero = 1; }
+static void read_kernel(void) { (void)*(volatile char *)0xffffffff80000000; }
+static void read_linear(void) { (void)*(volatile char *)0xffff800000000000; }
+static void write_kernel(void) { *(volatile char *)0xffff800000100000 = 1; }
+static void read_noncanonical(void) { (void)*(volatile char *)0x0123456789abcdef; }
+static void read_last(void) { (void)*(volatile uint64_t *)0x7ffffffffffc; }
+static void jump_null(void) { jump((uintptr_t)zero); }
+static void jump_kernel(void) { jump(0xffffffff80100000); }
+static void jump_noncanonical(void) { jump(0x8000000000000000); }
+static void jump_data(void) { jump((uintptr_t)page(PROT_READ | PROT_WRITE)); }
+static void write_text(void) { *(volatile char *)(uintptr_t)read_null = 1; }
+static void write_read_only(void) { *(volatile char *)page(PROT_READ) = 1; }
+static void read_none(void) { (void)*(volatile char *)page(PROT_NONE); }
+static void stack_overflow(void) { exit(deep(NULL)); }
+static void below_stack(void) { *(volatile char *)((uintptr_t)__builtin_frame_address(0) - (1ul << 30)) = 1; }
+static void stack_lost(void) { __asm__ volatile("xor %%esp, %%esp; push %%rax" ::: "memory"); }
+static void stack_kernel(void) { __asm__ volatile("mov $-4096, %%rsp; push %%rax" ::: "memory"); }
+static void divide(void) { __asm__ volatile("xor %%edx, %%edx; idivl %1" : : "a"(1), "r"(zero) : "edx"); }
+static void divide_overflow(void) { __asm__ volatile("cltd; idivl %1" : : "a"(INT32_MIN), "r"(-1 + zero) : "edx"); }
+static void undefined(void) { __asm__ volatile("ud2"); }
+static void breakpoint(void) { __asm__ volatile("int3"); }
+static void halt(void) { __asm__ volatile("hlt"); }
+static void interrupts_off(void) { __asm__ volatile("cli"); }
+static void port_in(void) { __asm__ volatile("inb $0x60, %%al" ::: "rax"); }
+static void port_exit(void) { __asm__ volatile("outl %0, $0xf4" ::"a"(0)); }
+static void write_cr3(void) { __asm__ volatile("mov %0, %%cr3" ::"r"(0ul)); }
+static void read_cr0(void) { __asm__ volatile("mov %%cr0, %%rax" ::: "rax"); }
+static void read_msr(void) { __asm__ volatile("rdmsr" ::"c"(0xc0000080) : "rax", "rdx"); }
+static void load_gdt(void) { __asm__ volatile("lgdt (%0)" ::"r"(&zero) : "memory"); }
+static void swap_gs(void) { __asm__ volatile("swapgs"); }
+static void sys_return(void) { __asm__ volatile("sysretq"); }
+static void page_vector(void) { __asm__ volatile("int $14"); }
+static void timer_vector(void) { __asm__ volatile("int $0x20"); }
+static void last_vector(void) { __asm__ volatile("int $255"); }
+static void unaligned_vector(void) {
+    __asm__ volatile("movaps (%0), %%xmm0" ::"r"((char *)page(PROT_READ | PROT_WRITE) + 1) : "xmm0");
+}
+static void segment_register(void) { __asm__ volatile("mov %0, %%ss" ::"r"(0x1234)); }
+static void single_step(void) { __asm__ volatile("pushf; orl $0x100, (%%rsp); popf; nop; nop" ::: "memory", "cc"); }
+static void align_then_fault(void) {
+    __asm__ volatile("pushf; orl $0x40000, (%%rsp); popf" ::: "memory", "cc");
+    *(volatile char *)(uintptr_t)zero = 1;
+}
+static void direction_then_fault(void) {
+    __asm__ volatile("std" ::: "cc");
+    *(volatile char *)(uintptr_t)zero = 1;
+}
+/* SYSCALL as the last instruction below the hole in the address space: the return address is not canonical. */
+static void syscall_at_the_edge(void) {
+    char *at = mmap((void *)0x7fffffffe000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (at == MAP_FAILED)
+        *(volatile char *)(uintptr_t)zero = 1;
+    memcpy(at + 4094, "\x0f\x05", 2);
+    __asm__ volatile("mov $39, %%eax; jmp *%0" ::"r"(at + 4094) : "rax", "rcx", "r11");
+}
+
+static const struct {
+    const char *name;
+    void (*act)(void);
+    int status;
+} cases[] = {
+#define CASE(act, status) {#act, act, status}
+    CASE(read_null, SEGV),        CASE(write_null, SEGV),        CASE(read_kernel, SEGV),
+    CASE(read_linear, SEGV),      CASE(write_kernel, SEGV),      CASE(read_noncanonical, SEGV),
+    CASE(read_last, SEGV),        CASE(jump_null, SEGV),         CASE(jump_kernel, SEGV),
+    CASE(jump_noncanonical, SEGV), CASE(jump_data, SEGV),        CASE(write_text, SEGV),
+    CASE(write_read_only, SEGV),  CASE(read_none, SEGV),         CASE(stack_overflow, SEGV),
+    CASE(below_stack, SEGV),      CASE(stack_lost, SEGV),        CASE(stack_kernel, SEGV),
+    CASE(divide, FPE),            CASE(divide_overflow, FPE),    CASE(undefined, ILL),
+    CASE(breakpoint, TRAP),       CASE(halt, SEGV),              CASE(interrupts_off, SEGV),
+    CASE(port_in, SEGV),          CASE(port_exit, SEGV),         CASE(write_cr3, SEGV),
+    CASE(read_cr0, SEGV),         CASE(read_msr, SEGV),          CASE(load_gdt, SEGV),
+    CASE(swap_gs, SEGV),          CASE(sys_return, SEGV),        CASE(page_vector, SEGV),
+    CASE(timer_vector, SEGV),     CASE(last_vector, SEGV),       CASE(unaligned_vector, SEGV),
+    CASE(segment_register, SEGV), CASE(single_step, TRAP),       CASE(align_then_fault, SEGV),
+    CASE(direction_then_fault, SEGV), CASE(syscall_at_the_edge, SEGV),
+};
+
+/* Wild pointers: nowhere, the kernel's, across the end of a mapping, without the right. */
+struct wild {
+    const char *name;
+    uintptr_t at;
+};
+
+static int try(const char *call, const struct wild *wild, long number, long a, long b, long c, long d, long e) {
+    errno = 0;
+    long result = syscall(number, a, b, c, d, e, 0);
+    printf("%s %s: %s %d\n", call, wild->name, result < 0 ? "error" : "done", result < 0 ? errno : 0);
+    return 0;
+}
+
+static void pointers(void) {
+    char *two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(two + 4096, 4096);
+    memset(two, 'x', 4096);
+    struct wild wilds[] = {
+        {"null", 0},
+        {"one", 1},
+        {"kernel", 0xffffffff80000000},
+        {"linear", 0xffff800000000000},
+        {"hole", 0x0000800000000000},
+        {"limit", 0x00007fffffffffff},
+        {"noncanonical", 0x1234567812345678},
+        {"top", UINTPTR_MAX},
+        {"edge", (uintptr_t)two + 4095},
+        {"none", (uintptr_t)page(PROT_NONE)},
+    };
+    struct wild read_only = {"read-only", (uintptr_t)page(PROT_READ)};
+    int ends[2], null = open("/dev/null", O_WRONLY), dev_zero = open("/dev/zero", O_RDONLY);
+    if (pipe(ends) != 0 || null < 0 || dev_zero < 0)
+        exit(1);
+    for (unsigned i = 0; i <= sizeof wilds / sizeof *wilds; i++) {
+        const struct wild *w = i < sizeof wilds / sizeof *wilds ? &wilds[i] : &read_only;
+        int writable_wanted = w == &read_only;
+        long p = (long)w->at;
+        if (!writable_wanted) {
+            try("write", w, SYS_write, ends[1], p, 16, 0, 0);
+            try("writev", w, SYS_writev, ends[1], p, 2, 0, 0);
+            try("openat", w, SYS_openat, AT_FDCWD, p, O_RDONLY, 0, 0);
+            try("access", w, SYS_access, p, 0, 0, 0, 0);
+            try("nanosleep", w, SYS_nanosleep, p, 0, 0, 0, 0);
+            try("futex", w, SYS_futex, p & ~3l, 128, 0, 0, 0);
+            try("execve", w, SYS_execve, p, 0, 0, 0, 0);
+            try("setrlimit", w, SYS_setrlimit, RLIMIT_CORE, p, 0, 0, 0);
+            try("memfd_create", w, SYS_memfd_create, p, 0, 0, 0, 0);
+        }
+        try("read", w, SYS_read, dev_zero, p, 16, 0, 0);
+        try("readv", w, SYS_readv, dev_zero, p, 2, 0, 0);
+        try("pipe2", w, SYS_pipe2, p, 0, 0, 0, 0);
+        try("fstat", w, SYS_fstat, null, p, 0, 0, 0);
+        try("uname", w, SYS_uname, p, 0, 0, 0, 0);
+        try("sysinfo", w, SYS_sysinfo, p, 0, 0, 0, 0);
+        try("getrandom", w, SYS_getrandom, p, 16, 0, 0, 0);
+        try("clock_gettime", w, SYS_clock_gettime, 1, p, 0, 0, 0);
+        try("getrlimit", w, SYS_getrlimit, RLIMIT_STACK, p, 0, 0, 0);
+        try("getrusage", w, SYS_getrusage, RUSAGE_SELF, p, 0, 0, 0);
+        try("poll", w, SYS_poll, p, 1, 0, 0, 0);
+        try("sched_getaffinity", w, SYS_sched_getaffinity, 0, 128, p, 0, 0);
+        if (p != 0) {
+            try("rt_sigaction old", w, SYS_rt_sigaction, 10, 0, p, 8, 0);
+            try("rt_sigprocmask old", w, SYS_rt_sigprocmask, 0, 0, p, 8, 0);
+            try("sigaltstack old", w, SYS_sigaltstack, 0, p, 0, 0, 0);
+            try("times", w, SYS_times, p, 0, 0, 0, 0);
+        }
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(3);
+        try("wait4", w, SYS_wait4, child, p, 0, 0, 0);
+        waitpid(child, NULL, 0);
+        /* Lengths that leave the address space. */
+        try("write far", w, SYS_write, ends[1], p, INT64_MAX, 0, 0);
+        try("munmap far", w, SYS_munmap, 0x1000, p | INT64_MIN, 0, 0, 0);
+        /* Something may have gone through: make room again. */
+        char rest[65536];
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        while (read(ends[0], rest, sizeof rest) > 0)
+            ;
+    }
+}
+
+static int harmless(long number) {
+    /* What would end, stop or replace this process is left out. */
+    static const long not[] = {
+        SYS_exit,     SYS_exit_group, SYS_fork,  SYS_vfork,      SYS_clone,        SYS_clone3,
+        SYS_kill,     SYS_tkill,      SYS_tgkill, SYS_pause,     SYS_rt_sigreturn, SYS_rt_sigsuspend,
+        SYS_reboot,   SYS_munmap,     SYS_brk,   SYS_mprotect,   SYS_mremap,       SYS_arch_prctl,
+        SYS_close,    SYS_dup2,       SYS_dup3,  SYS_close_range, SYS_madvise,     SYS_rt_sigtimedwait,
+        SYS_setrlimit, SYS_prlimit64, SYS_ptrace, SYS_alarm,     SYS_setitimer,    SYS_rt_sigqueueinfo,
+        SYS_rt_tgsigqueueinfo, SYS_wait4, SYS_waitid,
+    };
+    for (unsigned i = 0; i < sizeof not / sizeof *not; i++)
+        if (not[i] == number)
+            return 0;
+    return 1;
+}
+
+static int numbers(void) {
+    struct utsname name;
+    if (uname(&name) != 0 || !strstr(name.release, "quire")) {
+        fprintf(stderr, "badinput: Linux would obey some of these calls; not here\n");
+        return 2;
+    }
+    static const long values[] = {
+        0, 1, -1, 3, 4096, 0xffff, INT64_MAX, INT64_MIN, 0x7fffffff, 0x123456789abcdef0, (long)0xffffffff80000000,
+        (long)0xffff800000000000, 0x7ffffffff000, 0x800000000000,
+    };
+    enum { COUNT = sizeof values / sizeof *values };
+    for (long number = 0; number < 600; number++) {
+        if (!harmless(number))
+            continue;
+        pid_t child = fork();
+        if (child == 0) {
+            struct rlimit none = {0, 0};
+            setrlimit(RLIMIT_CORE, &none);
+            for (int i = 0; i < COUNT; i++)
+                for (int j = 0; j < COUNT; j++) {
+                    /* No call may sleep for long: waits get a time-out of nothing or a wild one. */
+                    if ((number == SYS_poll || number == SYS_futex || number == SYS_ppoll || number == SYS_read) && i < 4)
+                        continue;
+                    syscall(number, values[i], values[j], values[(i + j) % COUNT], values[(i * 3 + j) % COUNT],
+                            values[(i + 5 * j) % COUNT], values[(7 * i + j) % COUNT]);
+                }
+            _exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        if (WIFSIGNALED(status))
+            printf("call %ld: signal %d\n", number, WTERMSIG(status));
+    }
+    for (int i = 0; i < COUNT; i++)
+        syscall(values[i], 1, 2, 3, 4, 5, 6);
+    puts("badinput: still here");
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    if (argc == 2 && strcmp(argv[1], "list") == 0) {
+        for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+            printf("%s %d\n", cases[i].name, cases[i].status);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "pointers") == 0) {
+        pointers();
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "numbers") == 0)
+        return numbers();
+    for (unsigned i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
+        if (strcmp(argv[1], cases[i].name) == 0) {
+            cases[i].act();
+            printf("badinput: %s went through\n", argv[1]);
+            return 0;
+        }
+    fprintf(stderr, "usage: badinput CASE | list | pointers | numbers\n");
+    return 2;
+}

@@ -1,0 +1,136 @@
+/* An ordinary C program: threads, processes, allocation, shared memory, files. Checks itself; prints `posix: ok`. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "posix: line %d: " #condition " (errno %d)\n", __LINE__, errno);                           \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+enum { THREADS = 16, STEPS = 60 };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_barrier_t barrier;
+static pthread_key_t key;
+static __thread int own;
+static int count, destroyed;
+
+static void destroy(void *value) {
+    (void)value;
+    __atomic_add_fetch(&destroyed, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *work(void *argument) {
+    long index = (long)argument;
+    own = (int)index;
+    pthread_setspecific(key, &own);
+    pthread_barrier_wait(&barrier);
+    for (int step = 0; step < STEPS; step++) {
+        size_t size = 1 + (size_t)(index * 7919 + step * 104729) % 200000;
+        unsigned char *block = malloc(size);
+        CHECK(block);
+        memset(block, (int)index, size);
+        CHECK(block[0] == index && block[size - 1] == index);
+        block = realloc(block, size * 2);
+        CHECK(block && block[size - 1] == index);
+        free(block);
+        pthread_mutex_lock(&mutex);
+        count++;
+        pthread_mutex_unlock(&mutex);
+    }
+    pthread_mutex_lock(&mutex);
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mutex);
+    CHECK(own == index);
+    return (void *)(index * 2);
+}
+
+static void threads(void) {
+    pthread_t ids[THREADS];
+    CHECK(pthread_barrier_init(&barrier, NULL, THREADS) == 0 && pthread_key_create(&key, destroy) == 0);
+    for (long i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&ids[i], NULL, work, (void *)i) == 0);
+    pthread_mutex_lock(&mutex);
+    while (count < THREADS * STEPS)
+        pthread_cond_wait(&changed, &mutex);
+    pthread_mutex_unlock(&mutex);
+    for (long i = 0; i < THREADS; i++) {
+        void *result;
+        CHECK(pthread_join(ids[i], &result) == 0 && (long)result == i * 2);
+    }
+    CHECK(destroyed == THREADS);
+}
+
+static void processes(void) {
+    sem_t *semaphore = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(semaphore != MAP_FAILED && sem_init(semaphore, 1, 0) == 0);
+    int *shared = (int *)(semaphore + 1), private = 5;
+    for (int i = 0; i < 8; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            private += i;
+            __atomic_add_fetch(shared, private, __ATOMIC_SEQ_CST);
+            sem_post(semaphore);
+            _exit(40 + i);
+        }
+    }
+    for (int i = 0; i < 8; i++)
+        CHECK(sem_wait(semaphore) == 0);
+    int sum = 0, status;
+    for (int i = 0; i < 8; i++) {
+        CHECK(wait(&status) > 0 && WIFEXITED(status));
+        sum += WEXITSTATUS(status);
+    }
+    CHECK(sum == 8 * 40 + 28 && *shared == 8 * 5 + 28 && private == 5);
+    CHECK(wait(&status) == -1 && errno == ECHILD);
+}
+
+static void shared_object(void) {
+    int fd = memfd_create("object", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, 3 * 4096) == 0);
+    char *one = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *two = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096);
+    char *copy = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    CHECK(one != MAP_FAILED && two != MAP_FAILED && copy != MAP_FAILED);
+    strcpy(one + 4096, "through one");
+    CHECK(strcmp(two, "through one") == 0 && strcmp(copy + 4096, "through one") == 0);
+    strcpy(copy + 4096, "private");
+    CHECK(strcmp(two, "through one") == 0);
+    CHECK(pwrite(fd, "written", 8, 4096) == 8 && strcmp(two, "written") == 0 && strcmp(copy + 4096, "private") == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        strcpy(two, "by the child");
+        strcpy(copy, "by the child");
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(strcmp(one + 4096, "by the child") == 0 && copy[0] == 0);
+    CHECK(munmap(one, 3 * 4096) == 0 && munmap(two, 4096) == 0 && munmap(copy, 3 * 4096) == 0 && close(fd) == 0);
+}
+
+int main(void) {
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    threads();
+    processes();
+    shared_object();
+    void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
+    ((char *)reserved)[(1ul << 40) + 4097] = 1;
+    CHECK(munmap(reserved, 4ul << 40) == 0);
+    printf("posix: ok %.3f\n", 1.0 / 3);
+    return 0;
+}
