@@ -186,9 +186,3 @@ pub unsafe fn protect() {
         asm!("mov cr0, {}", in(reg) cr0);
     }
 }
-
-/// Whether programs may set their segment bases by themselves. They may not: the context switch keeps what the system calls
-/// have set.
-pub fn fsgsbase() -> bool {
-    false
-}

@@ -112,22 +112,6 @@ impl State {
             }
         }
     }
-
-    /// Makes it the state of a fresh program again (exec).
-    pub fn reset(&mut self) {
-        // SAFETY: the block is ours and as large as the layout says.
-        unsafe {
-            core::ptr::write_bytes(self.0.as_ptr(), 0, layout().size());
-            self.0.cast::<u16>().write(0x37f);
-            self.0.add(24).cast::<u32>().write(0x1f80);
-        }
-    }
-
-    /// The bytes, for copies into a signal frame.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the block is as large as the layout says and initialised.
-        unsafe { core::slice::from_raw_parts(self.0.as_ptr(), layout().size()) }
-    }
 }
 
 impl Drop for State {

@@ -51,7 +51,7 @@ impl UserRegs {
     }
 
     /// Whether they were saved on the way from user mode.
-    pub fn from_user(&self) -> bool {
+    pub fn is_user(&self) -> bool {
         self.cs & 3 == 3
     }
 }

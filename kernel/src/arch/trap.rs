@@ -23,12 +23,13 @@ pub const PAGE_FAULT: u8 = 14;
 /// Every trap and interrupt but the three with stacks of their own. Interrupts are off.
 pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
     usercopy::close();
-    let user = regs.from_user();
+    let user = regs.is_user();
     match vector {
         14 => {
             let address: u64;
             // SAFETY: CR2 holds the address of the fault that is being handled: interrupts were off since.
             unsafe { asm!("mov {}, cr2", out(reg) address, options(nostack, nomem, preserves_flags)) };
+            record::event(record::Kind::PageFault, address, regs.orig_rax);
             if user {
                 mem::fault::user(regs, address, regs.orig_rax);
             } else if !kernel_fault(regs, address) {

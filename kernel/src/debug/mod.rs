@@ -110,7 +110,7 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rbp: u64) -> ! {
     }
     let mut at = rbp;
     // A frame pointer that leaves the kernel's half, or does not go up, ends the chain.
-    while count < frames.len() && at >= crate::mem::layout::PHYS_BASE && at % 8 == 0 {
+    while count < frames.len() && at >= crate::mem::layout::PHYS_BASE && at.is_multiple_of(8) {
         // SAFETY: the chain was made by the compiler's prologues, and lies on mapped stacks; a fault would end in the branch
         // above for a second panic.
         let [next, ret] = unsafe { (at as *const [u64; 2]).read() };

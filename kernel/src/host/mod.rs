@@ -164,16 +164,6 @@ pub fn send(stream: u8, bytes: &[u8]) {
     }
 }
 
-/// Sends bytes to stdout.
-pub fn stdout(bytes: &[u8]) {
-    send(STDOUT, bytes);
-}
-
-/// Sends bytes to stderr.
-pub fn stderr(bytes: &[u8]) {
-    send(STDERR, bytes);
-}
-
 /// Sends a line of text for the user to see on stderr.
 pub fn line(text: &str) {
     frame(LINE, &[text.as_bytes(), b"\n"]);
@@ -210,15 +200,6 @@ pub fn read_stdin(to: &mut [u8]) -> usize {
         receive(console);
     }
     n
-}
-
-/// Reads stdin, waiting for the first byte; `Ok(0)` is its end. Interruptible.
-pub fn stdin_read(to: &mut [u8]) -> Result<usize, crate::sched::WaitError> {
-    READERS.wait(None, true, || match read_stdin(to) {
-        0 if stdin_ended() => Some(0),
-        0 => None,
-        n => Some(n),
-    })
 }
 
 /// Bytes that have come and are not read.

@@ -6,7 +6,6 @@
 use super::layout::HEAP_BASE;
 use crate::arch::paging;
 use core::alloc::Layout;
-use core::sync::atomic::{AtomicU64, Ordering};
 use talc::{OomHandler, Span, Talc, Talck};
 
 const BLOCK: u64 = 2 << 20;
@@ -19,15 +18,6 @@ struct Grow {
     heap: Span,
 }
 
-/// Bytes that the heap has taken, for statistics.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
-
-/// Bytes that the heap has taken from the frames.
-pub fn taken() -> u64 {
-    // ordering: Relaxed; a statistic.
-    TAKEN.load(Ordering::Relaxed)
-}
-
 impl Grow {
     /// Maps more memory at the end of the region; returns how much.
     fn extend(&mut self, want: u64) -> u64 {
@@ -35,7 +25,7 @@ impl Grow {
         let little = super::early::ram_bytes() < 256 << 20;
         while self.end - from < want {
             let left = want - (self.end - from);
-            let whole = self.end % BLOCK == 0 && (!little || left >= BLOCK);
+            let whole = self.end.is_multiple_of(BLOCK) && (!little || left >= BLOCK);
             if whole
                 && !super::early::is_open()
                 && let Some(phys) = super::machine::frames_for_heap((BLOCK / 4096) as usize)
@@ -69,14 +59,16 @@ impl OomHandler for Grow {
         if got == 0 {
             return Err(());
         }
-        // ordering: Relaxed; a statistic.
-        TAKEN.fetch_add(got, Ordering::Relaxed);
         let end = talc.oom_handler.end;
         let old = talc.oom_handler.heap;
         let whole = Span::new(HEAP_BASE as *mut u8, end as *mut u8);
-        // SAFETY: the region up to `end` is mapped, the heap's alone, and never unmapped; `old` is what was claimed before.
-        talc.oom_handler.heap =
-            if old.is_empty() { unsafe { talc.claim(whole) }? } else { unsafe { talc.extend(old, whole) } };
+        talc.oom_handler.heap = if old.is_empty() {
+            // SAFETY: the region up to `end` is mapped, the heap's alone, and never unmapped.
+            unsafe { talc.claim(whole) }?
+        } else {
+            // SAFETY: as above; `old` is what was claimed before.
+            unsafe { talc.extend(old, whole) }
+        };
         if got < need { Err(()) } else { Ok(()) }
     }
 }

@@ -14,7 +14,7 @@ pub mod user;
 
 mod heap;
 
-pub use machine::{Space, frame, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
+pub use machine::{Space, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
 pub use quire_mm::{Access, Backing, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Remap, Segment};
 pub use shortage::wait_for_frames;
 

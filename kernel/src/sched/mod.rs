@@ -159,6 +159,7 @@ pub fn start(t: &ThreadRef) {
 }
 
 /// Where a kernel thread begins.
+#[allow(improper_ctypes_definitions, reason = "the pointer only passes through the entry's assembler")]
 extern "C" fn kernel_main(f: fn(usize), arg: usize) -> ! {
     f(arg);
     exit_current()
@@ -253,6 +254,16 @@ fn wake_cpu(target: usize) {
     }
 }
 
+/// Whether a CPU may take a thread that it has not run before: entering a space for the first time costs it a frame.
+fn can_enter(t: &Thread, cpu: usize) -> bool {
+    const PLENTY: u64 = 256;
+    // SAFETY: the thread is off every CPU, and the caller owns it or holds the lock of its queue.
+    match unsafe { &(*t.inner.get()).space } {
+        Some(space) => mem::machine::has_top(space, cpu) || mem::memory().free_frames() >= PLENTY,
+        None => true,
+    }
+}
+
 /// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again.
 fn choose(t: &Thread) -> usize {
     let online = cpu::online();
@@ -265,7 +276,7 @@ fn choose(t: &Thread) -> usize {
     let idle = IDLE.load(Ordering::Relaxed) & allowed;
     if idle & 1 << last != 0 {
         last
-    } else if idle != 0 {
+    } else if idle != 0 && can_enter(t, idle.trailing_zeros() as usize) {
         idle.trailing_zeros() as usize
     } else if allowed & 1 << last != 0 {
         last
@@ -309,6 +320,7 @@ impl Cpu {
 
     /// Takes the first thread that `cpu` may run.
     fn steal(&self, cpu: usize) -> *mut Thread {
+        let own = core::ptr::eq(self, &SCHED[cpu]);
         // ordering: Relaxed; a hint, and rule 4 makes sure that somebody looks again.
         if self.len.load(Ordering::Relaxed) == 0 {
             return null_mut();
@@ -322,7 +334,7 @@ impl Cpu {
             // ordering: Relaxed; under the lock.
             let next = t.next.load(Ordering::Relaxed);
             let allowed = t.affinity() & online;
-            if allowed == 0 || allowed & 1 << cpu != 0 {
+            if (allowed == 0 || allowed & 1 << cpu != 0) && (own || can_enter(t, cpu)) {
                 if before.is_null() {
                     queue.head = next;
                 } else {

@@ -270,15 +270,6 @@ impl Thread {
         let old = core::mem::replace(unsafe { &mut (*self.inner.get()).space }, space);
         drop(old);
     }
-
-    /// Gives the current thread the registers of a fresh program (exec).
-    pub fn reset_fpu(&self) {
-        // SAFETY: only the thread itself asks.
-        if let Some(fpu) = unsafe { &mut (*self.inner.get()).fpu } {
-            fpu.reset();
-            fpu.restore();
-        }
-    }
 }
 
 /// The address, or 0 where the CPU would refuse it.
