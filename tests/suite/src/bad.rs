@@ -115,7 +115,8 @@ fn write_malformed(house: &House, directory: &Path) -> io::Result<Vec<(Case, Ver
     // A program header: 0 type, 4 flags, 8 offset, 16 address, 32 size in file, 40 in memory, 48 alignment.
     let header = |index: usize, field: usize| 64 + 56 * index + field;
     add("empty", &[], Verdict::Refused)?;
-    add("text", b"#!/nonexistent/interpreter\n", Verdict::Refused)?;
+    add("text", b"only text\n", Verdict::Refused)?;
+    add("script", b"#!/nonexistent/interpreter\n", Verdict::Ended)?;
     add("magic-only", &good[..4], Verdict::Refused)?;
     add("half-header", &good[..40], Verdict::Refused)?;
     add("header-only", &good[..64], Verdict::Refused)?;
