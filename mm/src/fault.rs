@@ -204,6 +204,12 @@ impl<M: Machine> Space<M> {
         let Some(old) = e.frame() else { return Again };
         let zero = old == m.zero_page();
         if e.is_private() && !zero {
+            // Freshness is looked at first: a copy settles at any time but never becomes fresh again, so "not alone" below is due
+            // to another owner.
+            if m.word(old).is_fresh() {
+                // Another thread's copy, its shootdown under way: do not copy the copy (model `cowtwo`).
+                return Wait;
+            }
             // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
             if m.word(old).is_alone() || mutant(Mutant::ReuseShared) {
                 if entry.reuse(e, p.prot).is_err() {
@@ -212,10 +218,6 @@ impl<M: Machine> Space<M> {
                 m.stats.add(&m.machine, Counter::Reuse, 1);
                 m.machine.invalidate(page);
                 return End(Fault::Done);
-            }
-            if m.word(old).is_fresh() {
-                // Another thread's copy, its shootdown under way: do not copy the copy (model `cowtwo`).
-                return Wait;
             }
         }
         let Some(copy) = (if zero { m.alloc_zeroed() } else { m.alloc() }) else { return End(Fault::OutOfFrames) };
