@@ -20,6 +20,8 @@ pub struct UserIo {
 impl UserIo {
     /// One buffer.
     pub fn single(address: usize, len: usize) -> Result<Self, Errno> {
+        // Linux looks at the whole range before it shortens it.
+        UserSlice::new(address, len)?;
         let current = UserSlice::new(address, len.min(MAX_BYTES))?;
         Ok(UserIo { left: current.len(), current, rest: Vec::new() })
     }
@@ -37,6 +39,7 @@ impl UserIo {
             if len > isize::MAX as usize {
                 return Err(EINVAL);
             }
+            UserSlice::new(address, len)?;
             let len = len.min(MAX_BYTES - left);
             left += len;
             rest.push(UserSlice::new(address, len)?);

@@ -18,6 +18,7 @@ use linux_raw_sys::general as l;
 pub const CAPACITY: usize = 65536;
 /// Writes up to this size are not mixed with others.
 const ATOMIC: usize = 4096;
+const PAGE: usize = 4096;
 
 struct Ring {
     bytes: Vec<u8>,
@@ -149,14 +150,19 @@ impl Pipe {
         }
         let mut done = 0;
         while self.len() < CAPACITY && io.left() > 0 {
+            // As on Linux, a page of a write goes in whole or, when the program's memory ends in it, not at all.
+            let chunk = PAGE.min(CAPACITY - self.len()).min(io.left());
             let end = (ring.start + self.len()) % CAPACITY;
-            let run = (CAPACITY - self.len()).min(CAPACITY - end).min(io.left());
-            let n = io.get(&mut ring.bytes[end..end + run]);
-            self.len.fetch_add(n, Ordering::SeqCst);
-            done += n;
-            if n < run {
+            let first = chunk.min(CAPACITY - end);
+            let mut got = io.get(&mut ring.bytes[end..end + first]);
+            if got == first && first < chunk {
+                got += io.get(&mut ring.bytes[..chunk - first]);
+            }
+            if got < chunk {
                 return short(done);
             }
+            self.len.fetch_add(chunk, Ordering::SeqCst);
+            done += chunk;
         }
         Ok(done)
     }
