@@ -14,6 +14,8 @@ use quire_mm::page::{ARENA_BITS, ENTRIES, TABLE_BITS};
 use quire_mm::sync::{AtomicU64, Ordering::*};
 use quire_mm::{CPUS, Frame, Machine, Memory, PAGE, Page};
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
 /// Words of data in a page.
 pub const WORDS: usize = 2;
@@ -22,6 +24,24 @@ const PAGES: usize = quire_mm::page::ARENAS << ARENA_BITS;
 /// Most frames of a machine.
 const FRAMES: usize = 32;
 
+/// The last events of the execution under way, for a failed run (`--trace`).
+pub static TRACE: Mutex<Vec<(usize, &'static str, u64)>> = Mutex::new(Vec::new());
+/// Whether events are kept.
+pub static TRACING: AtomicBool = AtomicBool::new(false);
+
+/// Keeps an event.
+pub fn note(what: &'static str, value: u64) {
+    if TRACING.load(std::sync::atomic::Ordering::Relaxed) {
+        let mut t = TRACE.lock().unwrap_or_else(PoisonError::into_inner);
+        t.push((CPU.with(|c| c.get()), what, value));
+        if t.len() > 4000 {
+            t.drain(..2000);
+        }
+    }
+}
+
+/// Waits of one CPU in one execution after which nothing branches off.
+const MOST_WAITS: u32 = 6;
 const INTERRUPT: u64 = 1;
 const AWAY: u64 = 2;
 
@@ -65,6 +85,7 @@ pub struct Loom {
     freed: Vec<Cell<bool>>,
     tlbs: [RefCell<Tlb>; CPUS],
     lines: [AtomicU64; CPUS],
+    waits: [Cell<u32>; CPUS],
     memory: Cell<*const Memory<Loom>>,
 }
 
@@ -85,8 +106,20 @@ impl Loom {
             freed: (0..frames).map(|_| Cell::new(false)).collect(),
             tlbs: Default::default(),
             lines: std::array::from_fn(|_| AtomicU64::new(AWAY)),
+            waits: Default::default(),
             memory: Cell::new(std::ptr::null()),
         }
+    }
+
+    /// Gives way to the other threads. Two CPUs that wait could give way to each other for ever while a third one stands still: when
+    /// one has waited often, the rest of the execution runs fairly, and nothing branches off it.
+    fn give_way(&self) {
+        let waits = &self.waits[self.cpu()];
+        waits.set(waits.get() + 1);
+        if waits.get() > MOST_WAITS {
+            loom::skip_branch();
+        }
+        yield_now();
     }
 
     /// Tells the machine what serves its interrupts.
@@ -101,7 +134,7 @@ impl Loom {
 
     /// The calling CPU begins its script.
     pub fn begin(&self) {
-        self.lines[self.cpu()].swap(0, AcqRel);
+        self.lines[self.cpu()].fetch_and(!AWAY, AcqRel);
     }
 
     /// Between two instructions: takes an interrupt if there is one.
@@ -113,6 +146,7 @@ impl Loom {
 
     /// The calling CPU's script is over.
     pub fn end(&self) {
+        note("end of the script", 0);
         if self.lines[self.cpu()].fetch_or(AWAY, AcqRel) & INTERRUPT != 0 {
             self.serve();
         }
@@ -168,6 +202,7 @@ impl Loom {
         if !grants(w) {
             return None;
         }
+        note("walk", w.bits());
         tlb.borrow_mut().pages[at] = Some(w);
         let f = w.frame()?;
         self.check(f, "a page under the hardware's walk");
@@ -231,6 +266,7 @@ unsafe impl Machine for Loom {
         self.data[frame.0 as usize].iter().for_each(|w| w.store(0, Release));
     }
     fn copy(&self, from: Frame, to: Frame) {
+        note("copy to", to.0 as u64);
         self.check(from, "the source of a copy");
         self.freed[to.0 as usize].set(false);
         for i in 0..WORDS {
@@ -238,6 +274,7 @@ unsafe impl Machine for Loom {
         }
     }
     fn invalidate(&self, page: Page) {
+        note("invalidate", page.0);
         let mut tlb = self.tlbs[self.cpu()].borrow_mut();
         tlb.pages[page.0 as usize] = None;
         tlb.upper = Default::default();
@@ -248,19 +285,23 @@ unsafe impl Machine for Loom {
         self.load(top);
     }
     fn interrupt(&self, cpu: usize) {
+        note("interrupt", cpu as u64);
         if self.lines[cpu].fetch_or(INTERRUPT, AcqRel) & AWAY != 0 {
             on(cpu, || self.poll());
         }
     }
     fn relax(&self) {
-        yield_now();
+        note("relax", 0);
+        self.give_way();
     }
     fn pause(&self) {
+        note("pause", 0);
         self.poll();
-        yield_now();
+        self.give_way();
     }
     fn fill_top(&self, _top: Frame) {}
     fn freed(&self, frame: Frame) {
+        note("free", frame.0 as u64);
         for (cpu, tlb) in self.tlbs.iter().enumerate() {
             assert!(!tlb.borrow().leads_to(frame), "{frame:?} was freed while CPU {cpu} has a translation to it");
         }

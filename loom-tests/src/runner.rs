@@ -1,6 +1,7 @@
 //! Runs the models: each as written and with read-modify-writes, then each of its defects, which must be found in one of the two.
 //! Every run is a process of its own: a defect that loops or panics in the middle of an execution ends that process only.
 
+use crate::machine;
 use quire_mm::sync::Mutant;
 use quire_mm::sync::model as switch;
 use std::process::{Command, ExitCode, Stdio};
@@ -201,11 +202,16 @@ fn one(args: &[String]) -> ExitCode {
         let why: String = info.to_string().replace('\n', " ").chars().take(300).collect();
         let why = why.split_once(": ").map_or(why.as_str(), |(_, w)| w);
         println!("fail {} {why}", STATES.load(Relaxed));
+        for (cpu, what, value) in machine::TRACE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            println!("  CPU {cpu}: {what} {value:#x}");
+        }
         std::process::exit(1);
     }));
     let start = Instant::now();
     let run = model.run;
+    machine::TRACING.store(std::env::var_os("QUIRE_TRACE").is_some(), Relaxed);
     builder.check(move || {
+        machine::TRACE.lock().unwrap_or_else(PoisonError::into_inner).clear();
         STATES.fetch_add(1, Relaxed);
         run();
     });

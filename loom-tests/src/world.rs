@@ -1,10 +1,11 @@
 //! What the models share: a memory and a space of one execution, CPUs as threads, user code with the hardware's walk, the audit.
 
 pub use crate::machine::on;
-use crate::machine::{Loom, WORDS};
+use crate::machine::{Loom, WORDS, note};
 use loom::thread::{self, JoinHandle};
-use quire_mm::sync::Ordering::*;
+use quire_mm::sync::{AtomicU64, Ordering::*};
 use quire_mm::{Access, Backing, CPUS, Fault, Flags, Frame, Machine, Memory, Page, PageRange, Place, Prot, Space};
+use std::sync::Arc;
 
 pub const R: Prot = Prot::READ;
 pub const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -55,6 +56,26 @@ impl World {
         let report = m.audit(spaces.iter().copied(), &mut counts);
         assert!(report.is_clean(), "{report:?}");
     }
+}
+
+impl World {
+    /// The calling CPU drops its translations, as hardware may at any time.
+    pub fn forget(&self) {
+        self.memory().machine.invalidate_all();
+    }
+
+    /// The end of an execution whose threads have been joined: the audit with the spaces alive, and after them.
+    pub fn end(self, spaces: &[Scene]) {
+        let live: Vec<&Space<Loom>> = spaces.iter().map(|s| &**s).collect();
+        self.audit(&live);
+        spaces.iter().for_each(|s| s.close());
+        self.audit(&[]);
+    }
+}
+
+/// A word that the scripts pass notes by.
+pub fn flag() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(0))
 }
 
 impl Drop for World {
@@ -114,6 +135,14 @@ impl Scene {
     pub fn enter(&self) {
         let top = self.activate().expect("a frame for a top-level table");
         self.memory.machine.load(Some(top));
+        // The hardware may walk ahead.
+        self.memory.machine.translate(Page(0), false);
+        self.activate_late();
+    }
+
+    /// Whether the calling CPU runs in it.
+    pub fn is_here(&self) -> bool {
+        self.has_top(self.memory.machine.cpu()) && self.is_active(self.memory.machine.cpu())
     }
 
     /// The calling CPU leaves it.
@@ -142,7 +171,9 @@ impl Scene {
             if let Some(f) = self.memory.machine.translate(Page(page), write) {
                 return Ok(f);
             }
-            match self.fault(Page(page), access) {
+            let fault = self.fault(Page(page), access);
+            note("fault", fault as u64);
+            match fault {
                 Fault::Done => {}
                 refused => return Err(refused),
             }
@@ -167,16 +198,22 @@ impl Scene {
     /// The space's end: all CPUs leave, everything is freed.
     pub fn close(self) {
         for cpu in 0..CPUS {
-            on(cpu, || self.leave());
+            on(cpu, || {
+                if self.is_here() {
+                    self.leave();
+                }
+            });
         }
         // SAFETY: made by `holding` or `World::space`, closed once, all threads joined.
         drop(unsafe { Box::from_raw(self.space) });
     }
 }
 
-/// Starts `f` as a thread on CPU `cpu`; after it the CPU is away.
+/// Starts `f` as a thread on CPU `cpu`; after it the CPU is away. CPU 0 is the main thread's from the first start on, until its
+/// script is over.
 pub fn spawn<T: 'static>(w: &World, cpu: usize, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     let m = w.memory();
+    on(0, || m.machine.begin());
     on(cpu, || m.machine.begin());
     thread::spawn(move || {
         on(cpu, || {
@@ -187,9 +224,8 @@ pub fn spawn<T: 'static>(w: &World, cpu: usize, f: impl FnOnce() -> T + 'static)
     })
 }
 
-/// Runs `f` as a script of the main thread on CPU 0, which is away afterwards.
+/// Runs `f` as a script of the main thread on CPU 0, which is away afterwards. After the last [`spawn`].
 pub fn script<T>(w: &World, f: impl FnOnce() -> T) -> T {
-    w.memory().machine.begin();
     let r = f();
     w.memory().machine.end();
     r

@@ -7,6 +7,8 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::Page;
 use crate::shootdown::Pages;
+use crate::space::Space;
+use crate::sync::{Mutant, Ordering::*, fence, mutant};
 
 impl<M: Machine> Memory<M> {
     /// Fills the calling CPU's caches, so that a model's threads do not meet in the bitmap: `frames` free frames, `nodes` nodes.
@@ -53,6 +55,21 @@ impl<M: Machine> Memory<M> {
     /// Drops a reference, and frees the frame with the last one.
     pub fn drop_reference(&self, f: Frame) {
         self.release(f);
+    }
+}
+
+impl<M: Machine> Space<M> {
+    /// What the defect `ActiveLate` does when the table has been loaded.
+    pub fn activate_late(&self) {
+        if mutant(Mutant::ActiveLate) {
+            self.active.add(self.memory.machine.cpu());
+            fence(SeqCst);
+        }
+    }
+
+    /// Whether `cpu` is active here.
+    pub fn is_active(&self, cpu: usize) -> bool {
+        self.active.bits() >> cpu & 1 != 0
     }
 }
 

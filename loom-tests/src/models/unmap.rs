@@ -1,7 +1,7 @@
 //! A fault against an unmap, and against what is mapped at the same address afterwards.
 //!
 //! *Invariant*: when both are over, no entry carries a page, or a right, that the list does not give; nothing is lost.
-//! *Races*: 19, 20. *Bounds*: one page, two CPUs, one fault, one or two edits.
+//! *Races*: 19, 20, 21. *Bounds*: one page, two CPUs, one fault, one or two edits.
 
 use crate::runner::Model;
 use crate::world::{R, RW, Scene, World, on, script, spawn};
@@ -11,6 +11,8 @@ pub const MODELS: &[Model] = &[
     Model::new("unmap", unmap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
     Model::new("unmap-table", unmap_table, &[&[ListBeforeEntry], &[SkipAbsent]]),
     Model::new("unmap-remap", unmap_remap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
+    Model::new("unmap-alone", unmap_alone, &[&[AloneTooEarly]]),
+    Model::new("tables", tables, &[&[InstallBlind]]),
 ];
 
 /// Two CPUs in a space with one writable page at 0, its table there (`table`) or not.
@@ -30,28 +32,25 @@ fn scene(table: bool) -> (World, Scene) {
     (w, s)
 }
 
-fn end(w: World, s: Scene) {
-    w.audit(&[&s]);
-    s.close();
-    w.audit(&[]);
-}
-
+/// A fault meets the sweep of an entry in a table.
 fn unmap() {
     let (w, s) = scene(true);
     let t = spawn(&w, 1, move || s.write(0, 0, 1));
     script(&w, || s.unmap(0, 1));
     let _ = t.join();
-    end(w, s);
+    w.end(&[s]);
 }
 
+/// A fault installs the table whose absence the sweep meets.
 fn unmap_table() {
     let (w, s) = scene(false);
     let t = spawn(&w, 1, move || s.write(0, 0, 1));
     script(&w, || s.unmap(0, 1));
     let _ = t.join();
-    end(w, s);
+    w.end(&[s]);
 }
 
+/// After the unmap, a read-only mapping at the same address.
 fn unmap_remap() {
     let (w, s) = scene(true);
     let t = spawn(&w, 1, move || s.write(0, 0, 1));
@@ -61,5 +60,36 @@ fn unmap_remap() {
     });
     let _ = t.join();
     on(0, || assert!(!s.poke(0, 0, 2), "a writable page in a read-only segment"));
-    end(w, s);
+    w.end(&[s]);
+}
+
+/// The unmapping CPU is the only one in the space while another comes in and faults.
+fn unmap_alone() {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.read(1, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        s.enter();
+        s.write(0, 0, 1)
+    });
+    script(&w, || s.unmap(0, 1));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// Two CPUs touch the pages of one absent table, in an arena that neither has joined: one table, both pages kept.
+fn tables() {
+    let (w, s) = scene(false);
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
+    script(&w, || assert!(s.write(1, 0, 2).is_ok()));
+    assert!(t.join().is_ok_and(|r| r.is_ok()));
+    on(0, || {
+        assert_eq!(s.peek(0, 0), Some(1), "a page was lost with its table");
+        assert_eq!(s.peek(1, 0), Some(2), "a page was lost with its table");
+    });
+    w.end(&[s]);
 }

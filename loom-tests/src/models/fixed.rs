@@ -1,0 +1,57 @@
+//! MAP_FIXED over a live mapping.
+//!
+//! *Invariant*: who has written into the new mapping reads it back; an object is never written through a private mapping.
+//! *Races*: 26. *Bounds*: one page, two CPUs, one edit, one store.
+
+use crate::runner::Model;
+use crate::world::{R, RW, Scene, World, on, script, spawn};
+use quire_mm::sync::Mutant::*;
+use quire_mm::{Backing, Flags, Page, Place};
+
+pub const MODELS: &[Model] =
+    &[Model::new("fixed", fixed, &[&[NoTransit]]), Model::new("fixed-shared", fixed_shared, &[&[NoTransit]])];
+
+fn enter(s: Scene) {
+    for cpu in 0..2 {
+        on(cpu, || {
+            s.enter();
+            assert!(s.read(1, 0).is_ok());
+        });
+    }
+}
+
+/// The old mapping is read-only, the new one writable: a store that succeeds is in the new one.
+fn fixed() {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, R);
+    enter(s);
+    let t = spawn(&w, 1, move || s.write(0, 0, 1).is_ok());
+    script(&w, || s.map(0, 1, RW));
+    if t.join().is_ok_and(|wrote| wrote) {
+        on(0, || assert_eq!(s.read(0, 0), Ok(1), "a store into the new mapping was erased"));
+    }
+    w.end(&[s]);
+}
+
+/// As `fixed`, the old mapping being a read-only view of an object whose page is there.
+fn fixed_shared() {
+    let w = World::new(28);
+    let s = w.space();
+    let object = w.memory().new_object(4096, 4096, &[]).expect("a node");
+    s.map(1, 1, R);
+    let backing = Backing::Object { object: object.clone(), offset: 0, shared: true };
+    assert!((*s).map(Place::Fixed(Page(0)), 1, R, &backing, Flags::empty()).is_ok());
+    drop(backing);
+    enter(s);
+    on(1, || assert_eq!(s.read(0, 0), Ok(0)));
+    let t = spawn(&w, 1, move || s.write(0, 0, 1).is_ok());
+    script(&w, || s.map(0, 1, RW));
+    let _ = t.join();
+    let frame = w.memory().object_page(&object, 0).expect("the object's page");
+    let data = w.memory().machine.data(frame, 0).load(quire_mm::sync::Ordering::Acquire);
+    assert_eq!(data, 0, "an object was written through a private mapping");
+    w.memory().drop_reference(frame);
+    drop(object);
+    w.end(&[s]);
+}

@@ -1,0 +1,138 @@
+//! Fork against everything that its space's other CPUs do.
+//!
+//! *Invariant*: the child is frozen when fork returns, and what it holds is one moment of the parent; no store of the parent is lost.
+//! *Races*: 4, 12, 28, 29, 40. *Bounds*: one or two pages, two or three CPUs, one fork, one or two stores.
+
+use crate::runner::Model;
+use crate::world::{RW, Scene, World, on, script, spawn};
+use quire_mm::sync::Mutant::*;
+
+pub const MODELS: &[Model] = &[
+    Model::new("fork-frozen", frozen, &[&[ForkNoFlush]]),
+    Model::new("fork-reuse", reuse, &[&[NoForkMark, NoParityFlip]]),
+    Model::new("fork-causal", causal, &[&[NoForkMark]]),
+    Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
+    Model::new("fork-cow", cow, &[&[NoForkMark]]),
+];
+
+/// What the child holds, read on CPU 2.
+fn look(child: Scene, page: u64) -> u64 {
+    on(2, || {
+        if !child.is_here() {
+            child.enter();
+        }
+        child.read(page, 0).expect("a page of the child")
+    })
+}
+
+/// A CPU stores through its old translation, and through faults, while the space is forked.
+fn frozen() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 2).is_ok());
+        assert!(s.write(0, 0, 3).is_ok());
+    });
+    let (child, then) = script(&w, || {
+        let child = s.fork();
+        (child, look(child, 0))
+    });
+    let _ = t.join();
+    assert_eq!(look(child, 0), then, "the child sees a later store of its parent");
+    on(1, || assert_eq!(s.read(0, 0), Ok(3), "a store of the parent was lost"));
+    w.end(&[s, child]);
+}
+
+/// Copy-on-write with one owner: a store makes it writable in place while fork shares it.
+fn reuse() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+        s.fork().close();
+    });
+    on(1, || {
+        s.enter();
+        assert!(s.read(0, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || assert!(s.write(0, 0, 2).is_ok()));
+    let (child, then) = script(&w, || {
+        let child = s.fork();
+        (child, look(child, 0))
+    });
+    let _ = t.join();
+    assert_eq!(look(child, 0), then, "the child sees a later store of its parent");
+    on(1, || assert_eq!(s.read(0, 0), Ok(2), "a store of the parent was lost"));
+    w.end(&[s, child]);
+}
+
+/// CPU 1 stores to page `a`, then to page `b`, by faults. The child must not have the second without the first.
+fn in_order(w: World, s: Scene, a: u64, b: u64) {
+    on(1, || w.forget());
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(a, 0, 1).is_ok());
+        assert!(s.write(b, 0, 1).is_ok());
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    let (x, y) = (look(child, a), look(child, b));
+    assert!(x >= y, "the child has a later store without an earlier one");
+    w.end(&[s, child]);
+}
+
+fn causal() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 0).is_ok() && s.write(1, 0, 0).is_ok());
+    });
+    in_order(w, s, 0, 1);
+}
+
+fn causal_absent() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(1, 0, 0).is_ok());
+    });
+    in_order(w, s, 0, 1);
+}
+
+/// CPU 1 stores through its old translation while CPU 2 breaks the page that fork has just shared.
+fn cow() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(0, || s.enter());
+    on(2, || {
+        s.enter();
+        assert!(s.read(0, 0).is_ok());
+    });
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 0).is_ok());
+    });
+    let x = spawn(&w, 1, move || s.poke(0, 0, 1));
+    let z = spawn(&w, 2, move || assert!(s.write(0, 1, 1).is_ok()));
+    let child = script(&w, || s.fork());
+    let (wrote, _) = (x.join().unwrap_or(false), z.join());
+    on(1, || {
+        assert_eq!(s.read(0, 1), Ok(1), "a store of the parent was lost");
+        assert!(!wrote || s.read(0, 0) == Ok(1), "a store through an old translation was lost");
+    });
+    w.end(&[s, child]);
+}

@@ -1,0 +1,71 @@
+//! Tables that an unmap retires, against faults inside them, the hardware's walk, and software that looks from elsewhere.
+//!
+//! *Invariant*: a page in a retired table is found and freed once; nobody walks a freed table.
+//! *Races*: 7, 19, 21, 32. *Bounds*: one table of two pages, two CPUs, one unmap.
+
+use crate::runner::Model;
+use crate::world::{RW, World, on, script, spawn};
+use quire_mm::Page;
+use quire_mm::sync::Mutant::*;
+
+pub const MODELS: &[Model] = &[
+    Model::new("retire-fault", fault, &[&[NoSeal]]).collecting(),
+    Model::new("retire-look", look, &[&[NoGrace], &[PinNoFence], &[AdvanceEarly]]).collecting(),
+    Model::new("retire-arena", arena, &[&[FreeBeforeAnswer]]).collecting(),
+];
+
+/// A fault in the table, then the hardware's walk through what it has cached.
+fn fault() {
+    let w = World::new(26);
+    let s = w.space();
+    s.map(0, 2, RW);
+    for cpu in 0..2 {
+        on(cpu, || {
+            s.enter();
+            assert!(s.read(1, 0).is_ok());
+        });
+    }
+    let t = spawn(&w, 1, move || {
+        let _ = s.write(0, 0, 1);
+        s.poke(0, 0, 2);
+    });
+    script(&w, || s.unmap(0, 2));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// A CPU outside of the space looks whether a page is in memory.
+fn look() {
+    let w = World::new(26);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.write(1, 0, 1).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        let _ = s.is_resident(Page(1));
+    });
+    script(&w, || s.unmap(0, 2));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// All of an arena goes while another CPU reads and writes in it through what it has cached.
+fn arena() {
+    let w = World::new(26);
+    let s = w.space();
+    s.map(0, 4, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        s.peek(0, 0);
+        let _ = s.write(2, 0, 1);
+    });
+    script(&w, || s.unmap(0, 4));
+    let _ = t.join();
+    w.end(&[s]);
+}
