@@ -1,2 +1,23 @@
-//! Quire: swapd.
+#![doc = include_str!("../README.md")]
 #![no_std]
+
+#[cfg(any(test, loom, feature = "fake"))]
+extern crate std;
+
+pub mod alloc;
+pub mod daemon;
+pub mod header;
+pub mod io;
+pub mod mutant;
+pub mod pending;
+pub mod policy;
+pub mod slot;
+pub mod swap;
+
+#[cfg(any(test, loom, feature = "fake"))]
+pub mod fake;
+
+pub use header::{Header, HeaderError};
+pub use io::{Disk, Op, Refused};
+pub use slot::{Owed, Slot, State};
+pub use swap::{Host, ReadError, Settled, Swap, Take};

@@ -1,0 +1,53 @@
+//! Deliberate defects, chosen by a model that must then fail. Constants `false` outside the model checker.
+
+/// A deliberate defect of this crate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Mutant {
+    /// Swap-in: the entry is read again before the slot is held.
+    LookThenHold = 1,
+    /// Swap-in: the entry is not read again after the slot is held.
+    NoSecondLook,
+    /// A cached frame is taken without a second look at the slot.
+    TakeOnce,
+    /// A cached frame is taken though an eviction to the slot is leaving.
+    TakeLeaving,
+    /// The write begins before the eviction's answers.
+    WriteLeaving,
+    /// `hold` raises a count of zero.
+    HoldFromZero,
+    /// The slot's bit goes back to the map before the slot is free.
+    BitBeforeFree,
+    /// A reader of a slot does not ask whether another one reads it already.
+    ReadTwice,
+    /// A frame that was mapped again during its write keeps naming the slot without holding it.
+    LinkWithoutHold,
+    /// A second eviction believes the frame's note without a look at the slot.
+    TrustNote,
+    /// The cache gives its frame away when the write begins, not when it ends.
+    FreeAtWrite,
+    /// A cached frame is dropped though its slot was not written yet.
+    UncacheHeld,
+}
+
+/// Whether the defect `m` is switched on.
+#[cfg(not(loom))]
+#[inline(always)]
+pub const fn mutant(_m: Mutant) -> bool {
+    false
+}
+
+#[cfg(loom)]
+static SELECTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// Whether the defect `m` is switched on.
+#[cfg(loom)]
+pub fn mutant(m: Mutant) -> bool {
+    SELECTED.load(std::sync::atomic::Ordering::Relaxed) == m as u32
+}
+
+/// Switches one defect on by its number, or all off (zero).
+#[cfg(loom)]
+pub fn select(m: u32) {
+    SELECTED.store(m, std::sync::atomic::Ordering::Relaxed);
+}
