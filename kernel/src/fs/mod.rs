@@ -22,6 +22,7 @@ pub mod regular;
 pub mod socket;
 pub mod stat;
 pub mod table;
+pub mod timerfd;
 pub mod walk;
 
 pub use inode::{Inode, Kind};

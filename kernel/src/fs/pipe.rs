@@ -8,30 +8,34 @@ use crate::proc::process::arc;
 use crate::proc::sleep::{SleepMutex, wait_on};
 use crate::sched::WaitQueue;
 use crate::sys::errno::*;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 
-/// Bytes that a pipe holds.
-pub const CAPACITY: usize = 65536;
-/// Writes up to this size are not mixed with others.
-const ATOMIC: usize = 4096;
+/// Bytes that a pipe holds at most.
+pub const CAPACITY: usize = SLOTS * PAGE;
+const SLOTS: usize = 16;
 const PAGE: usize = 4096;
 
-struct Ring {
-    bytes: Vec<u8>,
+/// A page with bytes in it.
+struct Slot {
+    page: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 /// The pipe between its ends.
 pub struct Pipe {
     ino: u64,
     /// Held while bytes move to or from programs.
-    ring: SleepMutex<Ring>,
-    /// Bytes inside; changed by the ring's holder, read by pollers.
+    slots: SleepMutex<VecDeque<Slot>>,
+    /// Bytes inside; changed by the slots' holder, read by pollers.
     len: AtomicUsize,
+    /// Slots in use; likewise.
+    used: AtomicUsize,
     readers: AtomicUsize,
     writers: AtomicUsize,
     /// Wakes readers.
@@ -45,8 +49,9 @@ impl Pipe {
     pub fn new() -> Result<Arc<Self>, Errno> {
         arc(Pipe {
             ino: inode::new_number(),
-            ring: SleepMutex::new(Ring { bytes: Vec::new(), start: 0 }),
+            slots: SleepMutex::new(VecDeque::new()),
             len: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
             filled: WaitQueue::new(),
@@ -67,20 +72,24 @@ impl Pipe {
         self.readers.load(Ordering::SeqCst) > 0
     }
 
+    fn is_full(&self) -> bool {
+        self.used.load(Ordering::SeqCst) >= SLOTS
+    }
+
     fn read(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
         }
         loop {
-            let mut ring = self.ring.lock();
+            let mut slots = self.slots.lock();
             if self.len() > 0 {
-                let result = self.drain(&mut ring, io);
-                drop(ring);
+                let result = self.drain(&mut slots, io);
+                drop(slots);
                 self.drained.wake_all();
                 poll::notify();
                 return result;
             }
-            drop(ring);
+            drop(slots);
             if !self.has_writers() {
                 return Ok(0);
             }
@@ -91,14 +100,20 @@ impl Pipe {
         }
     }
 
-    fn drain(&self, ring: &mut Ring, io: &mut UserIo) -> SysResult {
+    fn drain(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo) -> SysResult {
         let mut done = 0;
-        while self.len() > 0 && io.left() > 0 {
-            let run = self.len().min(CAPACITY - ring.start).min(io.left());
-            let n = io.put(&ring.bytes[ring.start..ring.start + run]);
-            ring.start = (ring.start + n) % CAPACITY;
+        while io.left() > 0
+            && let Some(slot) = slots.front_mut()
+        {
+            let run = (slot.end - slot.start).min(io.left());
+            let n = io.put(&slot.page[slot.start..slot.start + run]);
+            slot.start += n;
             self.len.fetch_sub(n, Ordering::SeqCst);
             done += n;
+            if slot.start == slot.end {
+                slots.pop_front();
+                self.used.fetch_sub(1, Ordering::SeqCst);
+            }
             if n < run {
                 return short(done);
             }
@@ -107,64 +122,77 @@ impl Pipe {
     }
 
     fn write(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
-        let total = io.left();
-        if total == 0 {
+        if io.left() == 0 {
             return Ok(0);
         }
         let mut done = 0;
-        loop {
-            if !self.has_readers() {
-                return if done > 0 { Ok(done) } else { Err(EPIPE) };
+        let mut slots = self.slots.lock();
+        if !self.has_readers() {
+            return Err(EPIPE);
+        }
+        // As on Linux, what exceeds whole pages goes behind the last bytes if it fits there, and every other page of the
+        // write gets a slot of its own. So a write of up to a page is never mixed with others.
+        let odd = io.left() % PAGE;
+        if odd > 0
+            && let Some(slot) = slots.back_mut()
+            && slot.end + odd <= PAGE
+        {
+            if io.get(&mut slot.page[slot.end..slot.end + odd]) < odd {
+                return Err(EFAULT);
             }
-            let mut ring = self.ring.lock();
-            let need = if total <= ATOMIC { total - done } else { 1 };
-            if CAPACITY - self.len() >= need {
-                let result = self.fill(&mut ring, io);
-                drop(ring);
-                self.filled.wake_all();
-                poll::notify();
-                match result {
+            slot.end += odd;
+            self.len.fetch_add(odd, Ordering::SeqCst);
+            done += odd;
+        }
+        let result = loop {
+            if io.left() == 0 {
+                break Ok(());
+            }
+            if !self.has_readers() {
+                break Err(EPIPE);
+            }
+            if !self.is_full() {
+                match self.fill(&mut slots, io) {
                     Ok(n) => done += n,
-                    Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
-                }
-                if done == total {
-                    return Ok(done);
+                    Err(e) => break Err(e),
                 }
                 continue;
             }
-            drop(ring);
             if nonblock {
-                return if done > 0 { Ok(done) } else { Err(EAGAIN) };
+                break Err(EAGAIN);
             }
-            let room = || (CAPACITY - self.len() >= need || !self.has_readers()).then_some(());
-            if let Err(e) = wait_on(&self.drained, None, room) {
+            drop(slots);
+            self.filled.wake_all();
+            poll::notify();
+            let room = wait_on(&self.drained, None, || (!self.is_full() || !self.has_readers()).then_some(()));
+            if let Err(e) = room {
                 return if done > 0 { Ok(done) } else { Err(e) };
             }
+            slots = self.slots.lock();
+        };
+        drop(slots);
+        self.filled.wake_all();
+        poll::notify();
+        match result {
+            Err(e) if done == 0 => Err(e),
+            _ => Ok(done),
         }
     }
 
-    fn fill(&self, ring: &mut Ring, io: &mut UserIo) -> SysResult {
-        if ring.bytes.is_empty() {
-            ring.bytes.try_reserve_exact(CAPACITY).map_err(|_| ENOMEM)?;
-            ring.bytes.resize(CAPACITY, 0);
+    /// One page of a write; it goes in whole or, when the program's memory ends in it, not at all.
+    fn fill(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo) -> SysResult {
+        let want = io.left().min(PAGE);
+        let mut page = Vec::new();
+        page.try_reserve_exact(PAGE).map_err(|_| ENOMEM)?;
+        slots.try_reserve(1).map_err(|_| ENOMEM)?;
+        page.resize(PAGE, 0);
+        if io.get(&mut page[..want]) < want {
+            return Err(EFAULT);
         }
-        let mut done = 0;
-        while self.len() < CAPACITY && io.left() > 0 {
-            // As on Linux, a page of a write goes in whole or, when the program's memory ends in it, not at all.
-            let chunk = PAGE.min(CAPACITY - self.len()).min(io.left());
-            let end = (ring.start + self.len()) % CAPACITY;
-            let first = chunk.min(CAPACITY - end);
-            let mut got = io.get(&mut ring.bytes[end..end + first]);
-            if got == first && first < chunk {
-                got += io.get(&mut ring.bytes[..chunk - first]);
-            }
-            if got < chunk {
-                return short(done);
-            }
-            self.len.fetch_add(chunk, Ordering::SeqCst);
-            done += chunk;
-        }
-        Ok(done)
+        slots.push_back(Slot { page, start: 0, end: want });
+        self.used.fetch_add(1, Ordering::SeqCst);
+        self.len.fetch_add(want, Ordering::SeqCst);
+        Ok(want)
     }
 }
 
@@ -234,7 +262,7 @@ impl File for End {
             }
         }
         if self.writes {
-            if CAPACITY - self.pipe.len() >= ATOMIC {
+            if !self.pipe.is_full() {
                 events |= l::POLLOUT | l::POLLWRNORM;
             }
             if !self.pipe.has_readers() {

@@ -255,6 +255,7 @@ fn enlist(
             }
             children.push(process.clone());
             tree.links(process).parent = Arc::downgrade(&parent);
+            process.parent_pid.store(parent.pid, Ordering::Relaxed);
         }
         tree.processes.insert(process.pid, process.clone());
     }

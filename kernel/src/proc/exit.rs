@@ -124,6 +124,7 @@ pub fn leave_memory() {
 
 /// The last thread is gone: children find a new parent, the parent is told.
 fn finish_process(process: &Arc<Process>, ended: Ended) {
+    super::timers::forget(process);
     let memory = process.memory.lock().take();
     drop(memory);
     let (ended, ends) = {
@@ -141,6 +142,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         if !children.is_empty() {
             let heir = wait::heir(&mut tree, process);
             for child in children {
+                child.parent_pid.store(heir.as_ref().map_or(0, |h| h.pid), Ordering::Relaxed);
                 let links = tree.links(&child);
                 links.parent = heir.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
                 let dead = links.ended.is_some();

@@ -68,6 +68,10 @@ fn init(_: usize) {
             host::finish();
         }
     };
+    if super::timers::start().is_err() {
+        info!("init: no memory for the timers' thread");
+        host::finish();
+    }
     for (index, job) in jobs.iter().enumerate() {
         let (kind, value) = match run(&first, job) {
             Ok(Ended::Exited(code)) => (0u8, i32::from(code)),
@@ -169,6 +173,7 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
     {
         let mut tree = tree::lock();
         tree.links(first).children.push(process.clone());
+        process.parent_pid.store(first.pid, Ordering::Relaxed);
         tree.processes.insert(pid, process.clone());
         tree.threads.insert(pid, thread.clone());
     }

@@ -21,6 +21,7 @@ pub mod signal;
 pub mod sleep;
 pub mod stack;
 pub mod thread;
+pub mod timers;
 pub mod tree;
 pub mod vm;
 pub mod wait;

@@ -104,6 +104,10 @@ pub struct Process {
     pub child_times: Mutex<CpuTimes>,
     /// Largest resident set ever seen, in pages.
     pub max_resident: AtomicU64,
+    /// The timer of alarm and setitimer, by its id.
+    pub real_timer: Mutex<Option<u64>>,
+    /// The parent's id, for getppid; changed under the tree's lock.
+    pub parent_pid: AtomicU32,
     /// When it was started.
     pub started: u64,
     /// prctl(PR_SET_PDEATHSIG) and friends.
@@ -136,6 +140,8 @@ impl Process {
             gone_times: Mutex::new(CpuTimes::default()),
             child_times: Mutex::new(CpuTimes::default()),
             max_resident: AtomicU64::new(0),
+            real_timer: Mutex::new(None),
+            parent_pid: AtomicU32::new(0),
             started: timer::now_ns(),
             dumpable: AtomicBool::new(true),
             did_exec: AtomicBool::new(false),

@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering;
 use spin::{Mutex, MutexGuard};
 
 /// Largest id, as Linux's `pid_max` on 64-bit machines.
@@ -128,8 +129,10 @@ pub fn thread(tid: u32) -> Option<ThreadRef> {
 }
 
 /// The parent's id (0 for the first process).
+#[inline]
 pub fn parent_pid(process: &Process) -> u32 {
-    lock().parent(process).map_or(0, |p| p.pid)
+    // ordering: Relaxed; it may change at any moment anyway.
+    process.parent_pid.load(Ordering::Relaxed)
 }
 
 /// Every process that satisfies `choose`, living ones only.

@@ -17,9 +17,9 @@ pub mod time;
 pub mod tls;
 
 use crate::arch::UserRegs;
-use crate::fs::{directory, epoll, poll};
+use crate::fs::{directory, epoll, poll, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
-use crate::proc::{clone, exec, exit, futex, wait};
+use crate::proc::{clone, exec, exit, futex, timers, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use errno::{EINTR, ENOSYS, SysResult};
 use linux_raw_sys::general as l;
@@ -304,6 +304,12 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_getpriority => schedule::getpriority,
     __NR_setpriority => schedule::setpriority,
     __NR_getcpu => schedule::getcpu,
+    __NR_alarm => timers::alarm,
+    __NR_setitimer => timers::setitimer,
+    __NR_getitimer => timers::getitimer,
+    __NR_timerfd_create => timerfd::create,
+    __NR_timerfd_settime => timerfd::settime,
+    __NR_timerfd_gettime => timerfd::gettime,
     __NR_nanosleep => time::nanosleep,
     __NR_clock_nanosleep => time::clock_nanosleep,
     __NR_clock_gettime => time::clock_gettime,

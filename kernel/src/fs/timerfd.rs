@@ -1,0 +1,136 @@
+//! timerfd: a timer to read and to poll for.
+
+use super::stat::Stat;
+use super::{File, OpenFile, UserIo, poll};
+use crate::arch::UserRegs;
+use crate::mem::user::UserPtr;
+use crate::proc::process::arc;
+use crate::proc::sleep::wait_on;
+use crate::proc::thread::user;
+use crate::proc::timers::{self, Due, Setting};
+use crate::sched::{WaitQueue, timer};
+use crate::sys::errno::*;
+use crate::sys::{Args, time};
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
+use linux_raw_sys::general as l;
+use spin::Mutex;
+
+/// The timer behind a descriptor.
+pub struct TimerFd {
+    realtime: bool,
+    armed: Mutex<Option<u64>>,
+    /// How often it went off since the last read.
+    count: AtomicU64,
+    changed: WaitQueue,
+}
+
+impl TimerFd {
+    /// It went off `count` times.
+    pub fn expired(&self, count: u64) {
+        self.count.fetch_add(count, Ordering::SeqCst);
+        self.changed.wake_all();
+        poll::notify();
+    }
+}
+
+impl Drop for TimerFd {
+    fn drop(&mut self) {
+        if let Some(id) = self.armed.lock().take() {
+            timers::disarm(id);
+        }
+    }
+}
+
+impl File for Arc<TimerFd> {
+    fn read(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
+        if io.left() < 8 {
+            return Err(EINVAL);
+        }
+        let take = || Some(self.count.swap(0, Ordering::SeqCst)).filter(|n| *n > 0);
+        let count = match take() {
+            Some(count) => count,
+            None if nonblock => return Err(EAGAIN),
+            None => wait_on(&self.changed, None, take)?,
+        };
+        if io.put(&count.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
+    }
+    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
+        Err(EINVAL)
+    }
+    fn stat(&self) -> Stat {
+        Stat { ino: 902, mode: 0o600, nlink: 1, ..Stat::default() }
+    }
+    fn poll(&self) -> u32 {
+        if self.count.load(Ordering::SeqCst) > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `timerfd_create`
+pub fn create(r: &mut UserRegs) -> SysResult {
+    let (clock, flags) = (r.a0() as u32, r.a1() as u32);
+    if flags & !(l::O_CLOEXEC | l::O_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let realtime = match clock {
+        l::CLOCK_REALTIME | l::CLOCK_REALTIME_ALARM => true,
+        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME | l::CLOCK_BOOTTIME_ALARM => false,
+        _ => return Err(EINVAL),
+    };
+    let file =
+        arc(TimerFd { realtime, armed: Mutex::new(None), count: AtomicU64::new(0), changed: WaitQueue::new() })?;
+    let file = OpenFile::new(arc(file)?, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[timerfd]", None)?;
+    user().files().add(file, flags & l::O_CLOEXEC != 0)
+}
+
+fn with(fd: usize) -> Result<Arc<TimerFd>, Errno> {
+    let file = user().files().get(fd as i32)?;
+    file.file.as_any().downcast_ref::<Arc<TimerFd>>().cloned().ok_or(EINVAL)
+}
+
+fn store(at: usize, setting: Option<Setting>) -> Result<(), Errno> {
+    let setting = setting.unwrap_or_default();
+    time::store_timespec(at, setting.interval)?;
+    time::store_timespec(at + 16, setting.deadline.saturating_sub(timer::now_ns()))
+}
+
+/// `timerfd_settime`
+pub fn settime(r: &mut UserRegs) -> SysResult {
+    let file = with(r.a0())?;
+    let flags = r.a1() as u32;
+    if flags & !3 != 0 {
+        return Err(EINVAL);
+    }
+    UserPtr::<[u64; 4]>::new(r.a2()).read()?;
+    let (interval, value) = (time::read_timeout(r.a2())?.unwrap_or(0), time::read_timeout(r.a2() + 16)?.unwrap_or(0));
+    let deadline = match (flags & 1 != 0, file.realtime) {
+        (true, true) => time::from_realtime(value),
+        (true, false) => value,
+        _ => timer::now_ns().saturating_add(value),
+    };
+    let old = {
+        let mut armed = file.armed.lock();
+        let old = armed.take().and_then(timers::disarm);
+        file.count.store(0, Ordering::SeqCst);
+        if value > 0 {
+            *armed = Some(timers::arm(Setting { deadline, interval }, Due::Descriptor(Arc::downgrade(&file))));
+        }
+        old
+    };
+    if r.a3() != 0 {
+        store(r.a3(), old)?;
+    }
+    Ok(0)
+}
+
+/// `timerfd_gettime`
+pub fn gettime(r: &mut UserRegs) -> SysResult {
+    let file = with(r.a0())?;
+    let setting = (*file.armed.lock()).and_then(timers::look);
+    store(r.a1(), setting)?;
+    Ok(0)
+}

@@ -1,0 +1,194 @@
+//! Timers that go off while nobody waits for them: alarm, setitimer, timerfd.
+//!
+//! One kernel thread sleeps until the earliest deadline, takes what is due out of the table, and acts outside the lock.
+
+use super::process::Process;
+use super::signal::{SIGALRM, SigInfo, send};
+use super::thread::current;
+use crate::arch::UserRegs;
+use crate::fs::timerfd::TimerFd;
+use crate::mem::user::UserPtr;
+use crate::sched::{self, ThreadRef, timer};
+use crate::sys::Args;
+use crate::sys::errno::*;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use spin::{Mutex, Once};
+
+/// What happens when a timer goes off.
+#[derive(Clone)]
+pub enum Due {
+    /// SIGALRM for a process.
+    Alarm(Weak<Process>),
+    /// A descriptor becomes readable.
+    Descriptor(Weak<TimerFd>),
+}
+
+/// When a timer goes off.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// A `now_ns` value.
+    pub deadline: u64,
+    /// Nanoseconds between later ones; 0: only once.
+    pub interval: u64,
+}
+
+struct Table {
+    next: u64,
+    by_id: BTreeMap<u64, (Setting, Due)>,
+    by_time: BTreeMap<(u64, u64), ()>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { next: 1, by_id: BTreeMap::new(), by_time: BTreeMap::new() });
+static THREAD: Once<ThreadRef> = Once::new();
+
+/// Starts the thread.
+pub fn start() -> Result<(), Errno> {
+    let thread = sched::spawn_kernel("timers", run, 0).map_err(|_| ENOMEM)?;
+    THREAD.call_once(|| thread);
+    Ok(())
+}
+
+/// Arms a timer; returns its id.
+pub fn arm(setting: Setting, due: Due) -> u64 {
+    let id = {
+        let mut table = TABLE.lock();
+        let id = table.next;
+        table.next += 1;
+        table.by_id.insert(id, (setting, due));
+        table.by_time.insert((setting.deadline, id), ());
+        id
+    };
+    if let Some(thread) = THREAD.get() {
+        thread.unpark();
+    }
+    id
+}
+
+/// Disarms a timer; returns what it was set to, if it had not gone off for the last time.
+pub fn disarm(id: u64) -> Option<Setting> {
+    let mut table = TABLE.lock();
+    let (setting, due) = table.by_id.remove(&id)?;
+    table.by_time.remove(&(setting.deadline, id));
+    drop(table);
+    drop(due);
+    Some(setting)
+}
+
+/// What a timer is set to.
+pub fn look(id: u64) -> Option<Setting> {
+    TABLE.lock().by_id.get(&id).map(|(setting, _)| *setting)
+}
+
+fn run(_: usize) {
+    loop {
+        let now = timer::now_ns();
+        let (due, next) = take_due(now);
+        for (what, count) in due {
+            act(what, count);
+        }
+        // Unparked by a new timer or at the deadline: the table is looked at again either way.
+        let _ = sched::park(next);
+    }
+}
+
+fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
+    let mut due = Vec::new();
+    let mut table = TABLE.lock();
+    while let Some((&(deadline, id), ())) = table.by_time.first_key_value() {
+        if deadline > now {
+            return (due, Some(deadline));
+        }
+        table.by_time.remove(&(deadline, id));
+        let Some((mut setting, what)) = table.by_id.remove(&id) else { continue };
+        let mut count = 1;
+        if setting.interval > 0 {
+            count += (now - deadline) / setting.interval;
+            setting.deadline = deadline + count * setting.interval;
+            table.by_id.insert(id, (setting, what.clone()));
+            table.by_time.insert((setting.deadline, id), ());
+        }
+        due.push((what, count));
+    }
+    (due, None)
+}
+
+fn act(due: Due, count: u64) {
+    match due {
+        Due::Alarm(process) => {
+            if let Some(process) = process.upgrade() {
+                // Merged when one is pending, as on Linux.
+                let _ = send::to_process(&process, SigInfo::kernel(SIGALRM));
+            }
+        }
+        Due::Descriptor(file) => {
+            if let Some(file) = file.upgrade() {
+                file.expired(count);
+            }
+        }
+    }
+}
+
+/// Sets the process's real-time timer; returns the old setting.
+fn set_real(process: &Arc<Process>, new: Option<Setting>) -> Option<Setting> {
+    let mut slot = process.real_timer.lock();
+    let old = slot.take().and_then(disarm);
+    *slot = new.map(|setting| arm(setting, Due::Alarm(Arc::downgrade(process))));
+    old
+}
+
+/// The process ends: its timer goes.
+pub fn forget(process: &Arc<Process>) {
+    set_real(process, None);
+}
+
+/// Seconds and microseconds, twice: interval, then time left.
+fn encode(setting: Option<Setting>) -> [u64; 4] {
+    let setting = setting.unwrap_or_default();
+    // A timer that is set never shows nothing left.
+    let left = if setting.deadline == 0 { 0 } else { setting.deadline.saturating_sub(timer::now_ns()).max(1000) };
+    let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
+    let ([a, b], [c, d]) = (split(setting.interval), split(left));
+    [a, b, c, d]
+}
+
+fn micros(seconds: i64, micros: i64) -> Result<u64, Errno> {
+    if seconds < 0 || !(0..1_000_000).contains(&micros) {
+        return Err(EINVAL);
+    }
+    Ok((seconds as u64).saturating_mul(1_000_000_000).saturating_add(micros as u64 * 1000))
+}
+
+/// `setitimer`: the real-time timer.
+pub fn setitimer(r: &mut UserRegs) -> SysResult {
+    if r.a0() as u32 != 0 {
+        return Err(EINVAL);
+    }
+    let [is, iu, vs, vu] =
+        if r.a1() == 0 { [0; 4] } else { UserPtr::<[i64; 4]>::new(r.a1()).read()? };
+    let (interval, value) = (micros(is, iu)?, micros(vs, vu)?);
+    let new = (value > 0).then(|| Setting { deadline: timer::now_ns().saturating_add(value), interval });
+    let old = set_real(current(), new);
+    UserPtr::<[u64; 4]>::new(r.a2()).write_opt(encode(old))?;
+    Ok(0)
+}
+
+/// `getitimer`
+pub fn getitimer(r: &mut UserRegs) -> SysResult {
+    if r.a0() as u32 != 0 {
+        return Err(EINVAL);
+    }
+    let setting = (*current().real_timer.lock()).and_then(look);
+    UserPtr::<[u64; 4]>::new(r.a1()).write(encode(setting))?;
+    Ok(0)
+}
+
+/// `alarm`
+pub fn alarm(r: &mut UserRegs) -> SysResult {
+    let seconds = u64::from(r.a0() as u32);
+    let now = timer::now_ns();
+    let new = (seconds > 0).then(|| Setting { deadline: now + seconds * 1_000_000_000, interval: 0 });
+    let old = set_real(current(), new);
+    Ok(old.map_or(0, |s| s.deadline.saturating_sub(now).div_ceil(1_000_000_000) as usize))
+}
