@@ -24,7 +24,7 @@ Usage: ./run.sh [COMMAND]
   exec [OPTION...] [--] PROGRAM [ARG...]
                          run a Linux program on Quire; ./run.sh exec --help lists options and exit statuses
   test                   run all tests; the last line says how many passed and failed
-  loom [FILTER]          model-check the protocols
+  loom [--all] [FILTER]  model-check the protocols; each defect must be found
   stress [--minutes M] [--cpus N] [NAME...]
                          mix the stress workloads until the time is over
   bench                  measure the operations of the memory manager
@@ -165,8 +165,10 @@ build_workloads() {
     done
 }
 
+shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")
+house=(--root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$launch" --logs "$state/logs")
+
 need_machine() {
-    local shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")
     once kernel "$kernel" build_kernel "${shared[@]}" "$root"/{kernel,mm,drivers,swapd}
     once tools "$launch" build_tools "${shared[@]}" "$root"/tests/{launch,suite}
     command -v qemu-system-x86_64 >/dev/null || set_up
@@ -179,8 +181,7 @@ need_workloads() {
 run_suite() {
     need_machine
     need_workloads
-    exec "$suite" --root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$launch" \
-        --logs "$state/logs" "$@"
+    exec "$suite" "${house[@]}" "$@"
 }
 
 # --- Lint -----------------------------------------------------------------------------------------------------------
@@ -212,7 +213,10 @@ case $command in
         exec "$launch" --kernel "$kernel" --logs "$state/logs" "$@"
         ;;
     test) run_suite test "$@" ;;
-    loom) run_suite loom "$@" ;;
+    loom)
+        once tools "$launch" build_tools "${shared[@]}" "$root"/tests/{launch,suite}
+        exec "$suite" "${house[@]}" loom "$@"
+        ;;
     bench) run_suite bench "$@" ;;
     stress) run_suite stress "$@" ;;
     lint)

@@ -15,27 +15,28 @@ pub fn host(house: &House, tally: &mut Tally) {
         tally.part(&format!("cargo test of {name}"));
         let mut command = cargo(house, "tests");
         command.args(["test", "-p", name, "--all-features"]);
-        count(name, command, tally);
+        count(name, &mut command, tally);
     }
 }
 
-/// The models, over the production code.
-pub fn loom(house: &House, filter: Option<&str>, tally: &mut Tally) {
+/// The models, over the production code, each with its defects.
+pub fn loom(house: &House, arguments: &[String], tally: &mut Tally) {
     tally.part("models");
-    if !house.root.join("loom-tests/Cargo.toml").exists() {
-        println!("there are none yet");
-        return;
-    }
     let mut command = cargo(house, "loom");
-    command.env("RUSTFLAGS", "--cfg loom").args(["test", "--release", "-p", "quire-loom-tests"]);
-    command.args(["--", "--nocapture"]).args(filter);
-    count("models", command, tally);
+    command.env("RUSTFLAGS", "--cfg loom").args(["run", "--quiet", "--profile", "loom", "-p", "quire-loom", "--"]);
+    if arguments.is_empty() {
+        command.args(["--jobs", &std::thread::available_parallelism().map_or(1, usize::from).to_string()]);
+    }
+    count("models", command.args(arguments), tally);
+    let mut command = cargo(house, "loom");
+    command.env("RUSTFLAGS", "--cfg loom").args(["test", "--quiet", "--profile", "loom", "-p", "quire-swapd"]);
+    count("models of quire-swapd", command.args(["--test", "loom", "--"]).args(arguments), tally);
 }
 
 /// The models alone.
-pub fn loom_only(house: &House, filter: Option<&str>) -> i32 {
+pub fn loom_only(house: &House, arguments: &[String]) -> i32 {
     let mut tally = Tally::default();
-    loom(house, filter, &mut tally);
+    loom(house, arguments, &mut tally);
     tally.finish()
 }
 
@@ -47,7 +48,7 @@ fn cargo(house: &House, directory: &str) -> Command {
 }
 
 /// Shows the output and adds up its `test result` lines.
-fn count(name: &str, mut command: Command, tally: &mut Tally) {
+fn count(name: &str, command: &mut Command, tally: &mut Tally) {
     let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => return tally.result(name, Err(format!("cannot run cargo: {error}"))),
@@ -66,9 +67,16 @@ fn count(name: &str, mut command: Command, tally: &mut Tally) {
     tally.add(name, passed, if succeeded { failed } else { failed.max(1) });
 }
 
-/// `test result: ok. 5 passed; 0 failed; ...`
+/// `test result: ok. 5 passed; 0 failed; ...`, or `5 passed, 0 failed`.
 fn result_line(line: &str) -> Option<(usize, usize)> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut numbers = counts.split("; ").map(|part| part.split(' ').next().and_then(|number| number.parse().ok()));
+    let counts =
+        line.strip_prefix("test result: ").and_then(|line| line.split_once(". ")).map_or(line, |(_, counts)| counts);
+    if !counts.contains(" passed") || !counts.contains(" failed") {
+        return None;
+    }
+    let mut numbers = counts
+        .split([';', ','])
+        .map(str::trim)
+        .map(|part| part.split(' ').next().and_then(|number| number.parse().ok()));
     Some((numbers.next()??, numbers.next()??))
 }

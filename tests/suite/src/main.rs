@@ -61,8 +61,9 @@ enum Task {
     },
     /// Model-check the protocols
     Loom {
-        /// Only models whose name contains this
-        filter: Option<String>,
+        /// [--all] [--jobs N] [--seconds N] [FILTER]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Mix the stress workloads until the time is over
     Stress {
@@ -87,7 +88,7 @@ fn main() {
     exit(match task {
         Task::Workloads => workloads::table(&house),
         Task::Test { parts } => test(&house, &parts),
-        Task::Loom { filter } => cargo::loom_only(&house, filter.as_deref()),
+        Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
         Task::Stress { minutes, cpus, mem, names } => stress::run(&house, minutes, cpus, mem, &names),
         Task::Bench => bench::run(&house),
     })
@@ -100,7 +101,7 @@ fn test(house: &House, parts: &[String]) -> i32 {
         cargo::host(house, &mut tally);
     }
     if wanted("loom") {
-        cargo::loom(house, None, &mut tally);
+        cargo::loom(house, &[], &mut tally);
     }
     if wanted("contract") {
         contract::test(house, &mut tally);
