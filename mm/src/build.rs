@@ -23,6 +23,9 @@ use core::ptr::null_mut;
 /// Fewest entries of a node that has a right neighbour.
 const MIN: usize = 5;
 
+/// No old node was opened: an empty run of keys.
+const NONE: (u32, u32) = (u32::MAX, 0);
+
 /// No memory for a node.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OutOfNodes;
@@ -86,7 +89,7 @@ pub(crate) struct Builder<'a, M: Machine> {
     open: [*mut Node; HEIGHT],
     made: *mut Node,
     /// First and last key of the old nodes opened at each level.
-    opened: [Option<(u32, u32)>; HEIGHT],
+    opened: [(u32, u32); HEIGHT],
     /// The segment that may still grow.
     last: Option<Part>,
     /// A root with a single child, which became the root itself.
@@ -96,41 +99,43 @@ pub(crate) struct Builder<'a, M: Machine> {
 }
 
 impl<'a, M: Machine> Builder<'a, M> {
-    /// The list that `old` becomes when `change` is done to `lo .. hi`: its root, with the builder to publish or drop.
+    /// The list that `old` becomes when `change` is done to `lo .. hi`: its root, to be published, then the builder retires what it
+    /// replaced; or the builder is dropped.
     ///
     /// # Safety
     ///
     /// `old` is a root that stays valid until the builder is gone (the caller's read section).
     pub unsafe fn edit(
-        memory: &'a Memory<M>,
+        &mut self,
         old: *mut Node,
         lo: u32,
         hi: u32,
         change: &Change<'_>,
-        reserve: Option<&'a mut Reserve<'_, M>>,
-    ) -> Result<(*mut Node, Builder<'a, M>), OutOfNodes> {
-        let mut b = Self::start(memory, reserve.map(|r| &mut r.nodes));
+    ) -> Result<*mut Node, OutOfNodes> {
         let mut put = match change {
             Change::Put(Some(p)) => Some(*p),
             _ => None,
         };
         if !old.is_null() {
             // SAFETY: this function's contract.
-            b.walk(unsafe { &*old }, lo, hi, change, &mut put);
+            self.walk(unsafe { &*old }, lo, hi, change, &mut put);
         }
         if let Some(p) = put {
-            b.segment(p);
+            self.segment(p);
         }
-        let root = b.finish();
-        if b.short { Err(OutOfNodes) } else { Ok((root, b)) }
+        let root = self.finish();
+        if self.short { Err(OutOfNodes) } else { Ok(root) }
     }
 
-    fn start(memory: &'a Memory<M>, reserve: Option<&'a mut Nodes>) -> Self {
+    /// A builder that has built nothing yet; nodes come from `reserve` first.
+    #[inline]
+    pub fn start(memory: &'a Memory<M>, reserve: Option<&'a mut Reserve<'_, M>>) -> Self {
+        let reserve = reserve.map(|r| &mut r.nodes);
         Builder {
             memory,
             open: [null_mut(); HEIGHT],
             made: null_mut(),
-            opened: [None; HEIGHT],
+            opened: [NONE; HEIGHT],
             last: None,
             spare: null_mut(),
             reserve,
@@ -168,40 +173,36 @@ impl<'a, M: Machine> Builder<'a, M> {
             }
             return;
         }
+        // Neighbours that touch the range take part, so that they can merge with what becomes of it.
         let len = node.len as usize;
-        let mut i = 0;
-        while i < len {
-            let (start, end, _, child) = node.child(i);
-            // Neighbours that touch the range take part, so that they can merge with what becomes of it.
-            if end < lo || start > hi {
-                if start > hi
-                    && let Some(new) = put.take()
-                {
-                    self.segment(new);
-                }
-                // A run of untouched children is copied at once when nothing below is under construction.
-                let mut j = i + 1;
-                while j < len && (node.child(j).1 < lo || start > hi) {
-                    j += 1;
-                }
-                if !self.run(node, i, j) {
-                    // SAFETY: children of a valid node are valid.
-                    self.graft(unsafe { &*child });
-                    j = i + 1;
-                }
-                i = j;
-            } else {
-                // SAFETY: children of a valid node are valid.
-                self.walk(unsafe { &*child }, lo, hi, change, put);
-                i += 1;
-            }
+        let first = node.ends().iter().position(|&end| end >= lo).unwrap_or(len);
+        let behind = node.starts()[first..].iter().position(|&start| start > hi).map_or(len, |n| first + n);
+        self.take_over(node, 0, first);
+        for i in first..behind {
+            // SAFETY: children of a valid node are valid.
+            self.walk(unsafe { &*node.child(i).3 }, lo, hi, change, put);
+        }
+        if behind < len
+            && let Some(new) = put.take()
+        {
+            self.segment(new);
+        }
+        self.take_over(node, behind, len);
+    }
+
+    /// Takes children `i .. j` of an old node over: at once, when nothing below is under construction; or one by one.
+    fn take_over(&mut self, node: &Node, mut i: usize, j: usize) {
+        while i < j && !self.run(node, i, j) {
+            // SAFETY: children of a valid node are valid.
+            self.graft(unsafe { &*node.child(i).3 });
+            i += 1;
         }
     }
 
     fn mark(&mut self, node: &Node) {
         let key = node.first();
         let o = &mut self.opened[node.level as usize];
-        *o = Some((o.map_or(key, |o| o.0), key));
+        *o = (o.0.min(key), key);
     }
 
     /// Adds a segment; it is kept back until it is clear that nothing continues it.
@@ -217,6 +218,10 @@ impl<'a, M: Machine> Builder<'a, M> {
     }
 
     fn node(&mut self, level: usize) -> Option<&'static mut Node> {
+        if level == HEIGHT {
+            self.short = true;
+            return None;
+        }
         if self.open[level].is_null() {
             let kept = self.reserve.as_mut().and_then(|r| r.pop());
             let Some((at, place)) = kept.or_else(|| self.memory.alloc_node()) else {
@@ -375,7 +380,7 @@ impl<'a, M: Machine> Builder<'a, M> {
     }
 
     /// The publish failed after [`Builder::own`]: give all back.
-    pub fn undo(mut self) {
+    pub fn undo(&mut self) {
         self.each_made(|n| {
             // SAFETY: nobody else has seen the node.
             unsafe { self.memory.release_node(n) };
@@ -388,7 +393,7 @@ impl<'a, M: Machine> Builder<'a, M> {
     /// # Safety
     ///
     /// As [`Builder::edit`], and the caller's compare-and-swap replaced `old`.
-    pub unsafe fn retire_old(mut self, old: *mut Node) {
+    pub unsafe fn retire_old(&mut self, old: *mut Node) {
         // What was made is linked now, apart from the spare root, which nobody has seen.
         self.made = null_mut();
         if !self.spare.is_null() {
@@ -397,6 +402,7 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
         let mut first = null_mut();
         let mut last = null_mut();
+        // An edit opens the root at least.
         if !old.is_null() {
             self.gather(old, &mut first, &mut last);
         }
@@ -406,15 +412,15 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
     }
 
+    /// Chains the opened nodes from `at` (opened) downwards.
     fn gather(&self, at: *mut Node, first: &mut *mut Node, last: &mut *mut Node) {
         // SAFETY: an old node, valid inside the caller's read section.
         let node = unsafe { &*at };
-        let Some((lo, hi)) = self.opened[node.level as usize] else { return };
-        if !(lo..=hi).contains(&node.first()) {
-            return;
-        }
-        for i in 0..if node.level == 0 { 0 } else { node.len as usize } {
-            self.gather(node.child(i).3, first, last);
+        if node.level != 0 {
+            let (lo, hi) = self.opened[node.level as usize - 1];
+            for (i, _) in node.starts().iter().enumerate().filter(|(_, s)| (lo..=hi).contains(*s)) {
+                self.gather(node.child(i).3, first, last);
+            }
         }
         node.next.set(*first);
         *first = at;
@@ -443,21 +449,13 @@ fn summary(n: &Node) -> (u32, u32, u32, *mut Node) {
     let at = n as *const Node as *mut Node;
     if n.level == 0 {
         let parts = n.parts();
-        let gap = parts.windows(2).map(|w| w[1].start - w[0].end).max().unwrap_or(0);
+        let gap = parts[1..].iter().zip(parts).fold(0, |a, (next, p)| a.max(next.start - p.end));
         return (parts[0].start, parts[len - 1].end, gap, at);
     }
-    let c = n.inner();
-    let mut gap = 0;
-    // SAFETY: initialised up to len.
-    unsafe {
-        for i in 0..len {
-            gap = gap.max((*c).gap[i]);
-            if i + 1 < len {
-                gap = gap.max((*c).start[i + 1] - (*c).end[i]);
-            }
-        }
-        ((*c).start[0], (*c).end[len - 1], gap, at)
-    }
+    let (starts, ends) = (n.starts(), n.ends());
+    let below = n.gaps().iter().fold(0, |a, &b| a.max(b));
+    let gap = starts[1..].iter().zip(ends).fold(below, |a, (&s, &e)| a.max(s - e));
+    (starts[0], ends[len - 1], gap, at)
 }
 
 /// Appends children `i .. j` of `from` to `to`, where they fit.
@@ -481,25 +479,20 @@ impl<'a, M: Machine> Builder<'a, M> {
     /// # Safety
     ///
     /// As [`Builder::edit`].
-    pub unsafe fn copy(
-        memory: &'a Memory<M>,
-        old: *mut Node,
-        keep: &dyn Fn(&Part) -> bool,
-    ) -> Result<(*mut Node, Builder<'a, M>), OutOfNodes> {
-        let mut b = Self::start(memory, None);
+    pub unsafe fn copy(&mut self, old: *mut Node, keep: &dyn Fn(&Part) -> bool) -> Result<*mut Node, OutOfNodes> {
         // SAFETY: this function's contract.
         unsafe { crate::list::List::new(old) }.each(0, crate::page::ARENA_PAGES, &mut |p| {
             if keep(p) {
-                b.segment(*p);
+                self.segment(*p);
             }
-            !b.short
+            !self.short
         });
-        let root = b.finish();
-        if b.short { Err(OutOfNodes) } else { Ok((root, b)) }
+        let root = self.finish();
+        if self.short { Err(OutOfNodes) } else { Ok(root) }
     }
 
     /// The root was published where there was none: nothing is replaced.
-    pub fn publish(self) {
+    pub fn publish(&mut self) {
         // SAFETY: a null root is no old list.
         unsafe { self.retire_old(null_mut()) };
     }

@@ -95,7 +95,10 @@ impl Claims {
             slot.ticket.store(ticket, Release);
         }
         let claim = Claim { claims: self, mask };
-        for i in crate::shootdown::bits(!mask & ((1 << SLOTS) - 1)) {
+        // An older claim has cleared its slot's bit before it drew its ticket, which our draw has read (or a later one): the bits
+        // that are set belong to nobody that we must wait for.
+        let taken = !self.free.load(Acquire) & !mask & ((1 << SLOTS) - 1);
+        for i in crate::shootdown::bits(taken) {
             for &(lo, hi) in ranges {
                 self.wait_slot(memory, i, lo, hi, ticket);
             }
@@ -123,7 +126,9 @@ impl Claims {
     /// Waits until every claim that covers `page` at this moment is gone.
     pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
         let now = self.next.load(Acquire);
-        for i in 0..SLOTS {
+        // Acquire: pairs with the draw of every ticket below `now`, whose owners had cleared their bits before.
+        let taken = !self.free.load(Acquire) & ((1 << SLOTS) - 1);
+        for i in crate::shootdown::bits(taken) {
             self.wait_slot(memory, i, page, page + 1, now);
         }
     }

@@ -17,12 +17,13 @@
 //! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: it has its nodes in a
 //! [`Reserve`].
 
-use crate::arena::Arena;
+use crate::arena::{Arena, index};
 use crate::build::{Builder, Change, Reserve};
+use crate::entry::Word;
 use crate::flush::Flush;
 use crate::list::List;
 use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, Access, Page, PageRange, Prot};
+use crate::page::{ARENA_PAGES, Access, ENTRIES, Page, PageRange, Prot};
 use crate::segment::{Backing, Flags, Part};
 use crate::space::Space;
 use crate::stats::Counter;
@@ -43,6 +44,9 @@ pub enum EditError {
     /// Outside user space, or empty (EINVAL).
     Invalid,
 }
+
+/// The longest range whose pages are made writable ahead of their next stores.
+const AHEAD: u32 = 64;
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,9 +256,9 @@ impl<M: Machine> Space<M> {
             let list = arena.list(&pin);
             check(list)?;
             let old = list.root();
+            let mut built = Builder::start(m, reserve.as_mut());
             // SAFETY: the read section keeps the old nodes until the builder is gone.
-            let (root, built) =
-                unsafe { Builder::edit(m, old, lo, hi, change, reserve.as_mut()) }.map_err(|_| EditError::OutOfFrames)?;
+            let root = unsafe { built.edit(old, lo, hi, change) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();
             if mutant(Mutant::PublishBlind) {
                 arena.list.store(root, Release);
@@ -279,7 +283,7 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() };
         let mut flush = Flush::new(self, arena);
-        Sweep { memory: self.memory(), flush: &mut flush, fate, g, alone, lo, hi }.run(arena);
+        Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
         flush.finish();
     }
 
@@ -287,21 +291,33 @@ impl<M: Machine> Space<M> {
     /// need no faults. Each step is what a fault would do, in a window of its own; nothing depends on it.
     fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32) {
         let m = self.memory();
-        if hi - lo > 64 || self.active.bits() & 1 << m.machine.cpu() == 0 {
+        if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {
             return;
         }
-        for page in lo..hi {
+        let mut page = lo;
+        while page < hi {
+            // A window for the part of the range in one leaf table: all its entries first, then the list.
             let pin = m.pin();
-            let (entry, e, level) = arena.walk(m, &pin, page);
-            if level != 0 || !e.is_present() || e.is_cow() || !e.is_private() || e.allows(Access::Write) {
-                continue;
+            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
+            let entries = match arena.leaf(m, &pin, page) {
+                Ok(table) => &table[index(page, 0)..][..(end - page) as usize],
+                Err(_) => &[],
+            };
+            let mut words = [Word::empty(0); AHEAD as usize];
+            entries.iter().zip(&mut words).for_each(|(e, w)| *w = e.load());
+            let part = arena.list(&pin).find(page).filter(|p| {
+                p.end >= end && p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking()
+            });
+            if let Some(p) = part {
+                for (i, (entry, e)) in entries.iter().zip(words).enumerate() {
+                    if e.is_present() && !e.is_cow() && e.is_private() && !e.allows(Access::Write) {
+                        // A lost race leaves the page to its next fault.
+                        let _ = entry.widen(e, p.prot, Access::Write);
+                        m.machine.invalidate(Page::of(arena.index, page + i as u32));
+                    }
+                }
             }
-            let Some(p) = arena.list(&pin).find(page) else { continue };
-            if p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking() {
-                // A lost race leaves the page to its next fault.
-                let _ = entry.widen(e, p.prot, Access::Write);
-                m.machine.invalidate(Page::of(arena.index, page));
-            }
+            page = end;
         }
     }
 

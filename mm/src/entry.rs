@@ -128,9 +128,10 @@ impl Word {
         self.0 & COW != 0
     }
 
-    /// Whether the page is private memory of its mapping.
+    /// Whether it is a page (present or hidden) of private memory of its mapping. Empty words have generations where pages have
+    /// flags, so the kind is looked at, too.
     pub fn is_private(self) -> bool {
-        self.0 & PRIVATE != 0
+        self.0 & PRIVATE != 0 && (self.is_present() || self.is_hidden())
     }
 
     /// Whether the hardware lets user code do `access`.
@@ -156,17 +157,6 @@ impl Word {
         Word(w)
     }
 
-    /// A present page that lost what `prot` does not grant.
-    fn narrowed(self, prot: Prot) -> Word {
-        if prot.is_empty() {
-            return Word(self.0 & (FRAME | COW | PARITY | PRIVATE | DIRTY) | HIDDEN);
-        }
-        let keep = self.allows(Access::Write);
-        let dirty = self.0 & DIRTY;
-        let w = self.with(prot, keep);
-        Word(w.0 & !DIRTY | dirty)
-    }
-
     /// The raw bits, for the hardware and for logs.
     pub fn bits(self) -> u64 {
         self.0
@@ -183,6 +173,30 @@ impl core::fmt::Debug for Word {
             _ => "empty",
         };
         write!(f, "{kind}:{:#x}", self.0)
+    }
+}
+
+/// What a narrowing edit makes of present words, worked out once for a sweep.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrowing {
+    keep: u64,
+    set: u64,
+    flip: u64,
+}
+
+impl Narrowing {
+    /// At most the rights of `prot`; without any, pages become hidden. `flip` is false only when no other CPU can be inside a
+    /// window on the entries.
+    pub fn new(prot: Prot, flip: bool) -> Narrowing {
+        let flip = if flip { PARITY } else { 0 };
+        if prot.is_empty() {
+            return Narrowing { keep: FRAME | COW | PARITY | PRIVATE | DIRTY, set: HIDDEN, flip };
+        }
+        let mut keep = !NO_EXEC;
+        if !prot.contains(Prot::WRITE) {
+            keep &= !WRITABLE;
+        }
+        Narrowing { keep, set: if prot.contains(Prot::EXEC) { 0 } else { NO_EXEC }, flip }
     }
 }
 
@@ -276,12 +290,13 @@ impl Entry {
         self.swap_from(old, w.with(prot, false))
     }
 
-    /// `Page -> Page` or `Hidden` with at most the rights of `prot`, by a narrowing edit's sweep: always a change, see E2.
-    /// `flip` is false only when no other CPU can be inside a window on this entry.
+    /// `Page -> Page` or `Hidden` with at most the rights of a protection, by a narrowing edit's sweep: with a flip always a
+    /// change, see E2. Returns the word that is here now.
     #[must_use = "on failure the sweep looks again"]
-    pub fn narrow(&self, old: Word, prot: Prot, flip: bool) -> Result<Word, Changed> {
-        let w = if old.is_present() { old.narrowed(prot) } else { old };
-        let new = Word(w.0 ^ if flip { PARITY } else { 0 });
+    #[inline]
+    pub fn narrow(&self, old: Word, to: &Narrowing) -> Result<Word, Changed> {
+        let w = if old.is_present() { (old.0 & to.keep) | to.set } else { old.0 };
+        let new = Word(w ^ to.flip);
         if new == old {
             return Ok(new);
         }

@@ -12,6 +12,7 @@ use crate::page::Page;
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use core::mem::MaybeUninit;
 
 /// Frames gathered before a payment.
 const FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
@@ -24,21 +25,22 @@ pub(crate) struct Flush<'a, M: Machine> {
     space: &'a Space<M>,
     arena: &'a Arena,
     pages: Pages,
-    frames: [Frame; FRAMES],
+    frames: [MaybeUninit<Frame>; FRAMES],
     frame_count: usize,
-    tables: [Frame; TABLES],
+    tables: [MaybeUninit<Frame>; TABLES],
     table_count: usize,
 }
 
 impl<'a, M: Machine> Flush<'a, M> {
+    #[inline]
     pub fn new(space: &'a Space<M>, arena: &'a Arena) -> Flush<'a, M> {
         Flush {
             space,
             arena,
-            pages: Pages::NONE,
-            frames: [Frame(0); FRAMES],
+            pages: Pages::none(),
+            frames: [const { MaybeUninit::uninit() }; FRAMES],
             frame_count: 0,
-            tables: [Frame(0); TABLES],
+            tables: [const { MaybeUninit::uninit() }; TABLES],
             table_count: 0,
         }
     }
@@ -55,7 +57,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         if mutant(Mutant::FreeBeforeAnswer) {
             return self.space.memory.release(frame);
         }
-        self.frames[self.frame_count] = frame;
+        self.frames[self.frame_count].write(frame);
         self.frame_count += 1;
         if self.frame_count == FRAMES {
             self.settle();
@@ -66,7 +68,7 @@ impl<'a, M: Machine> Flush<'a, M> {
     pub fn table(&mut self, table: Frame) {
         // What was cached of the levels above must go too.
         self.pages.all();
-        self.tables[self.table_count] = table;
+        self.tables[self.table_count].write(table);
         self.table_count += 1;
         if self.table_count == TABLES {
             self.settle();
@@ -86,13 +88,12 @@ impl<'a, M: Machine> Flush<'a, M> {
             m.shoot(others, &self.pages);
         }
         self.pages.invalidate_here(&m.machine);
-        for &f in &self.frames[..self.frame_count] {
-            m.release(f);
+        // SAFETY: both lists are initialised up to their counts.
+        unsafe {
+            self.frames[..self.frame_count].iter().for_each(|f| m.release(f.assume_init()));
+            self.tables[..self.table_count].iter().for_each(|t| m.retire_table(t.assume_init()));
         }
-        for &t in &self.tables[..self.table_count] {
-            m.retire_table(t);
-        }
-        self.pages = Pages::NONE;
+        self.pages.clear();
         self.frame_count = 0;
         self.table_count = 0;
     }

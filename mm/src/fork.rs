@@ -50,7 +50,7 @@ impl<M: Machine> Space<M> {
             .try_for_each(|arena| self.fork_arena(arena, &child));
         fence(SeqCst);
         let others = self.active.bits() & !me;
-        let mut all = Pages::NONE;
+        let mut all = Pages::none();
         all.all();
         if others != 0 && !mutant(Mutant::ForkNoFlush) {
             m.shoot(others, &all);
@@ -74,9 +74,10 @@ impl<M: Machine> Space<M> {
             if list.root().is_null() {
                 return Ok(());
             }
+            let mut built = Builder::start(m, None);
             // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
             let keep = |p: &Part| !p.flags.contains(Flags::DONTFORK);
-            let (root, built) = unsafe { Builder::copy(m, list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
+            let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();
             built.publish();
             root
@@ -122,10 +123,10 @@ impl<M: Machine> Space<M> {
         let below = span / from.len() as u32;
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
         let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
-        let alone = self.alone();
+        let (alone, zero) = (self.alone(), m.zero_page());
         for i in first..=last {
             if level == 1 {
-                if let Some(word) = self.share(&from[i], alone) {
+                if let Some(word) = self.share(&from[i], alone, zero) {
                     to[i].init(word);
                 }
             } else {
@@ -137,13 +138,16 @@ impl<M: Machine> Space<M> {
     }
 
     /// Shares one page; the child's word, unless the page is left to the child's own faults.
-    #[inline]
-    fn share(&self, entry: &Entry, alone: bool) -> Option<Word> {
+    #[inline(always)]
+    fn share(&self, entry: &Entry, alone: bool, zero: Frame) -> Option<Word> {
         let m = self.memory();
         loop {
             let e = entry.load();
-            let frame: Frame = e.frame()?;
-            if !e.is_private() || frame == m.zero_page() {
+            if !e.is_private() {
+                return None;
+            }
+            let frame = e.frame()?;
+            if frame == zero {
                 return None;
             }
             // The reference comes first: who sees the entry writable in place has seen a count of one before it. It fails only if

@@ -17,8 +17,9 @@ use core::cell::Cell;
 pub(crate) const LEAF: usize = 15;
 /// Children of an inner node.
 pub(crate) const INNER: usize = 23;
-/// A list's height never reaches this: 2^27 segments need 7 levels of half-full nodes.
-pub(crate) const HEIGHT: usize = 9;
+/// A list's height never reaches this: the worst case, nodes filled as little as they may be, still holds 5^8 segments, and a
+/// list that would need more is refused.
+pub(crate) const HEIGHT: usize = 8;
 
 /// A node. Immutable once published, apart from the retirer's link.
 #[repr(C, align(64))]
@@ -112,6 +113,24 @@ impl Node {
         unsafe { ((*c).start[i], (*c).end[i], (*c).gap[i], (*c).child[i]) }
     }
 
+    /// The children's ends.
+    pub fn ends(&self) -> &[u32] {
+        // SAFETY: level > 0 (checked by `inner`), initialised up to `len`.
+        unsafe { core::slice::from_raw_parts((&raw const (*self.inner()).end).cast(), self.len as usize) }
+    }
+
+    /// The first pages of the children.
+    pub fn starts(&self) -> &[u32] {
+        // SAFETY: as in `ends`.
+        unsafe { core::slice::from_raw_parts((&raw const (*self.inner()).start).cast(), self.len as usize) }
+    }
+
+    /// The largest holes below the children.
+    pub fn gaps(&self) -> &[u32] {
+        // SAFETY: as in `ends`.
+        unsafe { core::slice::from_raw_parts((&raw const (*self.inner()).gap).cast(), self.len as usize) }
+    }
+
     /// The first page of its first segment.
     pub fn first(&self) -> u32 {
         if self.level == 0 { self.parts()[0].start } else { self.child(0).0 }
@@ -177,13 +196,8 @@ impl<'a> List<'a> {
         }
         let mut node = self.node(self.root);
         while node.level != 0 {
-            let c = node.inner();
-            let mut i = 1;
-            // SAFETY: level > 0, i < len: initialised.
-            while i < node.len as usize && unsafe { (*c).start[i] } <= page {
-                i += 1;
-            }
-            node = self.node(node.child(i - 1).3);
+            let above = node.starts()[1..].iter().position(|&start| start > page);
+            node = self.node(node.child(above.unwrap_or(node.len as usize - 1)).3);
         }
         node.parts().iter().find(|p| p.end > page).filter(|p| p.start <= page).copied()
     }
@@ -195,11 +209,17 @@ impl<'a> List<'a> {
 
     fn each_below(self, node: &Node, lo: u32, hi: u32, see: &mut dyn FnMut(&Part) -> bool) -> bool {
         if node.level == 0 {
-            return node.parts().iter().filter(|p| p.end > lo && p.start < hi).all(see);
+            let parts = node.parts();
+            let first = parts.iter().position(|p| p.end > lo).unwrap_or(parts.len());
+            return parts[first..].iter().take_while(|p| p.start < hi).all(see);
         }
-        for i in 0..node.len as usize {
-            let (start, end, _, child) = node.child(i);
-            if end > lo && start < hi && !self.each_below(self.node(child), lo, hi, see) {
+        let first = node.ends().iter().position(|&end| end > lo).unwrap_or(node.len as usize);
+        for i in first..node.len as usize {
+            let (start, _, _, child) = node.child(i);
+            if start >= hi {
+                break;
+            }
+            if !self.each_below(self.node(child), lo, hi, see) {
                 return false;
             }
         }

@@ -204,7 +204,7 @@ impl<M: Machine> Space<M> {
         let mut i = 0;
         while i < moving {
             let mut words = [Word::empty(0); PIECE];
-            let mut pages = Pages::NONE;
+            let mut pages = Pages::none();
             let n = (moving - i).min(PIECE as u32);
             {
                 let pin = m.pin();

@@ -19,6 +19,7 @@ use crate::memory::Memory;
 use crate::page::Page;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use core::mem::MaybeUninit;
 use crossbeam_utils::CachePadded;
 
 /// More pages than this become one full invalidation.
@@ -83,22 +84,32 @@ impl Default for Shootdown {
 #[derive(Debug)]
 pub(crate) struct Pages {
     len: usize,
-    list: [Page; MAX_PAGES],
+    /// Initialised up to `len`.
+    list: [MaybeUninit<Page>; MAX_PAGES],
 }
 
 impl Pages {
-    pub(crate) const NONE: Pages = Pages { len: 0, list: [Page(0); MAX_PAGES] };
+    /// No page yet.
+    #[inline]
+    pub(crate) fn none() -> Pages {
+        Pages { len: 0, list: [const { MaybeUninit::uninit() }; MAX_PAGES] }
+    }
 
     pub(crate) fn one(page: Page) -> Pages {
-        let mut p = Pages::NONE;
+        let mut p = Pages::none();
         p.push(page);
         p
+    }
+
+    /// Starts again.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
     }
 
     #[inline]
     pub(crate) fn push(&mut self, page: Page) {
         if self.len < MAX_PAGES {
-            self.list[self.len] = page;
+            self.list[self.len].write(page);
         }
         self.len += 1;
     }
@@ -112,7 +123,9 @@ impl Pages {
     }
 
     fn listed(&self) -> Option<&[Page]> {
-        self.list.get(..self.len)
+        let list = self.list.get(..self.len)?;
+        // SAFETY: initialised by `push`, in order.
+        Some(unsafe { core::slice::from_raw_parts(list.as_ptr().cast::<Page>(), list.len()) })
     }
 
     pub(crate) fn invalidate_here<M: Machine>(&self, machine: &M) {

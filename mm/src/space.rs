@@ -114,7 +114,9 @@ impl<M: Machine> Space<M> {
         if !mutant(Mutant::ActiveLate) {
             self.active.add(cpu);
             // Pairs with the fence between a sweep and its look at the set.
-            fence(SeqCst);
+            if !mutant(Mutant::ActiveNoFence) {
+                fence(SeqCst);
+            }
         }
         Some(Frame(top as u32))
     }
@@ -282,18 +284,21 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Frees what `word` leads to, of which the space was the only user. Returns how many pages that were.
+    /// Frees the table of `level` that `word` leads to, and all below it, of which the space was the only user. Returns how many pages that were.
     fn free_tables(&self, word: Word, level: u32) -> u64 {
         let Some(f) = word.frame() else { return 0 };
-        if level == 0 {
-            self.memory.release(f);
-            return (f != self.memory.zero_page()) as u64;
-        }
         let mut pages = 0;
+        let zero = self.memory.zero_page();
         for e in self.memory.machine.table(f) {
             let w = e.load();
-            if w != Word::empty(0) {
+            if w == Word::empty(0) {
+                continue;
+            }
+            if level > 1 {
                 pages += self.free_tables(w, level - 1);
+            } else if let Some(page) = w.frame() {
+                self.memory.release(page);
+                pages += (page != zero) as u64;
             }
         }
         self.memory.serve();

@@ -8,7 +8,7 @@
 //!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed.
 
 use crate::arena::{Arena, index};
-use crate::entry::{Entry, Word};
+use crate::entry::{Entry, Narrowing, Word};
 use crate::flush::Flush;
 use crate::frames::Frame;
 use crate::machine::Machine;
@@ -22,23 +22,35 @@ use crate::sync::{Mutant, mutant};
 pub(crate) enum Fate {
     /// They go.
     Gone,
-    /// They stay, with at most these rights.
+    /// They stay, with at most the rights of this protection.
     Narrow(Prot),
 }
 
 /// One sweep.
 pub(crate) struct Sweep<'f, 'a, M: Machine> {
-    pub memory: &'a Memory<M>,
-    pub flush: &'f mut Flush<'a, M>,
-    pub fate: Fate,
+    memory: &'a Memory<M>,
+    flush: &'f mut Flush<'a, M>,
+    fate: Fate,
+    narrowing: Narrowing,
     /// The edit's generation.
-    pub g: u64,
-    pub alone: bool,
-    pub lo: u32,
-    pub hi: u32,
+    g: u64,
+    alone: bool,
+    lo: u32,
+    hi: u32,
 }
 
-impl<'a, M: Machine> Sweep<'_, 'a, M> {
+impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
+    /// A sweep of `lo .. hi` with generation `g`; `alone` as the module says.
+    #[inline]
+    pub fn new(memory: &'a Memory<M>, flush: &'f mut Flush<'a, M>, fate: Fate, g: u64, alone: bool, lo: u32, hi: u32) -> Self {
+        let prot = match fate {
+            Fate::Gone => Prot::empty(),
+            Fate::Narrow(prot) => prot,
+        };
+        let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
+        Sweep { memory, flush, fate, narrowing, g, alone, lo, hi }
+    }
+
     /// Sweeps the range in `arena`. The caller holds the claim; serves shootdowns between tables, so it must not be pinned.
     pub fn run(mut self, arena: &'a Arena) {
         if mutant(Mutant::EmptyZero) {
@@ -98,14 +110,11 @@ impl<'a, M: Machine> Sweep<'_, 'a, M> {
                     let was = entry.take(self.g);
                     return self.gone(was, page);
                 }
-                Fate::Narrow(prot) => {
-                    let flip = !self.alone && !mutant(Mutant::NoParityFlip);
-                    match entry.narrow(e, prot, flip) {
-                        Ok(now) if now == e => return,
-                        Ok(_) => return self.flush.page(page),
-                        Err(_) => {}
-                    }
-                }
+                Fate::Narrow(_) => match entry.narrow(e, &self.narrowing) {
+                    Ok(now) if now == e => return,
+                    Ok(_) => return self.flush.page(page),
+                    Err(_) => {}
+                },
             }
             self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, 1);
         }

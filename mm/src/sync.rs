@@ -62,6 +62,8 @@ pub enum Mutant {
     JoinNoFence,
     /// Activation: the table is loaded before the active bit is set.
     ActiveLate,
+    /// Activation: no fence between the active bit and the load of the table.
+    ActiveNoFence,
     /// Grace periods: pinning without its fence.
     PinNoFence,
     /// Grace periods: an epoch advances although a CPU is pinned in an older one.

@@ -139,6 +139,7 @@ impl FrameWord {
 
     /// Takes a reference unless there is none left (the frame may be anybody's then) or there are too many.
     #[must_use]
+    #[inline]
     pub(crate) fn try_ref(&self) -> bool {
         let mut v = self.0.load(Acquire);
         loop {
@@ -156,6 +157,7 @@ impl FrameWord {
     /// Drops a reference; true for the last one. AcqRel: Release orders the caller's use of the page before the free, Acquire
     /// lets the one who frees see all others' uses as past.
     #[must_use]
+    #[inline]
     pub(crate) fn unref(&self) -> bool {
         let old = self.0.fetch_sub(1, AcqRel);
         debug_assert!(old & COUNT != 0, "a frame without references was dropped");
