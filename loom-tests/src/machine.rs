@@ -84,6 +84,8 @@ pub struct Loom {
     /// Freed and not handed out again, as far as the machine is told.
     freed: Vec<Cell<bool>>,
     tlbs: [RefCell<Tlb>; CPUS],
+    /// Touched by whoever drops translations and by whoever frees a frame: loom orders only what meets in a word of its own.
+    drops: [AtomicU64; CPUS],
     lines: [AtomicU64; CPUS],
     waits: [Cell<u32>; CPUS],
     memory: Cell<*const Memory<Loom>>,
@@ -105,6 +107,7 @@ impl Loom {
             data: (0..frames).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
             freed: (0..frames).map(|_| Cell::new(false)).collect(),
             tlbs: Default::default(),
+            drops: std::array::from_fn(|_| AtomicU64::new(0)),
             lines: std::array::from_fn(|_| AtomicU64::new(AWAY)),
             waits: Default::default(),
             memory: Cell::new(std::ptr::null()),
@@ -154,6 +157,7 @@ impl Loom {
 
     /// Loads a top-level table, or the kernel's: all translations go.
     pub fn load(&self, top: Option<Frame>) {
+        self.drops[self.cpu()].fetch_or(0, AcqRel);
         *self.tlbs[self.cpu()].borrow_mut() = Tlb { top, ..Tlb::default() };
     }
 
@@ -209,14 +213,14 @@ impl Loom {
         Some(f)
     }
 
+    /// Whether the calling CPU has a translation of `page`.
+    pub fn has_cached(&self, page: Page) -> bool {
+        self.tlbs[self.cpu()].borrow().pages[page.0 as usize].is_some()
+    }
+
     /// A word of a page's data. x86 orders loads and stores as Acquire and Release.
     pub fn data(&self, f: Frame, i: usize) -> &AtomicU64 {
         &self.data[f.0 as usize][i]
-    }
-
-    /// The words of the frames.
-    pub fn word(&self, f: Frame) -> &FrameWord {
-        &self.words[f.0 as usize]
     }
 }
 
@@ -275,6 +279,7 @@ unsafe impl Machine for Loom {
     }
     fn invalidate(&self, page: Page) {
         note("invalidate", page.0);
+        self.drops[self.cpu()].fetch_or(0, AcqRel);
         let mut tlb = self.tlbs[self.cpu()].borrow_mut();
         tlb.pages[page.0 as usize] = None;
         tlb.upper = Default::default();
@@ -303,6 +308,9 @@ unsafe impl Machine for Loom {
     fn freed(&self, frame: Frame) {
         note("free", frame.0 as u64);
         for (cpu, tlb) in self.tlbs.iter().enumerate() {
+            if cpu != self.cpu() {
+                self.drops[cpu].load(Relaxed);
+            }
             assert!(!tlb.borrow().leads_to(frame), "{frame:?} was freed while CPU {cpu} has a translation to it");
         }
         self.freed[frame.0 as usize].set(true);

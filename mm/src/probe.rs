@@ -2,10 +2,10 @@
 
 use crate::claims::{Claim, Claims};
 use crate::frames::Frame;
-use crate::frames::slab::NodePlace;
+use crate::frames::slab::{NODE, NodePlace};
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::page::Page;
+use crate::page::{PAGE, Page};
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
@@ -22,7 +22,7 @@ impl<M: Machine> Memory<M> {
 
     /// Makes the CPUs in `targets` drop the translations of `pages`.
     pub fn shoot_down(&self, targets: u64, pages: &[Page]) {
-        let mut list = Pages::NONE;
+        let mut list = Pages::none();
         pages.iter().for_each(|&p| list.push(p));
         self.shoot(targets, &list);
     }
@@ -40,6 +40,12 @@ impl<M: Machine> Memory<M> {
     pub unsafe fn give_node(&self, place: NodePlace) {
         // SAFETY: this function's contract.
         unsafe { self.free_node(place) };
+    }
+
+    /// Slabs whose nodes are all free, found through the bitmap by whoever needs a node next.
+    pub fn idle_slabs(&self) -> u64 {
+        let full = |i: usize| self.word(Frame(i as u32)).link().count_ones() as usize == PAGE / NODE;
+        (0..self.machine.words().len()).filter(|&i| self.slabs.is_set(self.machine.slabs(), i) && full(i)).count() as u64
     }
 
     /// A frame with one reference.

@@ -1,15 +1,37 @@
 //! The models, a file for each protocol.
 
+mod claims;
 mod cow;
+mod edits;
 mod fixed;
 mod fork;
+mod frames;
+mod join;
+mod mv;
 mod protect;
 mod retire;
+mod segv;
+mod shootdown;
 mod unmap;
 
 use crate::runner::Model;
 
 /// All models.
 pub fn all() -> impl Iterator<Item = &'static Model> {
-    [unmap::MODELS, fixed::MODELS, protect::MODELS, cow::MODELS, fork::MODELS, retire::MODELS].into_iter().flatten()
+    let files = [
+        unmap::MODELS,
+        fixed::MODELS,
+        protect::MODELS,
+        segv::MODELS,
+        cow::MODELS,
+        fork::MODELS,
+        mv::MODELS,
+        retire::MODELS,
+        shootdown::MODELS,
+        join::MODELS,
+        claims::MODELS,
+        edits::MODELS,
+        frames::MODELS,
+    ];
+    files.into_iter().flatten()
 }
