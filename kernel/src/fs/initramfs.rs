@@ -58,15 +58,20 @@ fn put(path: &[u8], node: Arc<Inode>) {
 
 /// /dev, /proc, /sys and /tmp.
 fn furnish() {
-    for (path, mode) in [(&b"tmp"[..], 0o1777), (b"dev/shm", 0o1777), (b"var/tmp", 0o1777), (b"root", 0o700), (b"etc", 0o755)] {
+    for (path, mode) in
+        [(&b"tmp"[..], 0o1777), (b"dev/shm", 0o1777), (b"var/tmp", 0o1777), (b"root", 0o700), (b"etc", 0o755)]
+    {
         put(path, Inode::directory(mode));
     }
     for device in Device::ALL {
         put(device.path(), Inode::new(Kind::Device(device), 0o666));
     }
-    for (path, target) in [(&b"dev/stdin"[..], &b"/proc/self/fd/0"[..]), (b"dev/stdout", b"/proc/self/fd/1"),
-        (b"dev/stderr", b"/proc/self/fd/2"), (b"dev/fd", b"/proc/self/fd")]
-    {
+    for (path, target) in [
+        (&b"dev/stdin"[..], &b"/proc/self/fd/0"[..]),
+        (b"dev/stdout", b"/proc/self/fd/1"),
+        (b"dev/stderr", b"/proc/self/fd/2"),
+        (b"dev/fd", b"/proc/self/fd"),
+    ] {
         put(path, Inode::new(Kind::Link(target.to_vec()), 0o777));
     }
     put(b"proc", Inode::new(Kind::Proc(ProcEntry::Root), 0o555));

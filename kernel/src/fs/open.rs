@@ -3,8 +3,8 @@
 use super::regular::Regular;
 use super::{File, Inode, UserIo};
 use crate::proc::process::arc;
-use crate::proc::sleep::SleepMutex;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
+use crate::proc::sleep::SleepMutex;
 use crate::sched;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
@@ -26,8 +26,17 @@ pub struct OpenFile {
 }
 
 /// Flags that stay with the open file.
-pub const STATUS: u32 = l::O_ACCMODE | l::O_APPEND | l::O_NONBLOCK | l::O_DSYNC | l::O_SYNC | l::O_DIRECT | l::O_NOATIME
-    | l::O_PATH | l::O_LARGEFILE | l::O_DIRECTORY | l::FASYNC;
+pub const STATUS: u32 = l::O_ACCMODE
+    | l::O_APPEND
+    | l::O_NONBLOCK
+    | l::O_DSYNC
+    | l::O_SYNC
+    | l::O_DIRECT
+    | l::O_NOATIME
+    | l::O_PATH
+    | l::O_LARGEFILE
+    | l::O_DIRECTORY
+    | l::FASYNC;
 
 impl OpenFile {
     /// Opens `file`.

@@ -120,10 +120,7 @@ impl ProcEntry {
         (b"sys/devices/system/cpu/possible", ProcEntry::System(System::Cpus)),
         (b"sys/devices/system/cpu/present", ProcEntry::System(System::Cpus)),
         (b"sys/devices/system/node/online", ProcEntry::System(System::Fixed("0\n"))),
-        (
-            b"sys/kernel/mm/transparent_hugepage/enabled",
-            ProcEntry::System(System::Fixed("always madvise [never]\n")),
-        ),
+        (b"sys/kernel/mm/transparent_hugepage/enabled", ProcEntry::System(System::Fixed("always madvise [never]\n"))),
         (b"sys/kernel/mm/transparent_hugepage/hpage_pmd_size", ProcEntry::System(System::Fixed("2097152\n"))),
     ];
 
@@ -282,9 +279,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Cpuinfo) => Ok(info::cpuinfo()),
         ProcEntry::System(System::Stat) => Ok(info::stat()),
         ProcEntry::System(System::Uptime) => Ok(info::uptime()),
-        ProcEntry::System(System::Version) => {
-            Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec())
-        }
+        ProcEntry::System(System::Version) => Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec()),
         ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
         ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
         ProcEntry::System(System::Cpus) => {

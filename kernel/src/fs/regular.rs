@@ -69,16 +69,12 @@ impl Regular {
     }
 
     /// Length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether it is empty")]
     pub fn len(&self) -> u64 {
         match self.image {
             Some(bytes) => bytes.len() as u64,
             None => self.object.lock().as_ref().map_or(0, |o| o.len()),
         }
-    }
-
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What mappings show; made when the first one of an image comes.

@@ -81,8 +81,7 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME | l::CLOCK_BOOTTIME_ALARM => false,
         _ => return Err(EINVAL),
     };
-    let file =
-        arc(TimerFd { realtime, armed: Mutex::new(None), count: AtomicU64::new(0), changed: WaitQueue::new() })?;
+    let file = arc(TimerFd { realtime, armed: Mutex::new(None), count: AtomicU64::new(0), changed: WaitQueue::new() })?;
     let file = OpenFile::new(arc(file)?, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[timerfd]", None)?;
     user().files().add(file, flags & l::O_CLOEXEC != 0)
 }

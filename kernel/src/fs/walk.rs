@@ -72,9 +72,8 @@ pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
         return Err(ENOENT);
     }
     let mut todo: VecDeque<Vec<u8>> = VecDeque::new();
-    let parts = |p: &[u8]| -> Vec<Vec<u8>> {
-        p.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(|c| c.to_vec()).collect()
-    };
+    let parts =
+        |p: &[u8]| -> Vec<Vec<u8>> { p.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(|c| c.to_vec()).collect() };
     if path[0] != b'/' {
         todo.extend(parts(base));
     }

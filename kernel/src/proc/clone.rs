@@ -26,8 +26,14 @@ const CLONE_CHILD_CLEARTID: u64 = l::CLONE_CHILD_CLEARTID as u64;
 const CLONE_CHILD_SETTID: u64 = l::CLONE_CHILD_SETTID as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Namespaces, pid file descriptors and cgroups are not offered.
-const REFUSED: u64 = (l::CLONE_NEWNS | l::CLONE_NEWCGROUP | l::CLONE_NEWUTS | l::CLONE_NEWIPC | l::CLONE_NEWUSER
-    | l::CLONE_NEWPID | l::CLONE_NEWNET | l::CLONE_PIDFD) as u64
+const REFUSED: u64 = (l::CLONE_NEWNS
+    | l::CLONE_NEWCGROUP
+    | l::CLONE_NEWUTS
+    | l::CLONE_NEWIPC
+    | l::CLONE_NEWUSER
+    | l::CLONE_NEWPID
+    | l::CLONE_NEWNET
+    | l::CLONE_PIDFD) as u64
     | 0x2_0000_0000;
 
 /// What a new thread gets.

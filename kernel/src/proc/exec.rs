@@ -136,8 +136,9 @@ impl Image {
 
         let heap_at = end.next_multiple_of(4096) + if self.program.relocatable { 0 } else { 4096 };
         let code = self.program.pieces.iter().find(|p| p.prot.contains(Prot::EXEC));
-        let code = code.map_or((0, 0), |p| (p.address.wrapping_add(bias), p.address.wrapping_add(bias) + p.memory_size));
-        let layout = Layout { code, stack_top: STACK_TOP, stack_start: rsp };
+        let code =
+            code.map_or((0, 0), |p| (p.address.wrapping_add(bias), p.address.wrapping_add(bias) + p.memory_size));
+        let layout = Layout { code, stack_start: rsp };
         let memory = Memory::new(space.clone(), Heap { start: heap_at, end: heap_at }, layout)?;
         if rip as usize >= USER_END {
             return Err(ENOEXEC);

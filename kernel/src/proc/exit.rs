@@ -172,8 +172,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
             Some(parent) if parent.pid == 1 => !super::init::waits_for(process.pid),
             Some(parent) => {
                 let action = parent.actions.lock().get(SIGCHLD);
-                exit_signal == SIGCHLD
-                    && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)
+                exit_signal == SIGCHLD && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)
             }
             None => true,
         };
@@ -188,8 +187,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
                 Ended::Killed(signal) => (2, i32::from(signal)),
             };
             let tick = 10_000_000;
-            let detail =
-                Detail::Child { pid: process.pid, status, user: ends.user / tick, system: ends.system / tick };
+            let detail = Detail::Child { pid: process.pid, status, user: ends.user / tick, system: ends.system / tick };
             // SIGCHLD merges and a full queue only loses a real-time exit signal.
             let _ = send::to_process(&parent, SigInfo { signal: exit_signal, errno: 0, code, detail });
         }

@@ -183,7 +183,10 @@ fn wake_key(key: Key, bits: u32, count: usize) -> usize {
 pub fn wake_address(address: usize, count: usize) {
     if let Ok(private) = key(address, false) {
         let taken = wake_key(private, u32::MAX, count);
-        if taken < count && let Ok(shared) = key(address, true) && shared != private {
+        if taken < count
+            && let Ok(shared) = key(address, true)
+            && shared != private
+        {
             wake_key(shared, u32::MAX, count - taken);
         }
     }
@@ -199,14 +202,7 @@ fn lock_two(a: usize, b: usize) -> (MutexGuard<'static, Vec<Waiter>>, Option<Mut
     if a < b { (low, Some(high), false) } else { (high, Some(low), true) }
 }
 
-fn requeue(
-    from: usize,
-    to: usize,
-    shared: bool,
-    wake: usize,
-    move_count: usize,
-    expected: Option<u32>,
-) -> SysResult {
+fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize, expected: Option<u32>) -> SysResult {
     let (key1, key2) = (key(from, shared)?, key(to, shared)?);
     let mut woken = Vec::new();
     let total;

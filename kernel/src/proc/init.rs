@@ -148,8 +148,11 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
     let actions = arc(Actions::new())?;
     let process = Process::new(pid, Arc::downgrade(first), pid, pid, actions, Arc::from(image.path()))?;
     let files = arc(FileTable::new())?;
-    let streams =
-        [(Console::Input, l::O_RDONLY, "pipe:[10]"), (Console::Output, l::O_WRONLY, "pipe:[11]"), (Console::Error, l::O_WRONLY, "pipe:[12]")];
+    let streams = [
+        (Console::Input, l::O_RDONLY, "pipe:[10]"),
+        (Console::Output, l::O_WRONLY, "pipe:[11]"),
+        (Console::Error, l::O_WRONLY, "pipe:[12]"),
+    ];
     for (console, flags, name) in streams {
         files.add_first(OpenFile::new(arc(console)?, flags, name.as_bytes(), None)?)?;
     }

@@ -6,7 +6,7 @@ use super::vm;
 use crate::mem::Space;
 use crate::sys::errno::Errno;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -22,8 +22,6 @@ pub struct Heap {
 pub struct Layout {
     /// First and last address of the program's text.
     pub code: (u64, u64),
-    /// First address above the stack.
-    pub stack_top: u64,
     /// Stack pointer at the start.
     pub stack_start: u64,
 }

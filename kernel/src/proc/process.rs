@@ -120,7 +120,14 @@ pub struct Process {
 
 impl Process {
     /// A process without threads. It is not in the tree yet.
-    pub fn new(pid: u32, parent: Weak<Process>, pgid: u32, sid: u32, actions: Arc<Actions>, exe: Arc<[u8]>) -> Result<Arc<Self>, Errno> {
+    pub fn new(
+        pid: u32,
+        parent: Weak<Process>,
+        pgid: u32,
+        sid: u32,
+        actions: Arc<Actions>,
+        exe: Arc<[u8]>,
+    ) -> Result<Arc<Self>, Errno> {
         arc(Process {
             pid,
             family: tree::Family::new(parent, pgid, sid),

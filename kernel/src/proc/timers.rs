@@ -165,8 +165,7 @@ pub fn setitimer(r: &mut UserRegs) -> SysResult {
     if r.a0() as u32 != 0 {
         return Err(EINVAL);
     }
-    let [is, iu, vs, vu] =
-        if r.a1() == 0 { [0; 4] } else { UserPtr::<[i64; 4]>::new(r.a1()).read()? };
+    let [is, iu, vs, vu] = if r.a1() == 0 { [0; 4] } else { UserPtr::<[i64; 4]>::new(r.a1()).read()? };
     let (interval, value) = (micros(is, iu)?, micros(vs, vu)?);
     let new = (value > 0).then(|| Setting { deadline: timer::now_ns().saturating_add(value), interval });
     let old = set_real(current(), new);

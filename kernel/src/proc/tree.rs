@@ -104,7 +104,8 @@ impl Tree {
         for _ in 0..PID_MAX {
             let id = self.next;
             self.next = if id + 1 >= PID_MAX { RESERVED } else { id + 1 };
-            if !self.processes.contains_key(&id) && !self.threads.contains_key(&id) && !self.reserved.contains_key(&id) {
+            if !self.processes.contains_key(&id) && !self.threads.contains_key(&id) && !self.reserved.contains_key(&id)
+            {
                 self.reserved.insert(id, ());
                 return Ok(id);
             }

@@ -162,7 +162,8 @@ pub fn wait4(r: &mut UserRegs) -> SysResult {
 /// `waitid`
 pub fn waitid(r: &mut UserRegs) -> SysResult {
     let (kind, id, info_at, options, usage_at) = (r.a0() as u32, r.a1() as i32, r.a2(), r.a3() as u32, r.a4());
-    let known = l::WNOHANG | l::WNOWAIT | l::WEXITED | l::WSTOPPED | l::WCONTINUED | l::__WNOTHREAD | l::__WCLONE | l::__WALL;
+    let known =
+        l::WNOHANG | l::WNOWAIT | l::WEXITED | l::WSTOPPED | l::WCONTINUED | l::__WNOTHREAD | l::__WCLONE | l::__WALL;
     if options & !known != 0 || options & (l::WEXITED | l::WSTOPPED | l::WCONTINUED) == 0 {
         return Err(EINVAL);
     }

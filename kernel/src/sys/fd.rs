@@ -121,7 +121,11 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
         l::F_SETLK | l::F_SETLKW | 36..=38 => Ok(0),
         l::F_GETPIPE_SZ if file.file.as_any().is::<End>() => Ok(CAPACITY),
         l::F_SETPIPE_SZ if file.file.as_any().is::<End>() => {
-            if argument > CAPACITY { Err(EPERM) } else { Ok(CAPACITY) }
+            if argument > CAPACITY {
+                Err(EPERM)
+            } else {
+                Ok(CAPACITY)
+            }
         }
         l::F_GETPIPE_SZ | l::F_SETPIPE_SZ => Err(EBADF),
         l::F_GETOWN | l::F_SETOWN => Ok(0),

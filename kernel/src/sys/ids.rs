@@ -167,7 +167,13 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
             UserPtr::<[u8; 16]>::new(arg).write(name)?;
             Ok(0)
         }
-        p::PR_SET_PDEATHSIG => if arg <= 64 { Ok(0) } else { Err(EINVAL) },
+        p::PR_SET_PDEATHSIG => {
+            if arg <= 64 {
+                Ok(0)
+            } else {
+                Err(EINVAL)
+            }
+        }
         p::PR_GET_DUMPABLE => Ok(usize::from(current().dumpable.load(Ordering::Relaxed))),
         p::PR_SET_DUMPABLE => {
             if arg > 1 {
@@ -189,7 +195,13 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
         p::PR_SET_TIMERSLACK | p::PR_SET_KEEPCAPS | p::PR_SET_THP_DISABLE => Ok(0),
         p::PR_GET_TIMERSLACK => Ok(50_000),
         p::PR_GET_THP_DISABLE => Ok(1),
-        p::PR_CAPBSET_READ => if arg <= 40 { Ok(1) } else { Err(EINVAL) },
+        p::PR_CAPBSET_READ => {
+            if arg <= 40 {
+                Ok(1)
+            } else {
+                Err(EINVAL)
+            }
+        }
         p::PR_GET_TID_ADDRESS => {
             UserPtr::<u64>::new(arg).write(user().clear_child_tid.load(Ordering::Relaxed))?;
             Ok(0)

@@ -123,16 +123,13 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     let pages = (len / PAGE) as u64;
     let prot = protection(bits);
-    let charged = flags & l::MAP_NORESERVE == 0
-        && (shared && file.is_none() || !shared && prot.contains(Prot::WRITE));
+    let charged = flags & l::MAP_NORESERVE == 0 && (shared && file.is_none() || !shared && prot.contains(Prot::WRITE));
     if (charged && hopeless(pages)) || over_limit(space, pages) {
         return Err(ENOMEM);
     }
     let backing = match &file {
         Some(file) => file_backing(file, bits, shared, offset, len)?,
-        None if shared => {
-            Backing::Object { object: vm::new_object(len as u64, 0, &[])?, offset: 0, shared: true }
-        }
+        None if shared => Backing::Object { object: vm::new_object(len as u64, 0, &[])?, offset: 0, shared: true },
         None => Backing::Anonymous,
     };
     let mut kind = Flags::empty();

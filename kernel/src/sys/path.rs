@@ -181,8 +181,23 @@ pub fn statx(r: &mut UserRegs) -> SysResult {
 fn store_statfs(at: usize) -> SysResult {
     let m = crate::mem::memory();
     // TMPFS_MAGIC, block size, blocks, free, available, files, free files, id, longest name, fragment size, flags.
-    let words: [u64; 15] =
-        [0x0102_1994, 4096, m.total_frames(), m.free_frames(), m.free_frames(), 1 << 20, 1 << 19, 0, 255, 4096, 0x20, 0, 0, 0, 0];
+    let words: [u64; 15] = [
+        0x0102_1994,
+        4096,
+        m.total_frames(),
+        m.free_frames(),
+        m.free_frames(),
+        1 << 20,
+        1 << 19,
+        0,
+        255,
+        4096,
+        0x20,
+        0,
+        0,
+        0,
+        0,
+    ];
     UserPtr::<[u64; 15]>::new(at).write(words)?;
     Ok(0)
 }

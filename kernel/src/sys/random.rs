@@ -18,11 +18,15 @@ fn hardware() -> u64 {
     for _ in 0..16 {
         if __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & (1 << 18) != 0 {
             // SAFETY: CPUID says that RDSEED exists; it writes its register and the carry flag.
-            unsafe { core::arch::asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack)) };
+            unsafe {
+                core::arch::asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
+            };
         }
         if ok == 0 && __cpuid(1).ecx & (1 << 30) != 0 {
             // SAFETY: CPUID says that RDRAND exists.
-            unsafe { core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack)) };
+            unsafe {
+                core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
+            };
         }
         if ok != 0 {
             return value;
@@ -36,7 +40,8 @@ fn seed() -> ChaCha12Rng {
     for (i, chunk) in seed.chunks_exact_mut(8).enumerate() {
         // SAFETY: RDTSC is always allowed in the kernel.
         let tsc = unsafe { _rdtsc() };
-        let mixed = hardware() ^ tsc.rotate_left(i as u32 * 13) ^ timer::realtime_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            hardware() ^ tsc.rotate_left(i as u32 * 13) ^ timer::realtime_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         chunk.copy_from_slice(&mixed.to_ne_bytes());
     }
     ChaCha12Rng::from_seed(seed)

@@ -49,8 +49,7 @@ pub fn read_timeval(at: usize) -> Result<Option<u64>, Errno> {
 
 /// Stores nanoseconds as a `timespec`.
 pub fn store_timespec(at: usize, ns: u64) -> Result<(), Errno> {
-    UserPtr::<Timespec>::new(at)
-        .write(Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 })
+    UserPtr::<Timespec>::new(at).write(Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 })
 }
 
 /// A point of the real-time clock as one of the monotonic clock.
@@ -81,7 +80,10 @@ fn read_clock(id: i32) -> Result<u64, Errno> {
     Ok(match id as u32 {
         _ if id < 0 => cpu_clock(id)?,
         l::CLOCK_REALTIME | l::CLOCK_REALTIME_COARSE | l::CLOCK_REALTIME_ALARM | l::CLOCK_TAI => timer::realtime_ns(),
-        l::CLOCK_MONOTONIC | l::CLOCK_MONOTONIC_RAW | l::CLOCK_MONOTONIC_COARSE | l::CLOCK_BOOTTIME
+        l::CLOCK_MONOTONIC
+        | l::CLOCK_MONOTONIC_RAW
+        | l::CLOCK_MONOTONIC_COARSE
+        | l::CLOCK_BOOTTIME
         | l::CLOCK_BOOTTIME_ALARM => timer::now_ns(),
         l::CLOCK_PROCESS_CPUTIME_ID => {
             let times = current().cpu_times();

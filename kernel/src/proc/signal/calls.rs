@@ -93,8 +93,7 @@ pub fn sigpending(r: &mut UserRegs) -> SysResult {
     }
     let user = user();
     let bits = user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst);
-    UserSlice::new(r.a0(), r.a1())?
-        .copy_out(&(bits & user.blocked.load(Ordering::Relaxed)).to_ne_bytes()[..r.a1()])?;
+    UserSlice::new(r.a0(), r.a1())?.copy_out(&(bits & user.blocked.load(Ordering::Relaxed)).to_ne_bytes()[..r.a1()])?;
     Ok(0)
 }
 

@@ -99,9 +99,9 @@ fn stop_here(user: &UserThread) {
     let process = &user.process;
     while process.stopped.load(Ordering::SeqCst) && !super::is_dying() {
         // Interrupted or not, the condition is looked at again.
-        let _ = process.resumed.wait(None, true, || {
-            (!process.stopped.load(Ordering::SeqCst) || super::is_dying()).then_some(())
-        });
+        let _ = process
+            .resumed
+            .wait(None, true, || (!process.stopped.load(Ordering::SeqCst) || super::is_dying()).then_some(()));
         sched::current().attention().store(false, Ordering::SeqCst);
     }
     if super::is_dying() {

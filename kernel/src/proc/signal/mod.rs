@@ -29,8 +29,10 @@ macro_rules! numbers {
         pub const $name: u8 = l::$name as u8;
     )* };
 }
-numbers! { SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM
-SIGTERM SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGWINCH SIGSYS }
+numbers! {
+    SIGILL SIGTRAP SIGBUS SIGFPE SIGKILL SIGSEGV SIGPIPE SIGALRM SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG
+    SIGWINCH SIGSYS
+}
 
 /// Largest signal number.
 pub const MAX: u8 = 64;
@@ -300,9 +302,8 @@ pub fn must_interrupt() -> bool {
     let Some(user) = &thread.user else { return false };
     thread.attention().store(false, Ordering::SeqCst);
     let process = &user.process;
-    let yes = process.must_stop.load(Ordering::SeqCst)
-        || process.stopped.load(Ordering::SeqCst)
-        || deliverable(user) != 0;
+    let yes =
+        process.must_stop.load(Ordering::SeqCst) || process.stopped.load(Ordering::SeqCst) || deliverable(user) != 0;
     if yes {
         raise_attention();
     }
@@ -344,12 +345,12 @@ pub use crate::arch::trap::Trap;
 pub fn fault(regs: &mut UserRegs, trap: Trap) {
     let user = thread::user();
     let (signal, code, address) = match trap.vector {
-        0 => (SIGFPE, 1, regs.rip),               // FPE_INTDIV
-        1 => (SIGTRAP, 2, regs.rip),              // TRAP_TRACE
-        3 => (SIGTRAP, code::KERNEL, 0),          // int3
-        4 => (SIGSEGV, code::KERNEL, 0),          // into
-        5 => (SIGSEGV, code::KERNEL, 0),          // bound
-        6 => (SIGILL, 2, regs.rip),               // ILL_ILLOPN
+        0 => (SIGFPE, 1, regs.rip),      // FPE_INTDIV
+        1 => (SIGTRAP, 2, regs.rip),     // TRAP_TRACE
+        3 => (SIGTRAP, code::KERNEL, 0), // int3
+        4 => (SIGSEGV, code::KERNEL, 0), // into
+        5 => (SIGSEGV, code::KERNEL, 0), // bound
+        6 => (SIGILL, 2, regs.rip),      // ILL_ILLOPN
         16 | 19 => (SIGFPE, fpu_code(trap.vector), regs.rip),
         11 => (SIGBUS, code::KERNEL, 0),
         12 => (SIGBUS, code::KERNEL, 0),

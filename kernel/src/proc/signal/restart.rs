@@ -35,15 +35,44 @@ impl State {
 #[cold]
 pub fn note(nr: u64) {
     let kind = match nr as u32 {
-        l::__NR_read | l::__NR_readv | l::__NR_pread64 | l::__NR_preadv | l::__NR_write | l::__NR_writev
-        | l::__NR_pwrite64 | l::__NR_pwritev | l::__NR_wait4 | l::__NR_waitid | l::__NR_futex | l::__NR_open
-        | l::__NR_openat | l::__NR_sendto | l::__NR_recvfrom | l::__NR_sendmsg | l::__NR_recvmsg | l::__NR_accept
-        | l::__NR_accept4 | l::__NR_connect | l::__NR_fcntl | l::__NR_ioctl | l::__NR_getrandom | l::__NR_flock
-        | l::__NR_execve | l::__NR_clone | l::__NR_clone3 | l::__NR_fork | l::__NR_vfork | l::__NR_sendfile => {
-            Kind::UnlessHandler
-        }
-        l::__NR_nanosleep | l::__NR_clock_nanosleep | l::__NR_poll | l::__NR_ppoll | l::__NR_select
-        | l::__NR_pselect6 | l::__NR_pause | l::__NR_rt_sigsuspend => Kind::NoHandler,
+        l::__NR_read
+        | l::__NR_readv
+        | l::__NR_pread64
+        | l::__NR_preadv
+        | l::__NR_write
+        | l::__NR_writev
+        | l::__NR_pwrite64
+        | l::__NR_pwritev
+        | l::__NR_wait4
+        | l::__NR_waitid
+        | l::__NR_futex
+        | l::__NR_open
+        | l::__NR_openat
+        | l::__NR_sendto
+        | l::__NR_recvfrom
+        | l::__NR_sendmsg
+        | l::__NR_recvmsg
+        | l::__NR_accept
+        | l::__NR_accept4
+        | l::__NR_connect
+        | l::__NR_fcntl
+        | l::__NR_ioctl
+        | l::__NR_getrandom
+        | l::__NR_flock
+        | l::__NR_execve
+        | l::__NR_clone
+        | l::__NR_clone3
+        | l::__NR_fork
+        | l::__NR_vfork
+        | l::__NR_sendfile => Kind::UnlessHandler,
+        l::__NR_nanosleep
+        | l::__NR_clock_nanosleep
+        | l::__NR_poll
+        | l::__NR_ppoll
+        | l::__NR_select
+        | l::__NR_pselect6
+        | l::__NR_pause
+        | l::__NR_rt_sigsuspend => Kind::NoHandler,
         _ => return,
     };
     user().signals.restart.pending.set(Some(kind));

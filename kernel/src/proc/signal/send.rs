@@ -1,6 +1,6 @@
 //! Sending: into a set, then a thread is told.
 
-use super::{Action, Actions, STOPPING, SIGCONT, SIGKILL, SigInfo, UNBLOCKABLE, bit};
+use super::{Action, Actions, SIGCONT, SIGKILL, STOPPING, SigInfo, UNBLOCKABLE, bit};
 use crate::proc::process::Process;
 use crate::proc::thread::{self, UserThread};
 use crate::proc::tree::{self, JobEvent};
