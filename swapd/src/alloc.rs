@@ -12,6 +12,7 @@
 //! Ordering: giving back releases (AcqRel on the cluster) what the last user did, taking acquires it.
 
 use crate::slot::Slot;
+use core::sync::atomic::AtomicU64 as Hint;
 use crossbeam_utils::CachePadded;
 use quire_mm::CPUS;
 use quire_mm::sync::{AtomicU64, Ordering::*};
@@ -33,7 +34,7 @@ pub struct Map<'a> {
     clusters: &'a [AtomicU64],
     hands: [CachePadded<AtomicU64>; CPUS],
     /// Where each CPU looks next.
-    next: [CachePadded<AtomicU64>; CPUS],
+    next: [CachePadded<Hint>; CPUS],
     closed: AtomicU64,
 }
 
@@ -43,7 +44,7 @@ impl<'a> Map<'a> {
         Map {
             clusters,
             hands: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
-            next: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
+            next: core::array::from_fn(|_| CachePadded::new(Hint::new(0))),
             closed: AtomicU64::new(0),
         }
     }

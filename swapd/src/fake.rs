@@ -25,9 +25,9 @@ const FREEING: u64 = 1 << 25;
 pub struct Pool {
     words: Vec<AtomicU64>,
     data: Vec<[AtomicU64; WORDS]>,
-    next: AtomicU64,
+    next: core::sync::atomic::AtomicU64,
     /// How often somebody was woken.
-    pub woken: AtomicU64,
+    pub woken: core::sync::atomic::AtomicU64,
 }
 
 impl Pool {
@@ -36,8 +36,8 @@ impl Pool {
         Arc::new(Pool {
             words: (0..n).map(|_| AtomicU64::new(0)).collect(),
             data: (0..n).map(|_| core::array::from_fn(|_| AtomicU64::new(POISON))).collect(),
-            next: AtomicU64::new(0),
-            woken: AtomicU64::new(0),
+            next: core::sync::atomic::AtomicU64::new(0),
+            woken: core::sync::atomic::AtomicU64::new(0),
         })
     }
 
@@ -48,10 +48,11 @@ impl Pool {
     /// A frame with one reference.
     pub fn get(&self) -> Option<Frame> {
         let n = self.words.len();
-        let from = self.next.fetch_add(1, Relaxed) as usize;
-        (0..n).map(|k| (from + k) % n).find_map(|i| {
-            self.words[i].compare_exchange(0, 1, AcqRel, Relaxed).ok().map(|_| Frame(i as u32))
-        })
+        // The model checker repeats what it does, so the search must not depend on executions before.
+        let from = if cfg!(loom) { 0 } else { self.next.fetch_add(1, Relaxed) as usize };
+        (0..n)
+            .map(|k| (from + k) % n)
+            .find_map(|i| self.words[i].compare_exchange(0, 1, AcqRel, Relaxed).ok().map(|_| Frame(i as u32)))
     }
 
     /// A word of the frame's page.

@@ -4,8 +4,10 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Mutant {
+    /// Swap-in: the slot is held only after its cached frame was taken.
+    HoldLate = 1,
     /// Swap-in: the entry is read again before the slot is held.
-    LookThenHold = 1,
+    LookThenHold,
     /// Swap-in: the entry is not read again after the slot is held.
     NoSecondLook,
     /// A cached frame is taken without a second look at the slot.

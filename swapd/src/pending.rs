@@ -8,6 +8,7 @@
 
 use crate::alloc::CLUSTER;
 use crate::slot::Slot;
+use core::sync::atomic::AtomicU64 as Hint;
 use quire_mm::sync::{AtomicU64, Ordering::*};
 
 /// Clusters under one word of the upper level.
@@ -24,13 +25,13 @@ pub const fn words(slots: usize) -> (usize, usize) {
 pub struct Pending<'a> {
     clusters: &'a [AtomicU64],
     groups: &'a [AtomicU64],
-    next: AtomicU64,
+    next: Hint,
 }
 
 impl<'a> Pending<'a> {
     /// Nothing waits. The words are zeroed, as many as [`words`] says.
     pub fn new(clusters: &'a [AtomicU64], groups: &'a [AtomicU64]) -> Pending<'a> {
-        Pending { clusters, groups, next: AtomicU64::new(0) }
+        Pending { clusters, groups, next: Hint::new(0) }
     }
 
     /// The slot waits to be written.

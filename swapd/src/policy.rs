@@ -26,7 +26,13 @@ impl Watermarks {
     /// For a machine of `total` frames: 1/128 of it is the minimum, at least 128 KiB and at most 16 MiB.
     pub const fn of(total: u64) -> Watermarks {
         let min = total / 128;
-        let min = if min < 32 { 32 } else if min > 4096 { 4096 } else { min };
+        let min = if min < 32 {
+            32
+        } else if min > 4096 {
+            4096
+        } else {
+            min
+        };
         Watermarks { min, low: 2 * min, high: 3 * min }
     }
 
@@ -67,11 +73,7 @@ pub const fn judge(accessed: bool, age: u8, round: u32) -> Verdict {
         return Verdict::Keep(0);
     }
     let patience = if round == 0 { 1 } else { 0 };
-    if age >= patience {
-        Verdict::Evict
-    } else {
-        Verdict::Keep(if age < OLDEST { age + 1 } else { OLDEST })
-    }
+    if age >= patience { Verdict::Evict } else { Verdict::Keep(if age < OLDEST { age + 1 } else { OLDEST }) }
 }
 
 /// A space's part of `want` pages, by what it has in frames: at least one, if it has any.

@@ -25,7 +25,9 @@
 //! * S4. The frame in a word owns one reference to the frame. `claim` and `begin_read` bring it along, the [`Owed`] of other
 //!   transitions gives it back.
 //! * S5. Whoever takes a cached frame holds the slot, then reads the entry again, then takes the frame's reference, then looks
-//!   at the slot again ([`SlotWord::still_caches`]).
+//!   at the slot again ([`SlotWord::still_caches`]), then changes the entry, and only then lets the slot go. The hold makes the
+//!   entry's compare-and-swap a proof: if the entry names the slot then, it named this life of it (model `slot_reuse`). The
+//!   second look at the entry keeps a stranger's failed read from being told to the wrong program (model `strangers_failure`).
 //! * S6. Whoever's transition freed the slot gives its bit back to the map, afterwards ([`Owed::freed`]).
 //!
 //! | written | read | why |

@@ -27,6 +27,8 @@ use crate::io::{Disk, IoError, MOST_PAGES, Op, Refused, Run};
 use crate::mutant::{Mutant, mutant};
 use crate::pending::Pending;
 use crate::slot::{Owed, Slot, SlotWord, State};
+// Counters and hints order nothing, so the model checker need not see them.
+use core::sync::atomic::AtomicU64 as Counter;
 use quire_mm::Frame;
 use quire_mm::sync::{AtomicU64, Ordering::*};
 
@@ -93,21 +95,21 @@ pub enum ReadError {
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Pages read (`pswpin`).
-    pub read: AtomicU64,
+    pub read: Counter,
     /// Pages written (`pswpout`).
-    pub written: AtomicU64,
+    pub written: Counter,
     /// Pages whose write is under way.
-    pub writing: AtomicU64,
+    pub writing: Counter,
     /// Pages read ahead (`swap_ra`), and those that were wanted (`swap_ra_hit`).
-    pub ahead: AtomicU64,
+    pub ahead: Counter,
     /// See `ahead`.
-    pub ahead_hits: AtomicU64,
+    pub ahead_hits: Counter,
     /// Pages that could not be read.
-    pub read_errors: AtomicU64,
+    pub read_errors: Counter,
     /// Pages that could not be written.
-    pub write_errors: AtomicU64,
+    pub write_errors: Counter,
     /// Pages taken back without a read.
-    pub taken_back: AtomicU64,
+    pub taken_back: Counter,
 }
 
 /// A snapshot of all slots, for the audit.
@@ -144,9 +146,9 @@ pub struct Swap<'a, H: Host, D: Disk> {
     /// Counters.
     pub stats: Stats,
     /// So many pages more go out one by one: a request of many pages has failed, and only the bad ones shall be marked.
-    careful: AtomicU64,
+    careful: Counter,
     /// Where the next trim begins.
-    cursor: AtomicU64,
+    cursor: Counter,
 }
 
 impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
@@ -169,8 +171,8 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
             host,
             disk,
             stats: Stats::default(),
-            careful: AtomicU64::new(0),
-            cursor: AtomicU64::new(0),
+            careful: Counter::new(0),
+            cursor: Counter::new(0),
         };
         if let Some(header) = slots.first() {
             header.forbid();
@@ -267,16 +269,26 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// The content of a slot that an entry names. `same` reads that entry again: the slot is held by then (S5).
     pub fn take(&self, slot: Slot, same: impl FnOnce() -> bool) -> Take {
         let word = self.slot(slot);
-        let early = mutant(Mutant::LookThenHold);
+        if mutant(Mutant::HoldLate) {
+            let early = self.content(word);
+            return match early {
+                Take::Page { frame, .. } if word.hold().is_err() => {
+                    self.drop_frame(frame);
+                    Take::Changed
+                }
+                other => other,
+            };
+        }
+        let first = mutant(Mutant::LookThenHold);
         let mut same = Some(same);
         let mut still = || mutant(Mutant::NoSecondLook) || same.take().is_none_or(|s| s());
-        if early && !still() {
+        if first && !still() {
             return Take::Changed;
         }
         if word.hold().is_err() {
             return Take::Changed;
         }
-        let result = if early || still() { self.content(word) } else { Take::Changed };
+        let result = if first || still() { self.content(word) } else { Take::Changed };
         if !matches!(result, Take::Page { .. }) {
             self.release(slot, 1);
         }
