@@ -24,6 +24,8 @@ pub(crate) struct Arena {
     pub generation: AtomicU64,
     /// CPUs whose top-level tables point to the arena's table.
     pub cpus: CpuSet,
+    /// Segments in the list.
+    pub segments: AtomicU64,
     /// Which of the 256 it is.
     pub index: usize,
     pub place: NodePlace,
@@ -46,6 +48,7 @@ impl Arena {
                 table: Entry::new(Word::empty(0)),
                 generation: AtomicU64::new(0),
                 cpus: CpuSet::new(),
+                segments: AtomicU64::new(0),
                 index,
                 place,
                 claims: Claims::new(),

@@ -96,6 +96,8 @@ pub(crate) struct Builder<'a, M: Machine> {
     spare: *mut Node,
     reserve: Option<&'a mut Nodes>,
     short: bool,
+    /// Segments that were built, less those of the leaves that were opened.
+    grown: i64,
 }
 
 impl<'a, M: Machine> Builder<'a, M> {
@@ -140,13 +142,19 @@ impl<'a, M: Machine> Builder<'a, M> {
             spare: null_mut(),
             reserve,
             short: false,
+            grown: 0,
         }
     }
 
     fn walk(&mut self, node: &Node, lo: u32, hi: u32, change: &Change<'_>, put: &mut Option<Part>) {
         self.mark(node);
         if node.level == 0 {
-            for p in node.parts() {
+            let parts = node.parts();
+            // What does not even touch the range is copied as it is, where nothing waits and it fits.
+            let first = parts.iter().position(|p| p.end >= lo).unwrap_or(parts.len());
+            let behind = parts[first..].iter().position(|p| p.start > hi).map_or(parts.len(), |n| first + n);
+            self.parts(&parts[..first]);
+            for p in &parts[first..behind] {
                 if p.start >= hi
                     && let Some(new) = put.take()
                 {
@@ -171,6 +179,12 @@ impl<'a, M: Machine> Builder<'a, M> {
                     self.segment(p.clip(hi, p.end));
                 }
             }
+            if behind < parts.len()
+                && let Some(new) = put.take()
+            {
+                self.segment(new);
+            }
+            self.parts(&parts[behind..]);
             return;
         }
         // Neighbours that touch the range take part, so that they can merge with what becomes of it.
@@ -199,8 +213,34 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
     }
 
+    /// Adds segments of which the first continues nothing.
+    fn parts(&mut self, parts: &[Part]) {
+        let Some((last, rest)) = parts.split_last() else { return };
+        if let Some(p) = self.last.take() {
+            self.push_part(p);
+        }
+        if !rest.is_empty() {
+            match self.node(0) {
+                Some(n) if n.len as usize + rest.len() <= LEAF => {
+                    // SAFETY: they fit; an old leaf is not a new one.
+                    unsafe {
+                        let to = n.parts_mut().add(n.len as usize);
+                        core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len());
+                    }
+                    n.len += rest.len() as u16;
+                    self.grown += rest.len() as i64;
+                }
+                _ => rest.iter().for_each(|p| self.push_part(*p)),
+            }
+        }
+        self.last = Some(*last);
+    }
+
     fn mark(&mut self, node: &Node) {
         let key = node.first();
+        if node.level == 0 {
+            self.grown -= node.len as i64;
+        }
         let o = &mut self.opened[node.level as usize];
         *o = (o.0.min(key), key);
     }
@@ -239,6 +279,7 @@ impl<'a, M: Machine> Builder<'a, M> {
     }
 
     fn push_part(&mut self, p: Part) {
+        self.grown += 1;
         let Some(mut n) = self.node(0) else { return };
         if n.len as usize == LEAF {
             let left = n;
@@ -358,6 +399,11 @@ impl<'a, M: Machine> Builder<'a, M> {
         null_mut()
     }
 
+    /// How many segments more the new list has.
+    pub fn grown(&self) -> i64 {
+        self.grown
+    }
+
     /// Before the new root is published: the new leaves take their references to objects.
     pub fn own(&self) {
         self.each_made(|n| {
@@ -418,8 +464,11 @@ impl<'a, M: Machine> Builder<'a, M> {
         let node = unsafe { &*at };
         if node.level != 0 {
             let (lo, hi) = self.opened[node.level as usize - 1];
-            for (i, _) in node.starts().iter().enumerate().filter(|(_, s)| (lo..=hi).contains(*s)) {
+            let starts = node.starts();
+            let mut i = starts.iter().position(|&s| s >= lo).unwrap_or(starts.len());
+            while i < starts.len() && starts[i] <= hi {
                 self.gather(node.child(i).3, first, last);
+                i += 1;
             }
         }
         node.next.set(*first);

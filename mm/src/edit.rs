@@ -45,14 +45,19 @@ pub enum EditError {
     Invalid,
 }
 
+/// Most segments of an arena: Linux's `vm.max_map_count`, there for a whole process.
+const MAX_SEGMENTS: i64 = 65_530;
+
 /// The longest range whose pages are made writable ahead of their next stores.
 const AHEAD: u32 = 64;
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Wherever there is room: in the current CPU's home arena if possible.
+    /// Wherever there is room: if possible in an arena where no other CPU has been.
     Anywhere,
+    /// Wherever there is room, where it does not matter who has been: for what several CPUs will use, as stacks of threads.
+    Shared,
     /// Here if it is free, else anywhere.
     Hint(Page),
     /// Here, in the place of what is here.
@@ -74,8 +79,8 @@ impl<M: Machine> Space<M> {
                 Err(EditError::OutOfFrames) => Err(EditError::OutOfFrames),
                 Err(_) => self.map(Place::Anywhere, pages, prot, backing, flags),
             },
-            Place::Anywhere => loop {
-                let at = self.find_hole(pages)?;
+            Place::Anywhere | Place::Shared => loop {
+                let at = self.find_hole(pages, place == Place::Shared)?;
                 match self.map_at(range(at)?, prot, backing, flags, false) {
                     Ok(()) => return Ok(at),
                     // Somebody was faster: look again.
@@ -186,14 +191,19 @@ impl<M: Machine> Space<M> {
             {
                 let pin = m.pin();
                 let list = arena.list(&pin);
-                if !list.covers(lo, hi) {
-                    return Err(EditError::NotMapped);
-                }
+                let mut at = lo;
                 list.each(lo, hi, &mut |p| {
                     narrows |= !prot.contains(p.prot);
                     widens |= !p.prot.contains(prot);
+                    if p.start > at {
+                        return false;
+                    }
+                    at = p.end;
                     true
                 });
+                if at < hi {
+                    return Err(EditError::NotMapped);
+                }
             }
             if !narrows && !widens {
                 continue;
@@ -251,6 +261,7 @@ impl<M: Machine> Space<M> {
         check: impl Fn(List<'_>) -> Result<(), EditError>,
     ) -> Result<(), EditError> {
         let m = self.memory();
+        let reserve_is_none = reserve.is_none();
         loop {
             let pin = m.pin();
             let list = arena.list(&pin);
@@ -259,6 +270,11 @@ impl<M: Machine> Space<M> {
             let mut built = Builder::start(m, reserve.as_mut());
             // SAFETY: the read section keeps the old nodes until the builder is gone.
             let root = unsafe { built.edit(old, lo, hi, change) }.map_err(|_| EditError::OutOfFrames)?;
+            let grown = built.grown();
+            // An edit that has begun, and has its nodes, is not refused for its number of segments.
+            if grown > 0 && reserve_is_none && arena.segments.load(Relaxed) as i64 + grown > MAX_SEGMENTS {
+                return Err(EditError::NoSpace);
+            }
             built.own();
             if mutant(Mutant::PublishBlind) {
                 arena.list.store(root, Release);
@@ -267,6 +283,9 @@ impl<M: Machine> Space<M> {
             if mutant(Mutant::PublishBlind) || arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
                 // SAFETY: `old` was replaced by this very compare-and-swap.
                 unsafe { built.retire_old(old) };
+                if grown != 0 {
+                    arena.segments.fetch_add(grown as u64, Relaxed);
+                }
                 return Ok(());
             }
             built.undo();
@@ -322,12 +341,12 @@ impl<M: Machine> Space<M> {
     }
 
     /// A free place for `pages` pages, as it looks now.
-    pub(crate) fn find_hole(&self, pages: u64) -> Result<Page, EditError> {
+    pub(crate) fn find_hole(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
         let m = self.memory();
         if let Ok(pages) = u32::try_from(pages)
             && pages <= ARENA_PAGES
         {
-            for index in self.search_order() {
+            for index in self.search_order(shared) {
                 let pin = m.pin();
                 let (from, limit) = Self::bounds(index);
                 // SAFETY: a null list is a list.

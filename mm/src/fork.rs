@@ -68,6 +68,7 @@ impl<M: Machine> Space<M> {
 
     fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
+        let grown;
         let root = {
             let pin = m.pin();
             let list = parent.list(&pin);
@@ -80,6 +81,7 @@ impl<M: Machine> Space<M> {
             let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();
             built.publish();
+            grown = built.grown();
             root
         };
         if root.is_null() {
@@ -94,6 +96,7 @@ impl<M: Machine> Space<M> {
         };
         // The child is ours alone: no compare-and-swap.
         arena.list.store(root, Release);
+        arena.segments.store(grown as u64, Relaxed);
         // SAFETY: the child's list has no editor and no reader but us.
         let list = unsafe { crate::list::List::new(root) };
         let mut copied = Ok(());

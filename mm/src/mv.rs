@@ -73,7 +73,7 @@ impl<M: Machine> Space<M> {
             return Err(EditError::NoSpace);
         }
         loop {
-            let at = self.find_hole(pages)?;
+            let at = self.find_hole(pages, false)?;
             let dst = PageRange::new(at, pages).ok_or(EditError::Invalid)?;
             match self.move_to(old, dst, keep, false) {
                 Err(EditError::Exists) => {}

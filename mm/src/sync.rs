@@ -90,6 +90,13 @@ pub enum Mutant {
     BitBlind,
     /// Slabs: a frame is freed although its bit in the bitmap is not ours.
     SlabUnowned,
+    /// Objects: after the reference to a page is taken, the object's entry is not read again.
+    ObjectOnce,
+}
+
+impl Mutant {
+    /// The last one: they are numbered from 1.
+    pub const LAST: u32 = Mutant::ObjectOnce as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` outside the model checker.

@@ -77,7 +77,6 @@ fn finish(ended: Ended) {
     let user = user();
     let process = user.process.clone();
     user.exiting.store(true, Ordering::SeqCst);
-    process.note_resident();
     leave_memory();
     drop(user.set_files(None));
 
@@ -126,7 +125,12 @@ pub fn leave_memory() {
 fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::timers::forget(process);
     let memory = process.memory.lock().take();
-    drop(memory);
+    // The space ends here unless somebody shares it; its pages are counted while they are freed.
+    if let Some(Ok(memory)) = memory.map(Arc::try_unwrap)
+        && let Ok(space) = Arc::try_unwrap(memory.space)
+    {
+        process.max_resident.fetch_max(space.destroy(), Ordering::Relaxed);
+    }
     let (ended, ends) = {
         let threads = process.threads.lock();
         (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_times.lock())

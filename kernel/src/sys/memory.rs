@@ -147,6 +147,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             f if f & l::MAP_FIXED_NOREPLACE != 0 => Place::FixedNoReplace(page),
             f if f & l::MAP_FIXED != 0 => Place::Fixed(page),
             _ if address >= 65536 && address < USER_END - len => Place::Hint(page),
+            // A thread's stack is used by another CPU than the one that maps it.
+            f if f & l::MAP_STACK != 0 => Place::Shared,
             _ => Place::Anywhere,
         };
         vm::retry(|| space.map(place(), pages, prot, &backing, kind))?

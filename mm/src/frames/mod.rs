@@ -82,19 +82,20 @@ impl FrameWord {
         FrameWord(AtomicU64::new(0))
     }
 
-    /// A new page with one reference. Relaxed: the frame is the caller's alone, the entry's release publishes it.
+    /// A new page with one reference. Release, here and below: pairs with [`FrameWord::try_ref`] of somebody who has read the frame's
+    /// former place, and now reads that place again (race 52).
     pub(crate) fn start(&self) {
-        self.0.store(1, Relaxed);
+        self.0.store(1, Release);
     }
 
     /// A new page with one reference for the entry, marked fresh with the reference that goes with the mark.
     pub(crate) fn start_fresh(&self) {
-        self.0.store(if mutant(Mutant::NoFresh) { 2 } else { 1 + FRESH }, Relaxed);
+        self.0.store(if mutant(Mutant::NoFresh) { 2 } else { 1 + FRESH }, Release);
     }
 
     /// A new page of an object, with one reference for it and one for the caller.
     pub(crate) fn start_object(&self) {
-        self.0.store(2 | OBJECT, Relaxed);
+        self.0.store(2 | OBJECT, Release);
     }
 
     /// The object is about to give up its reference.

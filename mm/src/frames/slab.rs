@@ -19,7 +19,7 @@ pub const NODE: usize = if cfg!(loom) { 2048 } else { 512 };
 const PER_FRAME: u32 = (PAGE / NODE) as u32;
 const FULL: u32 = (1 << PER_FRAME) - 1;
 /// Most free nodes that a CPU keeps.
-const KEEP: usize = if cfg!(loom) { 8 } else { 256 };
+const KEEP: usize = if cfg!(loom) { 8 } else { 512 };
 
 /// One CPU's free nodes.
 #[derive(Debug)]
