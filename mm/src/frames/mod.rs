@@ -165,9 +165,10 @@ impl FrameWord {
         old & COUNT == 1
     }
 
-    /// Says what a frame is that the caller owns alone, and sets its upper half.
+    /// Says what a frame is that the caller owns alone, and sets its upper half. Release: as [`FrameWord::start`], for who finds no
+    /// reference left.
     pub(crate) fn set(&self, kind: Kind, link: u32) {
-        self.0.store((link as u64) << 32 | kind as u64, Relaxed);
+        self.0.store((link as u64) << 32 | kind as u64, Release);
     }
 
     /// What the frame is.
