@@ -22,7 +22,7 @@ pub const WORDS: usize = 2;
 /// All pages of all arenas.
 const PAGES: usize = quire_mm::page::ARENAS << ARENA_BITS;
 /// Most frames of a machine.
-const FRAMES: usize = 32;
+const FRAMES: usize = 40;
 
 /// The last events of the execution under way, for a failed run (`--trace`).
 pub static TRACE: Mutex<Vec<(usize, &'static str, u64)>> = Mutex::new(Vec::new());

@@ -87,6 +87,10 @@ pub fn main() -> ExitCode {
         eprintln!("no model has {filter:?} in its name");
         return ExitCode::from(2);
     }
+    // A defect that no model looks for would be found by none.
+    let covered =
+        crate::models::all().flat_map(|m| m.mutants).flat_map(|set| *set).fold(0u64, |set, &m| set | 1 << m as u32);
+    let orphans: Vec<u32> = (1..=Mutant::LAST).filter(|m| covered >> m & 1 == 0).collect();
     println!("{:<28} {:<20} {:>6} {:>10} {:>8}", "model", "run", "bound", "states", "time");
     let (next, passed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let out = Mutex::new(());
@@ -103,6 +107,10 @@ pub fn main() -> ExitCode {
             });
         }
     });
+    if !orphans.is_empty() {
+        failed.fetch_add(orphans.len(), Relaxed);
+        println!("FAILED: no model looks for the defects with the numbers {orphans:?}");
+    }
     println!("{} passed, {} failed", passed.load(Relaxed), failed.load(Relaxed));
     if failed.load(Relaxed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -188,7 +196,7 @@ static STATES: AtomicUsize = AtomicUsize::new(0);
 fn one(args: &[String]) -> ExitCode {
     let [name, mode, mutants, bound, seconds] = args else { return usage() };
     let Some(model) = crate::models::all().find(|m| m.name == name) else { return usage() };
-    
+
     switch::every_access_rmw(mode == "1");
     switch::select(mutants.parse().unwrap_or(0));
     switch::collect_at(model.collect);

@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use quire_mm::probe::ClaimsProbe;
 use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Flags, Page, Place};
-use std::sync::Arc;
+use std::rc::Rc;
 
 pub const MODELS: &[Model] = &[
     Model::new("claims-two", two, &[&[NoChoosing], &[NoClaim]]),
@@ -37,8 +37,11 @@ fn hold(w: &World, p: &Pages, ranges: &[(u32, u32)]) {
 }
 
 fn run(all: &[&'static [(u32, u32)]]) {
-    let w = Arc::new(World::bare(8));
-    let p = Arc::new(Pages { claims: ClaimsProbe::new(), pages: [UnsafeCell::new(0), UnsafeCell::new(0), UnsafeCell::new(0)] });
+    let w = Rc::new(World::bare(8));
+    let p = Rc::new(Pages {
+        claims: ClaimsProbe::new(),
+        pages: [UnsafeCell::new(0), UnsafeCell::new(0), UnsafeCell::new(0)],
+    });
     let threads: Vec<_> = all[1..]
         .iter()
         .enumerate()

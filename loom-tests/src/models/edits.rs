@@ -9,7 +9,9 @@ use quire_mm::sync::Mutant::*;
 use quire_mm::{Page, PageRange};
 
 pub const MODELS: &[Model] = &[
-    Model::new("edits-disjoint", disjoint, &[&[PublishBlind]]).bounds([Some(2), Some(3)], [Some(3), Some(4)]).collecting(),
+    Model::new("edits-disjoint", disjoint, &[&[PublishBlind]])
+        .bounds([Some(2), Some(3)], [Some(3), Some(4)])
+        .collecting(),
     Model::new("edits-overlap", overlap, &[&[PublishBlind, NoClaim]]).collecting(),
     Model::new("edits-recycled", recycled, &[&[AdvanceEarly]]).bounds([Some(2); 2], [Some(3); 2]).collecting(),
     Model::new("lookup", lookup, &[&[PinNoFence], &[AdvanceEarly]]).collecting(),

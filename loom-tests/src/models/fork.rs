@@ -12,6 +12,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-reuse", reuse, &[&[NoForkMark, NoParityFlip]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
+    Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
 ];
 
@@ -134,5 +135,37 @@ fn cow() {
         assert_eq!(s.read(0, 1), Ok(1), "a store of the parent was lost");
         assert!(!wrote || s.read(0, 0) == Ok(1), "a store through an old translation was lost");
     });
+    w.end(&[s, child]);
+}
+
+/// A fork that runs out of frames after its first page, then one that does not, while CPU 1 stores.
+fn short() {
+    let w = World::new(34);
+    let s = w.space();
+    let m = w.memory();
+    s.map(0, 1, RW);
+    s.map(2, 1, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok() && s.write(2, 0, 1).is_ok());
+    });
+    on(1, || m.stock(4, 0));
+    // Enough for the child's own table and one leaf table.
+    let mut held: Vec<_> = on(0, || std::iter::from_fn(|| m.alloc()).collect());
+    on(0, || held.drain(..2).for_each(|f| m.free(f)));
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 2).is_ok());
+        assert!(s.write(0, 0, 3).is_ok());
+    });
+    let (child, then) = script(&w, || {
+        assert!((*s).fork().is_err(), "the fork had frames enough");
+        held.drain(..).for_each(|f| m.free(f));
+        let child = s.fork();
+        (child, look(child, 0))
+    });
+    let _ = t.join();
+    assert_eq!(look(child, 0), then, "the child sees a later store of its parent");
+    on(1, || assert_eq!(s.read(0, 0), Ok(3), "a store of the parent was lost"));
     w.end(&[s, child]);
 }

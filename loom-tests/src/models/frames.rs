@@ -12,7 +12,7 @@ use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 use quire_mm::sync::model::FRUITLESS;
 use quire_mm::{Frame, Machine};
-use std::sync::Arc;
+use std::rc::Rc;
 
 pub const MODELS: &[Model] = &[
     Model::new("bitmap-take", take, &[&[BitBlind]]),
@@ -31,11 +31,11 @@ struct Bits {
 }
 
 impl Bits {
-    fn new(set: &[usize]) -> Arc<Bits> {
+    fn new(set: &[usize]) -> Rc<Bits> {
         let b = Bits { map: Bitmap::new(), blocks: [Block::new()], owned: std::array::from_fn(|_| UnsafeCell::new(0)) };
         set.iter().for_each(|&i| b.map.put(&b.blocks, i));
         FRUITLESS.store(0, Relaxed);
-        Arc::new(b)
+        Rc::new(b)
     }
 
     /// Uses bit `i` as its only owner.

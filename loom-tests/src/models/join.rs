@@ -8,10 +8,8 @@ use crate::world::{RW, Scene, World, flag, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
-pub const MODELS: &[Model] = &[
-    Model::new("join", join, &[&[JoinNoFence]]),
-    Model::new("active", active, &[&[ActiveLate], &[ActiveNoFence]]),
-];
+pub const MODELS: &[Model] =
+    &[Model::new("join", join, &[&[JoinNoFence]]), Model::new("active", active, &[&[ActiveLate], &[ActiveNoFence]])];
 
 fn scene() -> (World, Scene) {
     let w = World::new(24);

@@ -8,6 +8,7 @@ mod fork;
 mod frames;
 mod join;
 mod mv;
+mod object;
 mod protect;
 mod retire;
 mod segv;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         cow::MODELS,
         fork::MODELS,
         mv::MODELS,
+        object::MODELS,
         retire::MODELS,
         shootdown::MODELS,
         join::MODELS,

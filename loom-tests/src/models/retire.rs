@@ -4,13 +4,14 @@
 //! *Races*: 7, 19, 21, 32. *Bounds*: one table of two pages, two CPUs, one unmap.
 
 use crate::runner::Model;
-use crate::world::{RW, World, on, script, spawn};
+use crate::world::{RW, Scene, World, on, script, spawn};
 use quire_mm::Page;
 use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
     Model::new("retire-fault", fault, &[&[NoSeal]]).collecting(),
     Model::new("retire-look", look, &[&[NoGrace], &[PinNoFence], &[AdvanceEarly]]).collecting(),
+    Model::new("discard", discard, &[&[FreeBeforeAnswer], &[AnswerEarly]]),
     Model::new("retire-arena", arena, &[&[FreeBeforeAnswer]]).collecting(),
 ];
 
@@ -66,6 +67,27 @@ fn arena() {
         let _ = s.write(2, 0, 1);
     });
     script(&w, || s.unmap(0, 4));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// A table's pages are discarded, their segment stays: a store comes before or after as a whole.
+fn discard() {
+    let w = World::new(26);
+    let s = w.space();
+    s.map(0, 2, RW);
+    for cpu in 0..2 {
+        on(cpu, || {
+            s.enter();
+            assert!(s.write(0, 0, 1).is_ok());
+        });
+    }
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 2).is_ok());
+        let v = s.read(0, 0);
+        assert!(v == Ok(2) || v == Ok(0), "a discarded page came back: {v:?}");
+    });
+    script(&w, || assert!((*s).discard(Scene::range(0, 2)).is_ok()));
     let _ = t.join();
     w.end(&[s]);
 }

@@ -8,7 +8,8 @@ use crate::world::{R, RW, World, flag, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
-pub const MODELS: &[Model] = &[Model::new("segv", segv, &[&[SignalAtOnce]]).bounds([Some(3), Some(2)], [Some(4), Some(3)])];
+pub const MODELS: &[Model] =
+    &[Model::new("segv", segv, &[&[SignalAtOnce]]).bounds([Some(3), Some(2)], [Some(4), Some(3)])];
 
 fn segv() {
     let w = World::new(24);
@@ -22,7 +23,10 @@ fn segv() {
     let tell = told.clone();
     let x = spawn(&w, 1, move || {
         let refused = told.load(Acquire);
-        assert!(!s.poke(0, 0, 2) || refused == 0, "a store through an old translation after another thread was refused");
+        assert!(
+            !s.poke(0, 0, 2) || refused == 0,
+            "a store through an old translation after another thread was refused"
+        );
     });
     let y = spawn(&w, 2, move || {
         if s.write(0, 0, 3).is_err() {

@@ -6,9 +6,9 @@
 
 use crate::runner::Model;
 use crate::world::{RW, Scene, World, flag, on, script, spawn};
+use quire_mm::Page;
 use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
-use quire_mm::Page;
 
 pub const MODELS: &[Model] = &[
     Model::new("shootdown-two", two, &[&[NoServe], &[NoInterrupt]]).bounds([Some(2); 2], [Some(3); 2]),
