@@ -10,6 +10,7 @@ pub mod console;
 pub mod msix;
 pub mod pci;
 pub mod uart;
+pub mod virtio_blk;
 
 pub use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 pub use virtio_drivers::transport::pci::bus;
