@@ -83,6 +83,15 @@ impl<M: Machine> Drop for Reserve<'_, M> {
     }
 }
 
+impl Change<'_> {
+    fn put(&self) -> Option<Part> {
+        match self {
+            Change::Put(Some(p)) => Some(*p),
+            _ => None,
+        }
+    }
+}
+
 /// A list under construction. Dropped unpublished, it frees what it built.
 pub(crate) struct Builder<'a, M: Machine> {
     memory: &'a Memory<M>,
@@ -90,6 +99,9 @@ pub(crate) struct Builder<'a, M: Machine> {
     made: *mut Node,
     /// First and last key of the old nodes opened at each level.
     opened: [(u32, u32); HEIGHT],
+    /// The nodes that a one-leaf edit replaces, if it is one.
+    path: [*mut Node; HEIGHT],
+    path_len: usize,
     /// The segment that may still grow.
     last: Option<Part>,
     /// A root with a single child, which became the root itself.
@@ -114,10 +126,13 @@ impl<'a, M: Machine> Builder<'a, M> {
         hi: u32,
         change: &Change<'_>,
     ) -> Result<*mut Node, OutOfNodes> {
-        let mut put = match change {
-            Change::Put(Some(p)) => Some(*p),
-            _ => None,
-        };
+        if !old.is_null() {
+            // SAFETY: this function's contract.
+            if let Some(root) = unsafe { self.one_leaf(old, lo, hi, change) } {
+                return if self.short { Err(OutOfNodes) } else { Ok(root) };
+            }
+        }
+        let mut put = change.put();
         if !old.is_null() {
             // SAFETY: this function's contract.
             self.walk(unsafe { &*old }, lo, hi, change, &mut put);
@@ -138,12 +153,84 @@ impl<'a, M: Machine> Builder<'a, M> {
             open: [null_mut(); HEIGHT],
             made: null_mut(),
             opened: [NONE; HEIGHT],
+            path: [null_mut(); HEIGHT],
+            path_len: 0,
             last: None,
             spare: null_mut(),
             reserve,
             short: false,
             grown: 0,
         }
+    }
+
+    /// The common case: the range and its neighbours lie in one leaf, which changes and stays one leaf. Its ancestors are
+    /// copied whole, with one child exchanged. `None`: it is another case, and nothing has been built.
+    ///
+    /// # Safety
+    ///
+    /// As [`Builder::edit`].
+    unsafe fn one_leaf(&mut self, old: *mut Node, lo: u32, hi: u32, change: &Change<'_>) -> Option<*mut Node> {
+        let mut path = [(null_mut(), 0); HEIGHT];
+        let (mut at, mut depth) = (old, 0);
+        // SAFETY: nodes below a valid root are valid.
+        let mut node = unsafe { &*at };
+        while node.level != 0 {
+            let (starts, ends) = (node.starts(), node.ends());
+            let above = starts.iter().position(|&s| s > lo).unwrap_or(starts.len());
+            let i = above.max(1) - 1;
+            if i > 0 && ends[i - 1] >= lo || starts.get(i + 1).is_some_and(|&s| s <= hi) {
+                return None;
+            }
+            path[depth] = (at, i);
+            depth += 1;
+            at = node.child(i).3;
+            // SAFETY: as above.
+            node = unsafe { &*at };
+        }
+        let mut put = change.put();
+        self.walk(node, lo, hi, change, &mut put);
+        if let Some(p) = put {
+            self.segment(p);
+        }
+        if let Some(p) = self.last.take() {
+            self.push_part(p);
+        }
+        let leaf = core::mem::replace(&mut self.open[0], null_mut());
+        // SAFETY: null, or the leaf under construction, ours.
+        let fits = unsafe { leaf.as_ref() }.is_some_and(|l| depth == 0 || l.len as usize >= MIN) && self.open[1].is_null();
+        if !fits && !self.short {
+            self.forget();
+            return None;
+        }
+        let mut new = leaf;
+        for &(from, i) in path[..depth].iter().rev() {
+            // SAFETY: as above; `new` is ours and complete.
+            let (from, below) = unsafe { (&*from, summary(&*new)) };
+            let Some(to) = self.node(from.level as usize) else { return Some(null_mut()) };
+            to.copy_inner(from);
+            let c = to.inner_mut();
+            // SAFETY: `i` is a child of the node that was copied.
+            unsafe {
+                (*c).start[i] = below.0;
+                (*c).end[i] = below.1;
+                (*c).gap[i] = below.2;
+                (*c).child[i] = below.3;
+            }
+            new = core::mem::replace(&mut self.open[from.level as usize], null_mut());
+        }
+        path[..depth].iter().zip(&mut self.path).for_each(|(&(n, _), p)| *p = n);
+        self.path[depth] = at;
+        self.path_len = depth + 1;
+        Some(new)
+    }
+
+    /// Gives back what was built, to begin again.
+    fn forget(&mut self) {
+        self.free_made();
+        self.made = null_mut();
+        self.open = [null_mut(); HEIGHT];
+        self.opened = [NONE; HEIGHT];
+        self.grown = 0;
     }
 
     fn walk(&mut self, node: &Node, lo: u32, hi: u32, change: &Change<'_>, put: &mut Option<Part>) {
@@ -448,8 +535,15 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
         let mut first = null_mut();
         let mut last = null_mut();
-        // An edit opens the root at least.
-        if !old.is_null() {
+        if self.path_len != 0 {
+            for &n in &self.path[..self.path_len] {
+                // SAFETY: replaced by the caller's compare-and-swap; the link is the retirer's.
+                unsafe { (*n).next.set(first) };
+                first = n;
+            }
+            last = self.path[0];
+        } else if !old.is_null() {
+            // An edit opens the root at least.
             self.gather(old, &mut first, &mut last);
         }
         if !first.is_null() {
@@ -479,9 +573,9 @@ impl<'a, M: Machine> Builder<'a, M> {
     }
 }
 
-impl<M: Machine> Drop for Builder<'_, M> {
-    fn drop(&mut self) {
-        // Never owned, never seen: only the memory goes back.
+impl<M: Machine> Builder<'_, M> {
+    /// Frees what was made: never owned, never seen, so only the memory goes back.
+    fn free_made(&mut self) {
         self.each_made(|n| {
             // SAFETY: as in `undo`; without parts there is nothing to disown.
             unsafe {
@@ -489,6 +583,15 @@ impl<M: Machine> Drop for Builder<'_, M> {
                 self.memory.release_node(n);
             }
         });
+    }
+}
+
+impl<M: Machine> Drop for Builder<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.made.is_null() {
+            self.free_made();
+        }
     }
 }
 

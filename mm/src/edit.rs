@@ -50,6 +50,8 @@ const MAX_SEGMENTS: i64 = 65_530;
 
 /// The longest range whose pages are made writable ahead of their next stores.
 const AHEAD: u32 = 64;
+/// As many of them in one window.
+const CHUNK: u32 = 16;
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,12 +147,22 @@ impl<M: Machine> Space<M> {
     /// Makes `lo .. hi` hold `part`, or nothing: map, replace and unmap.
     fn put(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
         let m = self.memory();
-        let reserve = if part.is_some() && replace { Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?) } else { None };
-        let _claim = arena.claims.acquire(m, &[(lo, hi)]);
-        let free = {
+        let looks_free = || {
             let pin = m.pin();
             arena.list(&pin).is_free(lo, hi)
         };
+        // The nodes that a replacement must not lack are taken before the claim, where it looks like one.
+        let reserve = match part.is_some() && replace && !looks_free() {
+            true => Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?),
+            false => None,
+        };
+        let claim = arena.claims.acquire(m, &[(lo, hi)]);
+        let free = looks_free();
+        if !free && part.is_some() && replace && reserve.is_none() {
+            // Somebody mapped something meanwhile.
+            drop(claim);
+            return self.put(arena, lo, hi, part, replace);
+        }
         if free {
             return match part {
                 Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), None, |_| Ok(())),
@@ -315,14 +327,14 @@ impl<M: Machine> Space<M> {
         }
         let mut page = lo;
         while page < hi {
-            // A window for the part of the range in one leaf table: all its entries first, then the list.
+            // A window for a part of the range in one leaf table: all its entries first, then the list.
             let pin = m.pin();
-            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
+            let end = (page | (ENTRIES as u32 - 1).min(CHUNK - 1)).saturating_add(1).min(hi);
             let entries = match arena.leaf(m, &pin, page) {
                 Ok(table) => &table[index(page, 0)..][..(end - page) as usize],
                 Err(_) => &[],
             };
-            let mut words = [Word::empty(0); AHEAD as usize];
+            let mut words = [Word::empty(0); CHUNK as usize];
             entries.iter().zip(&mut words).for_each(|(e, w)| *w = e.load());
             let part = arena.list(&pin).find(page).filter(|p| {
                 p.end >= end && p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking()

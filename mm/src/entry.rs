@@ -224,6 +224,7 @@ impl Entry {
     }
 
     /// Fills an entry of a table that no other CPU can reach yet.
+    #[inline]
     pub fn init(&self, w: Word) {
         self.0.store(w.0, Relaxed);
     }
@@ -263,6 +264,7 @@ impl Entry {
     /// `Page -> Page` of the same frame with the rights of `prot`, by a fault for `access`. Stores are granted only without
     /// copy-on-write. Keeps the parity, so a narrowing edit or a fork since `old` was read makes it fail.
     #[must_use = "on failure the fault begins again"]
+    #[inline]
     pub fn widen(&self, old: Word, prot: Prot, access: Access) -> Result<(), Changed> {
         let write = old.allows(Access::Write) || access == Access::Write;
         self.swap_from(old, old.with(prot, write))
@@ -306,6 +308,7 @@ impl Entry {
     /// `Page -> Page` read-only and copy-on-write, by fork; a hidden or swapped word only changes its parity. Returns the
     /// child's word.
     #[must_use = "on failure the reference taken for the child must go back"]
+    #[inline]
     pub fn share(&self, old: Word, flip: bool) -> Result<Word, Changed> {
         let parity = if flip { PARITY } else { 0 };
         let shared = if old.is_present() { old.cow() } else { Word(old.0 | COW) };
@@ -318,6 +321,7 @@ impl Entry {
 
     /// Anything `-> Empty(g)`, by a sweep that gathers what was here.
     #[must_use = "what was here belongs to the caller now"]
+    #[inline]
     pub fn take(&self, g: u64) -> Word {
         Word(self.0.swap(Word::empty(g).0, AcqRel))
     }

@@ -127,14 +127,16 @@ impl<M: Machine> Space<M> {
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
         let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
         let (alone, zero) = (self.alone(), m.zero_page());
-        for i in first..=last {
+        let mut at = base + first as u32 * below;
+        for (from, to) in from[first..=last].iter().zip(&to[first..=last]) {
             if level == 1 {
-                if let Some(word) = self.share(&from[i], alone, zero) {
-                    to[i].init(word);
+                if let Some(word) = self.share(from, alone, zero) {
+                    to.init(word);
                 }
             } else {
-                self.copy_table(&from[i], &to[i], level - 1, base + i as u32 * below, part)?;
+                self.copy_table(from, to, level - 1, at, part)?;
             }
+            at = at.wrapping_add(below);
         }
         m.serve();
         Ok(())

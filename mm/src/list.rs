@@ -105,6 +105,14 @@ impl Node {
         (&raw mut self.body.inner).cast()
     }
 
+    /// Makes this node, under construction, a copy of an inner node of its level.
+    pub fn copy_inner(&mut self, from: &Node) {
+        debug_assert!(self.level == from.level && self.level != 0);
+        // SAFETY: both bodies are inner ones; what lies behind `len` is copied, but never read.
+        unsafe { core::ptr::copy_nonoverlapping(from.inner(), self.inner_mut(), 1) };
+        self.len = from.len;
+    }
+
     /// `(start, end, gap, child)` of child `i < len`.
     pub fn child(&self, i: usize) -> (u32, u32, u32, *mut Node) {
         debug_assert!(i < self.len as usize);

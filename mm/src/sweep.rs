@@ -82,13 +82,14 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             let below = span / entries.len() as u32;
             let first = if self.lo > base { index(self.lo, level - 1) } else { 0 };
             let last = if self.hi < base + span { index(self.hi - 1, level - 1) } else { entries.len() - 1 };
-            for (i, entry) in entries.iter().enumerate().take(last + 1).skip(first) {
-                let at = base + i as u32 * below;
+            let mut at = base + first as u32 * below;
+            for entry in &entries[first..=last] {
                 if level == 1 {
                     self.leaf(entry, at);
                 } else {
                     self.entry(entry, level - 1, at);
                 }
+                at += below;
             }
             self.memory.serve();
             return;
