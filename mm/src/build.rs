@@ -240,7 +240,7 @@ impl<'a, M: Machine> Builder<'a, M> {
             // What does not even touch the range is copied as it is, where nothing waits and it fits.
             let first = parts.iter().position(|p| p.end >= lo).unwrap_or(parts.len());
             let behind = parts[first..].iter().position(|p| p.start > hi).map_or(parts.len(), |n| first + n);
-            self.parts(&parts[..first]);
+            self.parts(&parts[..first], node.objects);
             for p in &parts[first..behind] {
                 if p.start >= hi
                     && let Some(new) = put.take()
@@ -271,7 +271,7 @@ impl<'a, M: Machine> Builder<'a, M> {
             {
                 self.segment(new);
             }
-            self.parts(&parts[behind..]);
+            self.parts(&parts[behind..], node.objects);
             return;
         }
         // Neighbours that touch the range take part, so that they can merge with what becomes of it.
@@ -300,8 +300,8 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
     }
 
-    /// Adds segments of which the first continues nothing.
-    fn parts(&mut self, parts: &[Part]) {
+    /// Adds segments of which the first continues nothing. `objects`: one of them may show an object.
+    fn parts(&mut self, parts: &[Part], objects: bool) {
         let Some((last, rest)) = parts.split_last() else { return };
         if let Some(p) = self.last.take() {
             self.push_part(p);
@@ -315,6 +315,7 @@ impl<'a, M: Machine> Builder<'a, M> {
                         core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len());
                     }
                     n.len += rest.len() as u16;
+                    n.objects |= objects;
                     self.grown += rest.len() as i64;
                 }
                 _ => rest.iter().for_each(|p| self.push_part(*p)),
@@ -379,6 +380,7 @@ impl<'a, M: Machine> Builder<'a, M> {
                 core::ptr::copy_nonoverlapping(from, right.parts_mut(), LEAF - keep);
             }
             right.len = (LEAF - keep) as u16;
+            right.objects = left.objects;
             left.len = keep as u16;
             self.seal(left);
             n = right;
@@ -386,6 +388,7 @@ impl<'a, M: Machine> Builder<'a, M> {
         // SAFETY: len < LEAF.
         unsafe { n.parts_mut().add(n.len as usize).write(p) };
         n.len += 1;
+        n.objects |= !p.object.is_null();
     }
 
     fn push_child(&mut self, level: usize, (start, end, gap, child): (u32, u32, u32, *mut Node)) {

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     /// 0 for a leaf.
     pub level: u16,
     pub len: u16,
+    /// Whether a segment of this leaf shows an object.
+    pub objects: bool,
     #[cfg(loom)]
     alive: crate::sync::AtomicU64,
     body: Body,
@@ -67,6 +69,7 @@ impl Node {
             (&raw mut (*node).place).write(place);
             (&raw mut (*node).level).write(level);
             (&raw mut (*node).len).write(0);
+            (&raw mut (*node).objects).write(false);
             #[cfg(loom)]
             (&raw mut (*node).alive).write(crate::sync::AtomicU64::new(1));
         }
@@ -146,6 +149,9 @@ impl Node {
 
     /// Takes the references that a leaf owns. Once, when it is complete.
     pub fn own(&self) {
+        if !self.objects {
+            return;
+        }
         for p in self.parts() {
             if !p.object.is_null() {
                 // SAFETY: the part was copied from a leaf, or made from a reference, that still holds the object.
@@ -160,7 +166,7 @@ impl Node {
     ///
     /// The node is about to be freed, and nobody else has it.
     pub unsafe fn disown(&self) {
-        if self.level == 0 {
+        if self.level == 0 && self.objects {
             for p in self.parts() {
                 if !p.object.is_null() {
                     // SAFETY: `own` took one reference for this part.
@@ -270,11 +276,17 @@ impl<'a> List<'a> {
 
     /// Moves `at` to a hole before or between the segments below `node`, true; or behind them all, false.
     fn hole_below(self, node: &Node, pages: u32, at: &mut u32) -> bool {
+        if node.level == 0 {
+            for p in node.parts() {
+                if p.start >= *at && p.start - *at >= pages {
+                    return true;
+                }
+                *at = p.end.max(*at);
+            }
+            return false;
+        }
         for i in 0..node.len as usize {
-            let (start, end, gap, child) = match node.level {
-                0 => (node.parts()[i].start, node.parts()[i].end, 0, core::ptr::null_mut()),
-                _ => node.child(i),
-            };
+            let (start, end, gap, child) = node.child(i);
             if start >= *at && start - *at >= pages {
                 return true;
             }
