@@ -124,6 +124,19 @@ struct Queue<H: Hal> {
     fresh: bool,
 }
 
+impl<H: Hal> Queue<H> {
+    /// Not inlined: a queue is made on the stack, and boot stacks are small.
+    #[inline(never)]
+    fn new<T: Transport>(transport: &mut T, index: u16) -> Result<Box<Self>, Error> {
+        match VirtQueue::new(transport, index, false, false) {
+            Ok(queue) => Ok(Box::new(Queue { queue, owner: [0; QUEUE_SIZE], fresh: false })),
+            Err(virtio_drivers::Error::InvalidParam) => Err(Error::Small),
+            Err(virtio_drivers::Error::DmaError) => Err(Error::NoMemory),
+            Err(_) => Err(Error::Broken),
+        }
+    }
+}
+
 /// The disk.
 pub struct Block<H: Hal, T: Transport = PciTransport> {
     transport: T,
@@ -213,12 +226,7 @@ impl<H: Hal, T: Transport> Block<H, T> {
         let mut queues: Vec<Box<Queue<H>>> = Vec::new();
         queues.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;
         for i in 0..count as u16 {
-            let queue = VirtQueue::new(&mut transport, i, false, false).map_err(|e| match e {
-                virtio_drivers::Error::InvalidParam => Error::Small,
-                virtio_drivers::Error::DmaError => Error::NoMemory,
-                _ => Error::Broken,
-            })?;
-            queues.push(Box::new(Queue { queue, owner: [0; QUEUE_SIZE], fresh: false }));
+            queues.push(Queue::new(&mut transport, i)?);
             if !signal(i) {
                 return Err(Error::Broken);
             }
