@@ -152,9 +152,19 @@ impl<H: Hal> Console<H> {
             unsafe { control.add(&[message], &mut []) }.map_err(|_| Error::Broken)?;
         }
         transport.notify(CONTROL_TX);
-        let receiving: Box<[Receiving; RX_BUFFERS]> = receiving.into_boxed_slice().try_into().map_err(|_| Error::Broken)?;
+        let receiving: Box<[Receiving; RX_BUFFERS]> =
+            receiving.into_boxed_slice().try_into().map_err(|_| Error::Broken)?;
         let sending: Box<[Sending; TX_BUFFERS]> = sending.into_boxed_slice().try_into().map_err(|_| Error::Broken)?;
-        Ok(Console { transport, _control: control, rx, tx, receiving: *receiving, sending: *sending, fill: 0, flying: 0 })
+        Ok(Console {
+            transport,
+            _control: control,
+            rx,
+            tx,
+            receiving: *receiving,
+            sending: *sending,
+            fill: 0,
+            flying: 0,
+        })
     }
 
     /// How many bytes [`put`](Self::put) would take now.

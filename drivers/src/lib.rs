@@ -12,5 +12,5 @@ pub mod pci;
 pub mod uart;
 pub mod virtio_blk;
 
-pub use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 pub use virtio_drivers::transport::pci::bus;
+pub use virtio_drivers::{BufferDirection, Hal, PhysAddr};

@@ -12,7 +12,11 @@ pub struct Table {
 unsafe impl Send for Table {}
 
 /// The physical address of a memory BAR.
-pub fn bar_address<C: ConfigurationAccess>(root: &mut PciRoot<C>, function: DeviceFunction, bar: u8) -> Option<(u64, u64)> {
+pub fn bar_address<C: ConfigurationAccess>(
+    root: &mut PciRoot<C>,
+    function: DeviceFunction,
+    bar: u8,
+) -> Option<(u64, u64)> {
     match root.bar_info(function, bar).ok()?? {
         BarInfo::Memory { address, size, .. } if address != 0 => Some((address, size)),
         _ => None,

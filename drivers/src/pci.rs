@@ -17,7 +17,8 @@ impl Ports {
 }
 
 fn select(f: DeviceFunction, offset: u8) {
-    let address = 1 << 31 | (f.bus as u32) << 16 | (f.device as u32) << 11 | (f.function as u32) << 8 | (offset & !3) as u32;
+    let address =
+        1 << 31 | (f.bus as u32) << 16 | (f.device as u32) << 11 | (f.function as u32) << 8 | (offset & !3) as u32;
     // SAFETY: the address port of PCI configuration; the creator of `Ports` promised that nobody interferes.
     unsafe { outl(0xcf8, address) };
 }

@@ -208,7 +208,8 @@ impl<H: Hal, T: Transport> Block<H, T> {
         if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
             return Err(Error::Broken);
         }
-        let config = |at| transport.read_consistent(|| transport.read_config_space::<u32>(at)).map_err(|_| Error::Broken);
+        let config =
+            |at| transport.read_consistent(|| transport.read_config_space::<u32>(at)).map_err(|_| Error::Broken);
         // Capacity in sectors at 0, seg_max at 12, num_queues (16 bits) at 34.
         let sectors = config(0)? as u64 | (config(4)? as u64) << 32;
         // Without the field a request may have two segments at least.
@@ -293,7 +294,14 @@ impl<H: Hal, T: Transport> Block<H, T> {
     /// # Safety
     /// Each of `pages` is the start of a page of memory that [`Hal::share`] knows, which stays valid until the request is
     /// completed; nobody writes to it meanwhile, and for a read nobody reads it either.
-    pub unsafe fn submit(&mut self, op: Op, first: u64, pages: &[*mut u8], cookie: u64, now: u64) -> Result<(), Refused> {
+    pub unsafe fn submit(
+        &mut self,
+        op: Op,
+        first: u64,
+        pages: &[*mut u8],
+        cookie: u64,
+        now: u64,
+    ) -> Result<(), Refused> {
         let fits = first.checked_add(pages.len() as u64).is_some_and(|end| end <= self.pages);
         let sense = match op {
             Op::Flush => pages.is_empty() && self.can_flush(),
@@ -320,7 +328,11 @@ impl<H: Hal, T: Transport> Block<H, T> {
         (request.count, request.op, request.cookie, request.since) = (pages.len(), op, cookie, now);
         // SAFETY: request `id` is idle, so the device uses neither its header nor its status.
         unsafe {
-            (&raw mut (*self.shared).headers[id]).write(Header { op: op as u32, reserved: 0, sector: first * SECTORS_PER_PAGE });
+            (&raw mut (*self.shared).headers[id]).write(Header {
+                op: op as u32,
+                reserved: 0,
+                sector: first * SECTORS_PER_PAGE,
+            });
             (*self.shared).status[id].store(UNTOUCHED, Ordering::Relaxed);
         }
         let queue = &mut self.queues[q].queue;
@@ -364,15 +376,18 @@ impl<H: Hal, T: Transport> Block<H, T> {
                 if self.broken {
                     continue;
                 }
-                log::error!("virtio-blk: completion of a request that is not in flight ({token}); the disk is given up");
+                log::error!(
+                    "virtio-blk: completion of a request that is not in flight ({token}); the disk is given up"
+                );
                 self.broken = true;
                 continue;
             }
             let request = &mut self.requests[id];
             let queue = &mut self.queues[q].queue;
             // SAFETY: the buffers that were added with this token.
-            let popped =
-                with_buffers(request, self.shared, id, |inputs, outputs| unsafe { queue.pop_used(token, inputs, outputs) });
+            let popped = with_buffers(request, self.shared, id, |inputs, outputs| unsafe {
+                queue.pop_used(token, inputs, outputs)
+            });
             let Ok(written) = popped else { continue };
             request.flying = None;
             self.flying -= 1;

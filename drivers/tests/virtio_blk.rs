@@ -244,9 +244,9 @@ impl Device {
             if waiting.is_empty() {
                 rings.values().for_each(|r| half(r.used).store(0, Release));
                 fence(SeqCst);
-                let more = rings.iter().any(|(q, r)| {
-                    half(r.avail + 2).load(Acquire) != self.seen.get(q).copied().unwrap_or_default()
-                });
+                let more = rings
+                    .iter()
+                    .any(|(q, r)| half(r.avail + 2).load(Acquire) != self.seen.get(q).copied().unwrap_or_default());
                 if !more {
                     let bell = self.bus.bell.lock().unwrap();
                     let (mut bell, _) =
@@ -342,7 +342,8 @@ fn traffic(m: &mut Machine, count: u64, most: usize) -> u64 {
                 memory[region][..s.1].iter().for_each(|&p| fill(p, 0));
             }
             // SAFETY: the pages are this region's, which is not busy.
-            let result = unsafe { m.block.submit(op, (region * most) as u64, &memory[region][..s.1], region as u64, 0) };
+            let result =
+                unsafe { m.block.submit(op, (region * most) as u64, &memory[region][..s.1], region as u64, 0) };
             match result {
                 Ok(()) => {
                     s.2 = Some(op);
@@ -362,7 +363,8 @@ fn traffic(m: &mut Machine, count: u64, most: usize) -> u64 {
         let s = &mut state[c.cookie as usize];
         match s.2.take().expect("completed twice") {
             Op::Read if c.ok => {
-                let right = memory[c.cookie as usize][..s.1].iter().enumerate().all(|(i, &p)| holds(p, s.0 + i as u64 * 1000));
+                let right =
+                    memory[c.cookie as usize][..s.1].iter().enumerate().all(|(i, &p)| holds(p, s.0 + i as u64 * 1000));
                 assert!(right, "a page was not read as it was written");
             }
             // What a failed write has left is unknown.

@@ -66,7 +66,12 @@ impl Arena {
     /// The entry of a page, or the upper entry in whose place there is no table; with its word and level (0: the page's own).
     /// The read section keeps the tables.
     #[inline]
-    pub fn walk<'p, M: Machine>(&'p self, memory: &'p Memory<M>, _pin: &'p Pin<'_, M>, page: u32) -> (&'p Entry, Word, u32) {
+    pub fn walk<'p, M: Machine>(
+        &'p self,
+        memory: &'p Memory<M>,
+        _pin: &'p Pin<'_, M>,
+        page: u32,
+    ) -> (&'p Entry, Word, u32) {
         let mut entry = &self.table;
         let mut level = LEVELS;
         loop {
@@ -83,7 +88,12 @@ impl Arena {
 
 impl Arena {
     /// The leaf table that holds a page's entry, or the level at which its upper entry has no table.
-    pub fn leaf<'p, M: Machine>(&'p self, memory: &'p Memory<M>, _pin: &'p Pin<'_, M>, page: u32) -> Result<&'p Table, u32> {
+    pub fn leaf<'p, M: Machine>(
+        &'p self,
+        memory: &'p Memory<M>,
+        _pin: &'p Pin<'_, M>,
+        page: u32,
+    ) -> Result<&'p Table, u32> {
         let mut entry = &self.table;
         for level in (0..LEVELS).rev() {
             let Some(frame) = entry.load().frame() else { return Err(level + 1) };

@@ -44,7 +44,10 @@ pub struct Report {
 impl Report {
     /// Whether nothing is amiss.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.wrong == 0 && self.torn == 0 && self.total == self.free + self.pages + self.tables + self.slabs + self.kernel
+        self.lost == 0
+            && self.wrong == 0
+            && self.torn == 0
+            && self.total == self.free + self.pages + self.tables + self.slabs + self.kernel
     }
 
     fn blame(&mut self, f: Frame) {
@@ -60,11 +63,7 @@ impl<M: Machine> Memory<M> {
     ///
     /// Idle CPUs must be told to leave the frames alone ([`Memory::set_quiet`]), and all caches drained
     /// ([`Memory::drain_all`]), by the caller.
-    pub fn audit<'s>(
-        &self,
-        spaces: impl Iterator<Item = &'s Space<M>>,
-        counts: &mut [u32],
-    ) -> Report {
+    pub fn audit<'s>(&self, spaces: impl Iterator<Item = &'s Space<M>>, counts: &mut [u32]) -> Report {
         let mut r = Report { total: self.total_frames(), objects: self.object_count(), ..Report::default() };
         counts[self.zero_page().0 as usize] += 1;
         for space in spaces {
@@ -121,7 +120,15 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    fn count_entry(&self, w: Word, level: u32, base: u32, counts: &mut [u32], r: &mut Report, mapped: &mut dyn FnMut(u32) -> bool) {
+    fn count_entry(
+        &self,
+        w: Word,
+        level: u32,
+        base: u32,
+        counts: &mut [u32],
+        r: &mut Report,
+        mapped: &mut dyn FnMut(u32) -> bool,
+    ) {
         r.torn += w.is_sealed() as u64;
         let Some(f) = w.frame() else { return };
         if level == 0 {

@@ -197,7 +197,8 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
         let leaf = core::mem::replace(&mut self.open[0], null_mut());
         // SAFETY: null, or the leaf under construction, ours.
-        let fits = unsafe { leaf.as_ref() }.is_some_and(|l| depth == 0 || l.len as usize >= MIN) && self.open[1].is_null();
+        let fits =
+            unsafe { leaf.as_ref() }.is_some_and(|l| depth == 0 || l.len as usize >= MIN) && self.open[1].is_null();
         if !fits && !self.short {
             self.forget();
             return None;

@@ -70,7 +70,14 @@ pub enum Place {
 
 impl<M: Machine> Space<M> {
     /// Maps `pages` pages. Returns where.
-    pub fn map(&self, place: Place, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, EditError> {
+    pub fn map(
+        &self,
+        place: Place,
+        pages: u64,
+        prot: Prot,
+        backing: &Backing,
+        flags: Flags,
+    ) -> Result<Page, EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
         let range = |p| PageRange::new(p, pages).ok_or(EditError::Invalid);
         match place {
@@ -93,7 +100,14 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    fn map_at(&self, range: PageRange, prot: Prot, backing: &Backing, flags: Flags, replace: bool) -> Result<(), EditError> {
+    fn map_at(
+        &self,
+        range: PageRange,
+        prot: Prot,
+        backing: &Backing,
+        flags: Flags,
+        replace: bool,
+    ) -> Result<(), EditError> {
         let shared = matches!(backing, Backing::Object { shared: true, .. });
         let flags = if shared { flags | Flags::SHARED } else { flags };
         let part = |arena: usize, start: u32, end: u32| {

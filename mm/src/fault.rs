@@ -38,7 +38,11 @@ enum Step {
     Again,
     Wait,
     /// A copy is published; `others` may still read `old`. Settled outside of the window.
-    Copied { old: Frame, copy: Frame, others: u64 },
+    Copied {
+        old: Frame,
+        copy: Frame,
+        others: u64,
+    },
 }
 
 use Step::{Again, Copied, End, Wait};

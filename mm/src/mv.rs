@@ -99,7 +99,12 @@ impl<M: Machine> Space<M> {
         let (lo, mid) = (old.start.local(), old.start.local() + old.pages() as u32);
         let hi = mid + more.pages() as u32;
         let _claim = arena.claims.acquire(m, &[(lo, hi)]);
-        let new = Part { start: mid, end: hi, offset: like.offset + if like.object.is_null() { 0 } else { old.pages() }, ..*like };
+        let new = Part {
+            start: mid,
+            end: hi,
+            offset: like.offset + if like.object.is_null() { 0 } else { old.pages() },
+            ..*like
+        };
         self.publish(arena, mid, hi, &Change::Put(Some(new)), None, |list| {
             let now = whole(list, lo, mid)?;
             if !list.is_free(mid, hi) {
@@ -144,7 +149,8 @@ impl<M: Machine> Space<M> {
             whole(from.list(&pin), slo, shi)?
         };
         // Step 2. The claims keep the segment, and with it the object that `part` names.
-        let mark = if mutant(Mutant::NoTransit) { Part { start: dlo, end: dhi, ..part } } else { transit(dlo, dhi, &part) };
+        let mark =
+            if mutant(Mutant::NoTransit) { Part { start: dlo, end: dhi, ..part } } else { transit(dlo, dhi, &part) };
         self.publish(to, dlo, dhi, &Change::Put(Some(mark)), None, |_| Ok(()))?;
         self.sweep(to, dlo, dhi, Fate::Gone, false);
         let moving = (shi - slo).min(dhi - dlo);

@@ -12,8 +12,8 @@
 //!
 //! The hardware's walker is not stopped by any of this, only by the answers to a shootdown.
 
-use crate::frames::{Frame, Kind};
 use crate::frames::slab::NodePlace;
+use crate::frames::{Frame, Kind};
 use crate::list::Node;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
@@ -163,11 +163,7 @@ impl<M: Machine> Memory<M> {
         let epoch = self.rcu.epoch.load(Acquire);
         let (old, many) = self.rcu.bags.with(&self.machine, |b| {
             let bag = &mut b.bags[(epoch / 2 % 3) as usize];
-            let old = if bag.epoch == epoch {
-                EMPTY
-            } else {
-                core::mem::replace(bag, Bag { epoch, ..EMPTY })
-            };
+            let old = if bag.epoch == epoch { EMPTY } else { core::mem::replace(bag, Bag { epoch, ..EMPTY }) };
             put(bag);
             bag.len += 1;
             b.retired = b.retired + 1 - old.len;

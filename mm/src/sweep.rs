@@ -42,7 +42,15 @@ pub(crate) struct Sweep<'f, 'a, M: Machine> {
 impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     /// A sweep of `lo .. hi` with generation `g`; `alone` as the module says.
     #[inline]
-    pub fn new(memory: &'a Memory<M>, flush: &'f mut Flush<'a, M>, fate: Fate, g: u64, alone: bool, lo: u32, hi: u32) -> Self {
+    pub fn new(
+        memory: &'a Memory<M>,
+        flush: &'f mut Flush<'a, M>,
+        fate: Fate,
+        g: u64,
+        alone: bool,
+        lo: u32,
+        hi: u32,
+    ) -> Self {
         let prot = match fate {
             Fate::Gone => Prot::empty(),
             Fate::Narrow(prot) => prot,

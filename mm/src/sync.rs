@@ -249,7 +249,13 @@ pub mod model {
         }
         /// Compares and swaps.
         #[track_caller]
-        pub fn compare_exchange(&self, old: *mut T, new: *mut T, ok: Ordering, err: Ordering) -> Result<*mut T, *mut T> {
+        pub fn compare_exchange(
+            &self,
+            old: *mut T,
+            new: *mut T,
+            ok: Ordering,
+            err: Ordering,
+        ) -> Result<*mut T, *mut T> {
             self.0.compare_exchange(old as u64, new as u64, ok, err).map(|v| v as *mut T).map_err(|v| v as *mut T)
         }
     }

@@ -151,7 +151,8 @@ fn moves_carry_the_content() {
     let (mut cpu, space) = setup(8192);
     let a = anon(&space, 700, RW);
     (0..700).step_by(3).for_each(|i| cpu.write(a + i * 4096, i + 1).unwrap());
-    let guard = space.map(Place::FixedNoReplace(Page(Page::containing(a).0 + 700)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    let guard =
+        space.map(Place::FixedNoReplace(Page(Page::containing(a).0 + 700)), 1, RW, &Backing::Anonymous, Flags::ALONE);
     guard.unwrap();
     assert_eq!(space.remap(range(Page::containing(a), 700), 900, Remap::InPlace, false), Err(EditError::NoSpace));
     let b = space.remap(range(Page::containing(a), 700), 900, Remap::MayMove, false).unwrap();

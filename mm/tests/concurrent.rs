@@ -58,28 +58,34 @@ const BASE: u64 = 1 << 20;
 /// Races 19, 20, 21: map, write, read back, unmap at private and at shared places, several CPUs in one arena.
 #[test]
 fn race_19_20_21_map_race() {
-    run(20_000, 4, |_| (), |cpu, id| {
-        let mut r = Random(id as u64 * 77 + 1);
-        for i in 0..3000 {
-            let n = 1 + r.next(20);
-            let a = cpu.space().map(Place::Anywhere, n, RW, &Backing::Anonymous, Flags::empty()).unwrap();
-            for k in 0..n {
-                assert_eq!(cpu.read(Page(a.0 + k).addr()), Ok(0));
-                cpu.write(Page(a.0 + k).addr(), i).unwrap();
+    run(
+        20_000,
+        4,
+        |_| (),
+        |cpu, id| {
+            let mut r = Random(id as u64 * 77 + 1);
+            for i in 0..3000 {
+                let n = 1 + r.next(20);
+                let a = cpu.space().map(Place::Anywhere, n, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+                for k in 0..n {
+                    assert_eq!(cpu.read(Page(a.0 + k).addr()), Ok(0));
+                    cpu.write(Page(a.0 + k).addr(), i).unwrap();
+                }
+                (0..n).for_each(|k| assert_eq!(cpu.read(Page(a.0 + k).addr()), Ok(i)));
+                // A place that everybody fights for: whatever happens, nobody sees poison or another arena's data.
+                let p = BASE + r.next(8) * 256;
+                let _ =
+                    cpu.space().map(Place::Fixed(Page(p)), 1 + r.next(600), RW, &Backing::Anonymous, Flags::empty());
+                if let Ok(v) = cpu.read(Page(p).addr()) {
+                    assert!(v == 0 || v >> 32 == 0xabcd, "{v:#x}");
+                }
+                let _ = cpu.write(Page(p).addr(), 0xabcd << 32 | i);
+                cpu.space().unmap(range(BASE + r.next(2048), 1 + r.next(700))).unwrap();
+                cpu.space().unmap(range(a.0, n)).unwrap();
+                assert_eq!(cpu.read(a.addr()).err().is_none(), cpu.space().find(a).is_some_and(|s| s.range.start <= a));
             }
-            (0..n).for_each(|k| assert_eq!(cpu.read(Page(a.0 + k).addr()), Ok(i)));
-            // A place that everybody fights for: whatever happens, nobody sees poison or another arena's data.
-            let p = BASE + r.next(8) * 256;
-            let _ = cpu.space().map(Place::Fixed(Page(p)), 1 + r.next(600), RW, &Backing::Anonymous, Flags::empty());
-            if let Ok(v) = cpu.read(Page(p).addr()) {
-                assert!(v == 0 || v >> 32 == 0xabcd, "{v:#x}");
-            }
-            let _ = cpu.write(Page(p).addr(), 0xabcd << 32 | i);
-            cpu.space().unmap(range(BASE + r.next(2048), 1 + r.next(700))).unwrap();
-            cpu.space().unmap(range(a.0, n)).unwrap();
-            assert_eq!(cpu.read(a.addr()).err().is_none(), cpu.space().find(a).is_some_and(|s| s.range.start <= a));
-        }
-    });
+        },
+    );
 }
 
 /// Races 1, 5: after an unmap has returned nobody reads the page through an old translation.
@@ -88,36 +94,41 @@ fn race_1_5_no_access_after_unmap() {
     let turn = AtomicU64::new(0);
     let gone = AtomicU64::new(0);
     let seen = AtomicU64::new(0);
-    run(4096, 3, |_| (), |cpu, id| {
-        for round in 1..2000u64 {
-            if id == 1 {
-                fixed(cpu, BASE, 4, RW);
-                cpu.write(Page(BASE).addr(), round).unwrap();
-                turn.store(round, SeqCst);
-                (0..5).for_each(|_| std::thread::yield_now());
-                cpu.space().unmap(range(BASE, 4)).unwrap();
-                gone.store(round, SeqCst);
-                cpu.wait_until(|| seen.load(SeqCst) == 2 * round);
-            } else {
-                cpu.wait_until(|| turn.load(SeqCst) >= round);
-                loop {
-                    let was = gone.load(SeqCst);
-                    let v = cpu.read(Page(BASE).addr());
-                    assert_ne!(v, Ok(POISON));
-                    if was >= round {
-                        assert!(v.is_err(), "read {v:?} after the unmap returned");
-                        break;
+    run(
+        4096,
+        3,
+        |_| (),
+        |cpu, id| {
+            for round in 1..2000u64 {
+                if id == 1 {
+                    fixed(cpu, BASE, 4, RW);
+                    cpu.write(Page(BASE).addr(), round).unwrap();
+                    turn.store(round, SeqCst);
+                    (0..5).for_each(|_| std::thread::yield_now());
+                    cpu.space().unmap(range(BASE, 4)).unwrap();
+                    gone.store(round, SeqCst);
+                    cpu.wait_until(|| seen.load(SeqCst) == 2 * round);
+                } else {
+                    cpu.wait_until(|| turn.load(SeqCst) >= round);
+                    loop {
+                        let was = gone.load(SeqCst);
+                        let v = cpu.read(Page(BASE).addr());
+                        assert_ne!(v, Ok(POISON));
+                        if was >= round {
+                            assert!(v.is_err(), "read {v:?} after the unmap returned");
+                            break;
+                        }
+                        if v.is_err() && id == 2 {
+                            // A second unmapper must not return before the first one's flush.
+                            cpu.space().unmap(range(BASE, 4)).unwrap();
+                            assert!(cpu.read(Page(BASE).addr()).is_err());
+                        }
                     }
-                    if v.is_err() && id == 2 {
-                        // A second unmapper must not return before the first one's flush.
-                        cpu.space().unmap(range(BASE, 4)).unwrap();
-                        assert!(cpu.read(Page(BASE).addr()).is_err());
-                    }
+                    seen.fetch_add(1, SeqCst);
                 }
-                seen.fetch_add(1, SeqCst);
             }
-        }
-    });
+        },
+    );
 }
 
 /// Races 20, 27, 41: rights never outlive the edit that took them.
@@ -125,25 +136,32 @@ fn race_1_5_no_access_after_unmap() {
 fn race_20_protect_race() {
     let version = AtomicU64::new(0); // odd: writable
     let stop = AtomicBool::new(false);
-    run(4096, 4, |cpu| fixed(cpu, BASE, 8, RO), |cpu, id| {
-        if id == 1 {
-            for _ in 0..3000 {
-                version.fetch_add(1, SeqCst);
-                cpu.space().protect(range(BASE, 8), RW).unwrap();
-                cpu.space().protect(range(BASE, 8), if version.load(SeqCst) % 4 == 1 { RO } else { Prot::empty() }).unwrap();
-                version.fetch_add(1, SeqCst);
-                cpu.poll();
+    run(
+        4096,
+        4,
+        |cpu| fixed(cpu, BASE, 8, RO),
+        |cpu, id| {
+            if id == 1 {
+                for _ in 0..3000 {
+                    version.fetch_add(1, SeqCst);
+                    cpu.space().protect(range(BASE, 8), RW).unwrap();
+                    cpu.space()
+                        .protect(range(BASE, 8), if version.load(SeqCst) % 4 == 1 { RO } else { Prot::empty() })
+                        .unwrap();
+                    version.fetch_add(1, SeqCst);
+                    cpu.poll();
+                }
+                stop.store(true, SeqCst);
+            } else {
+                while !stop.load(SeqCst) {
+                    let before = version.load(SeqCst);
+                    let ok = cpu.write(Page(BASE + id as u64).addr(), before).is_ok();
+                    let after = version.load(SeqCst);
+                    assert!(!(ok && before % 2 == 0 && before == after), "a store succeeded while no edit allowed it");
+                }
             }
-            stop.store(true, SeqCst);
-        } else {
-            while !stop.load(SeqCst) {
-                let before = version.load(SeqCst);
-                let ok = cpu.write(Page(BASE + id as u64).addr(), before).is_ok();
-                let after = version.load(SeqCst);
-                assert!(!(ok && before % 2 == 0 && before == after), "a store succeeded while no edit allowed it");
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Race 47: once a thread has been refused, no other one writes through an older translation.
@@ -152,37 +170,42 @@ fn race_47_refusal_is_final() {
     let told = AtomicU64::new(0);
     let round = AtomicU64::new(0);
     let done = AtomicU64::new(0);
-    run(4096, 3, |cpu| fixed(cpu, BASE, 1, RW), |cpu, id| {
-        for r in 1..1500u64 {
-            match id {
-                1 => {
-                    cpu.space().protect(range(BASE, 1), RW).unwrap();
-                    round.store(r, SeqCst);
-                    std::thread::yield_now();
-                    cpu.space().protect(range(BASE, 1), RO).unwrap();
-                    cpu.wait_until(|| done.load(SeqCst) == 2 * r);
-                }
-                2 => {
-                    cpu.wait_until(|| round.load(SeqCst) == r);
-                    while cpu.write(Page(BASE).addr(), r).is_ok() {}
-                    told.store(r, SeqCst);
-                    done.fetch_add(1, SeqCst);
-                }
-                _ => {
-                    cpu.wait_until(|| round.load(SeqCst) == r);
-                    loop {
-                        let refused = told.load(SeqCst) == r;
-                        let ok = cpu.write(Page(BASE).addr() + 8, r).is_ok();
-                        assert!(!(refused && ok), "wrote after another thread was refused");
-                        if !ok {
-                            break;
-                        }
+    run(
+        4096,
+        3,
+        |cpu| fixed(cpu, BASE, 1, RW),
+        |cpu, id| {
+            for r in 1..1500u64 {
+                match id {
+                    1 => {
+                        cpu.space().protect(range(BASE, 1), RW).unwrap();
+                        round.store(r, SeqCst);
+                        std::thread::yield_now();
+                        cpu.space().protect(range(BASE, 1), RO).unwrap();
+                        cpu.wait_until(|| done.load(SeqCst) == 2 * r);
                     }
-                    done.fetch_add(1, SeqCst);
+                    2 => {
+                        cpu.wait_until(|| round.load(SeqCst) == r);
+                        while cpu.write(Page(BASE).addr(), r).is_ok() {}
+                        told.store(r, SeqCst);
+                        done.fetch_add(1, SeqCst);
+                    }
+                    _ => {
+                        cpu.wait_until(|| round.load(SeqCst) == r);
+                        loop {
+                            let refused = told.load(SeqCst) == r;
+                            let ok = cpu.write(Page(BASE).addr() + 8, r).is_ok();
+                            assert!(!(refused && ok), "wrote after another thread was refused");
+                            if !ok {
+                                break;
+                            }
+                        }
+                        done.fetch_add(1, SeqCst);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Races 2, 3, 30, 48: three threads, old after new never.
@@ -190,34 +213,39 @@ fn race_47_refusal_is_final() {
 fn race_2_3_30_cow_three() {
     let (go, end) = (AtomicU64::new(0), AtomicU64::new(0));
     let y = AtomicU64::new(0);
-    run(8192, 3, |cpu| fixed(cpu, BASE, 1, RW), |cpu, id| {
-        let x = Page(BASE).addr();
-        for r in 1..1500u64 {
-            if id == 1 {
-                cpu.write(x, 0).unwrap();
-                let child = cpu.space().fork().unwrap();
-                y.store(0, SeqCst);
-                go.store(r, SeqCst);
-                // The breaker: writes another word of the page.
-                cpu.write(x + 64, r).unwrap();
-                cpu.wait_until(|| end.load(SeqCst) == 2 * r);
-                drop(child);
-            } else if id == 2 {
-                cpu.wait_until(|| go.load(SeqCst) == r);
-                cpu.write(x, r).unwrap();
-                y.store(r, SeqCst);
-                end.fetch_add(1, SeqCst);
-            } else {
-                cpu.wait_until(|| go.load(SeqCst) == r);
-                for _ in 0..20 {
-                    let seen = y.load(SeqCst);
-                    let v = cpu.read(x).unwrap();
-                    assert!(!(seen == r && v != r), "read the old x after the new y");
+    run(
+        8192,
+        3,
+        |cpu| fixed(cpu, BASE, 1, RW),
+        |cpu, id| {
+            let x = Page(BASE).addr();
+            for r in 1..1500u64 {
+                if id == 1 {
+                    cpu.write(x, 0).unwrap();
+                    let child = cpu.space().fork().unwrap();
+                    y.store(0, SeqCst);
+                    go.store(r, SeqCst);
+                    // The breaker: writes another word of the page.
+                    cpu.write(x + 64, r).unwrap();
+                    cpu.wait_until(|| end.load(SeqCst) == 2 * r);
+                    drop(child);
+                } else if id == 2 {
+                    cpu.wait_until(|| go.load(SeqCst) == r);
+                    cpu.write(x, r).unwrap();
+                    y.store(r, SeqCst);
+                    end.fetch_add(1, SeqCst);
+                } else {
+                    cpu.wait_until(|| go.load(SeqCst) == r);
+                    for _ in 0..20 {
+                        let seen = y.load(SeqCst);
+                        let v = cpu.read(x).unwrap();
+                        assert!(!(seen == r && v != r), "read the old x after the new y");
+                    }
+                    end.fetch_add(1, SeqCst);
                 }
-                end.fetch_add(1, SeqCst);
             }
-        }
-    });
+        },
+    );
 }
 
 /// Races 4, 28, 29: once fork has returned, the child's memory is frozen and a consistent cut.
@@ -225,64 +253,75 @@ fn race_2_3_30_cow_three() {
 fn race_4_28_29_fork_freeze() {
     let stop = AtomicBool::new(false);
     const PAGES: u64 = 6;
-    run(30_000, 4, |cpu| fixed(cpu, BASE, PAGES * 3, RW), |cpu, id| {
-        let at = |i: u64| Page(BASE + i).addr();
-        if id == 1 {
-            for _ in 0..400 {
-                let parent = cpu.space().clone();
-                let child: S = Arc::new(parent.fork().unwrap());
-                cpu.enter(&child);
-                let first: Vec<u64> = (0..PAGES * 3).map(|i| cpu.read(at(i)).unwrap()).collect();
-                for w in 0..3 {
-                    for k in 1..PAGES {
-                        let (a, b) = (first[(w * PAGES + k - 1) as usize], first[(w * PAGES + k) as usize]);
-                        assert!(a >= b, "the child has a later write without an earlier one");
+    run(
+        30_000,
+        4,
+        |cpu| fixed(cpu, BASE, PAGES * 3, RW),
+        |cpu, id| {
+            let at = |i: u64| Page(BASE + i).addr();
+            if id == 1 {
+                for _ in 0..400 {
+                    let parent = cpu.space().clone();
+                    let child: S = Arc::new(parent.fork().unwrap());
+                    cpu.enter(&child);
+                    let first: Vec<u64> = (0..PAGES * 3).map(|i| cpu.read(at(i)).unwrap()).collect();
+                    for w in 0..3 {
+                        for k in 1..PAGES {
+                            let (a, b) = (first[(w * PAGES + k - 1) as usize], first[(w * PAGES + k) as usize]);
+                            assert!(a >= b, "the child has a later write without an earlier one");
+                        }
                     }
+                    (0..PAGES * 3)
+                        .for_each(|i| assert_eq!(cpu.read(at(i)), Ok(first[i as usize]), "the child's page moved"));
+                    cpu.enter(&parent);
                 }
-                (0..PAGES * 3).for_each(|i| assert_eq!(cpu.read(at(i)), Ok(first[i as usize]), "the child's page moved"));
-                cpu.enter(&parent);
+                stop.store(true, SeqCst);
+            } else {
+                let w = (id - 2) as u64;
+                let mut n = 0;
+                while !stop.load(SeqCst) {
+                    n += 1;
+                    (0..PAGES).for_each(|k| cpu.write(at(w * PAGES + k), n).unwrap());
+                    // Nothing of it is lost.
+                    (0..PAGES).for_each(|k| assert_eq!(cpu.read(at(w * PAGES + k)), Ok(n)));
+                }
             }
-            stop.store(true, SeqCst);
-        } else {
-            let w = (id - 2) as u64;
-            let mut n = 0;
-            while !stop.load(SeqCst) {
-                n += 1;
-                (0..PAGES).for_each(|k| cpu.write(at(w * PAGES + k), n).unwrap());
-                // Nothing of it is lost.
-                (0..PAGES).for_each(|k| assert_eq!(cpu.read(at(w * PAGES + k)), Ok(n)));
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Races 11, 12, 49: many threads write distinct words of one copy-on-write page.
 #[test]
 fn race_11_12_49_cow_scribble() {
     let (go, end) = (AtomicU64::new(0), AtomicU64::new(0));
-    run(8192, 4, |cpu| fixed(cpu, BASE, 2, RW), |cpu, id| {
-        for r in 1..1200u64 {
-            let word = |i: usize| Page(BASE).addr() + i as u64 * 8;
-            let mut child = None;
-            if id == 1 {
-                child = Some(cpu.space().fork().unwrap());
-                go.store(r, SeqCst);
+    run(
+        8192,
+        4,
+        |cpu| fixed(cpu, BASE, 2, RW),
+        |cpu, id| {
+            for r in 1..1200u64 {
+                let word = |i: usize| Page(BASE).addr() + i as u64 * 8;
+                let mut child = None;
+                if id == 1 {
+                    child = Some(cpu.space().fork().unwrap());
+                    go.store(r, SeqCst);
+                }
+                cpu.wait_until(|| go.load(SeqCst) == r);
+                assert_eq!(cpu.add(word(id), 1), Ok(r - 1));
+                end.fetch_add(1, SeqCst);
+                cpu.wait_until(|| end.load(SeqCst) >= 4 * r);
+                assert_eq!(cpu.read(word(id)), Ok(r));
+                if let Some(c) = child {
+                    let c: S = Arc::new(c);
+                    let p = cpu.space().clone();
+                    cpu.enter(&c);
+                    assert_eq!(cpu.read(word(1)), Ok(r - 1));
+                    cpu.enter(&p);
+                }
+                end.fetch_add(0, SeqCst);
             }
-            cpu.wait_until(|| go.load(SeqCst) == r);
-            assert_eq!(cpu.add(word(id), 1), Ok(r - 1));
-            end.fetch_add(1, SeqCst);
-            cpu.wait_until(|| end.load(SeqCst) >= 4 * r);
-            assert_eq!(cpu.read(word(id)), Ok(r));
-            if let Some(c) = child {
-                let c: S = Arc::new(c);
-                let p = cpu.space().clone();
-                cpu.enter(&c);
-                assert_eq!(cpu.read(word(1)), Ok(r - 1));
-                cpu.enter(&p);
-            }
-            end.fetch_add(0, SeqCst);
-        }
-    });
+        },
+    );
 }
 
 /// Races 6, 26: moves against readers, writers and unmaps; MAP_FIXED over a live mapping.
@@ -290,102 +329,125 @@ fn race_11_12_49_cow_scribble() {
 fn race_6_26_move_race() {
     let stop = AtomicBool::new(false);
     let (src, dst) = (BASE, BASE + 5000);
-    run(20_000, 4, |cpu| { fixed(cpu, dst, 4, RW); (0..4).for_each(|i| cpu.write(Page(dst + i).addr(), 1).unwrap()); }, |cpu, id| {
-        if id == 1 {
-            for round in 2..1500u64 {
-                fixed(cpu, src, 4, RW);
-                (0..4).for_each(|i| cpu.write(Page(src + i).addr(), round).unwrap());
-                cpu.space().remap(range(src, 4), 4, Remap::Fixed(Page(dst)), false).unwrap();
-                (0..4).for_each(|i| assert!(cpu.read(Page(dst + i).addr()).unwrap() >= round));
-                if round % 7 == 0 {
-                    // Replaced in place: zeros, then newer rounds.
-                    fixed(cpu, dst, 4, RW);
-                    (0..4).for_each(|i| cpu.write(Page(dst + i).addr(), round).unwrap());
+    run(
+        20_000,
+        4,
+        |cpu| {
+            fixed(cpu, dst, 4, RW);
+            (0..4).for_each(|i| cpu.write(Page(dst + i).addr(), 1).unwrap());
+        },
+        |cpu, id| {
+            if id == 1 {
+                for round in 2..1500u64 {
+                    fixed(cpu, src, 4, RW);
+                    (0..4).for_each(|i| cpu.write(Page(src + i).addr(), round).unwrap());
+                    cpu.space().remap(range(src, 4), 4, Remap::Fixed(Page(dst)), false).unwrap();
+                    (0..4).for_each(|i| assert!(cpu.read(Page(dst + i).addr()).unwrap() >= round));
+                    if round % 7 == 0 {
+                        // Replaced in place: zeros, then newer rounds.
+                        fixed(cpu, dst, 4, RW);
+                        (0..4).for_each(|i| cpu.write(Page(dst + i).addr(), round).unwrap());
+                    }
+                }
+                stop.store(true, SeqCst);
+            } else {
+                let mut last = 0;
+                while !stop.load(SeqCst) {
+                    let v = cpu.read(Page(dst + id as u64 % 4).addr()).expect("the destination is always mapped");
+                    assert!(v == 0 || v >= last, "{v} after {last}");
+                    last = last.max(v);
+                    let _ = cpu.write(Page(src + id as u64 % 4).addr() + 64, 1);
+                    let _ = cpu.space().remap(range(BASE + 100, 1), 2, Remap::MayMove, false);
                 }
             }
-            stop.store(true, SeqCst);
-        } else {
-            let mut last = 0;
-            while !stop.load(SeqCst) {
-                let v = cpu.read(Page(dst + id as u64 % 4).addr()).expect("the destination is always mapped");
-                assert!(v == 0 || v >= last, "{v} after {last}");
-                last = last.max(v);
-                let _ = cpu.write(Page(src + id as u64 % 4).addr() + 64, 1);
-                let _ = cpu.space().remap(range(BASE + 100, 1), 2, Remap::MayMove, false);
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Race 42: mappings without a hint never get one address.
 #[test]
 fn race_42_no_address_twice() {
-    run(20_000, 4, |_| (), |cpu, id| {
-        let mut mine = Vec::new();
-        // One arena for all: CPUs 1 to 4 have different homes, so force hints that collide.
-        for i in 0..1500u64 {
-            let hint = Place::Hint(Page(BASE + i));
-            let a = cpu.space().map(hint, 1, RW, &Backing::Anonymous, Flags::ALONE).unwrap();
-            cpu.write(a.addr(), (id as u64) << 32 | i).unwrap();
-            mine.push((a, (id as u64) << 32 | i));
-        }
-        mine.iter().for_each(|(a, v)| assert_eq!(cpu.read(a.addr()), Ok(*v)));
-        mine.iter().for_each(|(a, _)| cpu.space().unmap(range(a.0, 1)).unwrap());
-    });
+    run(
+        20_000,
+        4,
+        |_| (),
+        |cpu, id| {
+            let mut mine = Vec::new();
+            // One arena for all: CPUs 1 to 4 have different homes, so force hints that collide.
+            for i in 0..1500u64 {
+                let hint = Place::Hint(Page(BASE + i));
+                let a = cpu.space().map(hint, 1, RW, &Backing::Anonymous, Flags::ALONE).unwrap();
+                cpu.write(a.addr(), (id as u64) << 32 | i).unwrap();
+                mine.push((a, (id as u64) << 32 | i));
+            }
+            mine.iter().for_each(|(a, v)| assert_eq!(cpu.read(a.addr()), Ok(*v)));
+            mine.iter().for_each(|(a, _)| cpu.space().unmap(range(a.0, 1)).unwrap());
+        },
+    );
 }
 
 /// Races 9, 39: everybody shoots at everybody.
 #[test]
 fn race_9_39_storm() {
-    run(8192, 6, |cpu| fixed(cpu, BASE, 64, RW), |cpu, id| {
-        let p = BASE + id as u64 * 8;
-        for i in 0..2000 {
-            (0..8).for_each(|k| cpu.write(Page(p + k).addr(), i).unwrap());
-            let _ = cpu.read(Page(BASE + (i * 7) % 64).addr());
-            cpu.space().protect(range(p, 8), RO).unwrap();
-            cpu.space().protect(range(p, 8), RW).unwrap();
-            cpu.space().discard(range(p, 8)).unwrap();
-        }
-    });
+    run(
+        8192,
+        6,
+        |cpu| fixed(cpu, BASE, 64, RW),
+        |cpu, id| {
+            let p = BASE + id as u64 * 8;
+            for i in 0..2000 {
+                (0..8).for_each(|k| cpu.write(Page(p + k).addr(), i).unwrap());
+                let _ = cpu.read(Page(BASE + (i * 7) % 64).addr());
+                cpu.space().protect(range(p, 8), RO).unwrap();
+                cpu.space().protect(range(p, 8), RW).unwrap();
+                cpu.space().discard(range(p, 8)).unwrap();
+            }
+        },
+    );
 }
 
 /// Race 17: forks that run out of memory while others write; nothing is shared or lost afterwards.
 #[test]
 fn race_17_fork_without_memory() {
     let stop = AtomicBool::new(false);
-    run(900, 3, |cpu| fixed(cpu, BASE, 300, RW), |cpu, id| {
-        if id == 1 {
-            (0..300).for_each(|i| cpu.write(Page(BASE + i).addr(), i).unwrap());
-            let mut failed = 0;
-            for _ in 0..200 {
-                let mut children = Vec::new();
-                loop {
-                    match cpu.space().fork() {
-                        Ok(c) => children.push(c),
-                        Err(e) => {
-                            assert_eq!(e, EditError::OutOfFrames);
-                            failed += 1;
+    run(
+        900,
+        3,
+        |cpu| fixed(cpu, BASE, 300, RW),
+        |cpu, id| {
+            if id == 1 {
+                (0..300).for_each(|i| cpu.write(Page(BASE + i).addr(), i).unwrap());
+                let mut failed = 0;
+                for _ in 0..200 {
+                    let mut children = Vec::new();
+                    loop {
+                        match cpu.space().fork() {
+                            Ok(c) => children.push(c),
+                            Err(e) => {
+                                assert_eq!(e, EditError::OutOfFrames);
+                                failed += 1;
+                                break;
+                            }
+                        }
+                        if children.len() > 150 {
                             break;
                         }
                     }
-                    if children.len() > 150 {
-                        break;
+                    children.truncate(children.len() / 2);
+                    (4..300).for_each(|i| assert_eq!(cpu.read(Page(BASE + i).addr()), Ok(i)));
+                }
+                stop.store(true, SeqCst);
+                assert!(failed > 0, "memory never ran out");
+            } else {
+                let mut n = 0;
+                while !stop.load(SeqCst) {
+                    match cpu.write(Page(BASE + id as u64).addr() + 8, n) {
+                        Ok(()) => assert_eq!(cpu.read(Page(BASE + id as u64).addr() + 8), Ok(n)),
+                        Err(e) => assert_eq!(e, Fault::OutOfFrames),
                     }
+                    n += 1;
                 }
-                children.truncate(children.len() / 2);
-                (4..300).for_each(|i| assert_eq!(cpu.read(Page(BASE + i).addr()), Ok(i)));
             }
-            stop.store(true, SeqCst);
-            assert!(failed > 0, "memory never ran out");
-        } else {
-            let mut n = 0;
-            while !stop.load(SeqCst) {
-                match cpu.write(Page(BASE + id as u64).addr() + 8, n) {
-                    Ok(()) => assert_eq!(cpu.read(Page(BASE + id as u64).addr() + 8), Ok(n)),
-                    Err(e) => assert_eq!(e, Fault::OutOfFrames),
-                }
-                n += 1;
-            }
-        }
-    });
+        },
+    );
 }

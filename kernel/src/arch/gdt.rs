@@ -44,15 +44,7 @@ unsafe impl Sync for Slot {}
 
 static TABLES: [Slot; CPUS] = [const {
     Slot(UnsafeCell::new(Tables {
-        gdt: [
-            0,
-            0x00af_9b00_0000_ffff,
-            0x00cf_9300_0000_ffff,
-            0x00cf_f300_0000_ffff,
-            0x00af_fb00_0000_ffff,
-            0,
-            0,
-        ],
+        gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0, 0],
         tss: Tss {
             reserved0: 0,
             rsp: [0; 3],
@@ -76,10 +68,7 @@ pub unsafe fn load(ist: [u64; 3]) {
     let tables = unsafe { &mut *tables };
     let base = &raw const tables.tss as u64;
     tables.tss.ist = [ist[0], ist[1], ist[2], 0, 0, 0, 0];
-    tables.gdt[5] = (size_of::<Tss>() as u64 - 1)
-        | (base & 0xff_ffff) << 16
-        | 0x89 << 40
-        | (base >> 24 & 0xff) << 56;
+    tables.gdt[5] = (size_of::<Tss>() as u64 - 1) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
     tables.gdt[6] = base >> 32;
     cpu::this().tss.set(base);
     let gdtr: (u16, [u16; 4]) = (size_of::<[u64; 7]>() as u16 - 1, {

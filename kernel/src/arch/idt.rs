@@ -143,11 +143,8 @@ pub unsafe fn init() {
         // Programs may use int3 and into; everything else is a general protection fault for them.
         let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
         let kind = 0x8e | dpl << 5;
-        gate[0] = (stub & 0xffff)
-            | (gdt::KERNEL_CODE as u64) << 16
-            | ist << 32
-            | kind << 40
-            | (stub >> 16 & 0xffff) << 48;
+        gate[0] =
+            (stub & 0xffff) | (gdt::KERNEL_CODE as u64) << 16 | ist << 32 | kind << 40 | (stub >> 16 & 0xffff) << 48;
         gate[1] = stub >> 32;
     }
 }

@@ -80,7 +80,8 @@ pub unsafe fn init() -> Option<()> {
     let end = early::ram_end().next_multiple_of(2 << 20);
     let mut at = 0;
     while at < end {
-        let (level, size) = if gib && at % (1 << 30) == 0 && at + (1 << 30) <= end { (2, 1 << 30) } else { (1, 2 << 20) };
+        let (level, size) =
+            if gib && at % (1 << 30) == 0 && at + (1 << 30) <= end { (2, 1 << 30) } else { (1, 2 << 20) };
         // SAFETY: nobody uses the tables yet.
         unsafe { *entry(PHYS_BASE + at, level, early_table)? = at | PRESENT | WRITE | LARGE | GLOBAL | nx() };
         at += size;
@@ -136,7 +137,9 @@ pub fn map_mmio(phys: u64, bytes: u64) -> Option<*mut u8> {
     let mut at = first;
     while at < last {
         // SAFETY: the lock makes us alone in the region, and the page was absent: no translation of it exists.
-        unsafe { *entry(virt + at - first, 0, crate::mem::zeroed_frame)? = at | PRESENT | WRITE | UNCACHED | GLOBAL | nx() };
+        unsafe {
+            *entry(virt + at - first, 0, crate::mem::zeroed_frame)? = at | PRESENT | WRITE | UNCACHED | GLOBAL | nx()
+        };
         at += 4096;
     }
     Some((virt + phys - first) as *mut u8)

@@ -111,11 +111,34 @@ pub extern "C" fn fatal(regs: &mut UserRegs, vector: u64) -> ! {
     // SAFETY: reading CR2 has no effect.
     unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nostack, nomem, preserves_flags)) };
     const NAMES: [&str; 20] = [
-        "division", "debug", "NMI", "breakpoint", "overflow", "bound", "invalid opcode", "no FPU", "double fault", "9",
-        "invalid TSS", "segment not present", "stack segment", "general protection", "page fault", "15", "x87",
-        "alignment", "machine check", "SIMD",
+        "division",
+        "debug",
+        "NMI",
+        "breakpoint",
+        "overflow",
+        "bound",
+        "invalid opcode",
+        "no FPU",
+        "double fault",
+        "9",
+        "invalid TSS",
+        "segment not present",
+        "stack segment",
+        "general protection",
+        "page fault",
+        "15",
+        "x87",
+        "alignment",
+        "machine check",
+        "SIMD",
     ];
     let name = NAMES.get(vector as usize).copied().unwrap_or("interrupt");
     let guard = if vector == 8 && sched::stack::is_guard(cr2) { " (kernel stack overflow)" } else { "" };
-    crate::debug::trap_panic(regs, format_args!("{name} (vector {vector}) in the kernel{guard}: error {:#x} cr2 {cr2:#x} rip {:#x}", regs.orig_rax, regs.rip))
+    crate::debug::trap_panic(
+        regs,
+        format_args!(
+            "{name} (vector {vector}) in the kernel{guard}: error {:#x} cr2 {cr2:#x} rip {:#x}",
+            regs.orig_rax, regs.rip
+        ),
+    )
 }

@@ -42,9 +42,9 @@ struct Ring {
     events: [[AtomicU64; 4]; LENGTH],
 }
 
-static RINGS: [Ring; cpu::CPUS] = [const {
-    Ring { next: AtomicUsize::new(0), events: [const { [const { AtomicU64::new(0) }; 4] }; LENGTH] }
-}; cpu::CPUS];
+static RINGS: [Ring; cpu::CPUS] =
+    [const { Ring { next: AtomicUsize::new(0), events: [const { [const { AtomicU64::new(0) }; 4] }; LENGTH] } };
+        cpu::CPUS];
 
 /// Notes an event.
 #[inline]

@@ -15,7 +15,10 @@ pub mod user;
 mod heap;
 
 pub use machine::{Space, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
-pub use quire_mm::{Access, Backing, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Remap, Segment};
+pub use quire_mm::{
+    Access, Backing, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Remap,
+    Segment,
+};
 pub use shortage::wait_for_frames;
 
 /// Makes every other CPU pass a full memory barrier before it returns (membarrier).

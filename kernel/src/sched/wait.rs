@@ -62,7 +62,11 @@ impl List {
         unsafe {
             (*w).linked = false;
             let (prev, next) = ((*w).prev, (*w).next);
-            if prev.is_null() { self.head = next } else { (*prev).next = next }
+            if prev.is_null() {
+                self.head = next
+            } else {
+                (*prev).next = next
+            }
             if next.is_null() { self.tail = prev } else { (*next).prev = prev }
         }
     }
