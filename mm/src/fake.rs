@@ -79,7 +79,12 @@ pub fn memory(frames: usize) -> &'static Memory<Fake> {
         cached: (0..frames).map(|_| AtomicU32::new(0)).collect(),
         interrupts: (0..CPUS).map(|_| AtomicBool::new(false)).collect(),
     };
-    let memory: &'static Memory<Fake> = Box::leak(Box::new(Memory::new(fake)));
+    // In place, as the kernel does it: by value it would not fit on the stack of a test without optimisation.
+    // SAFETY: not empty; zeroed, of this layout, and never given back.
+    let memory: &'static Memory<Fake> = unsafe {
+        let at = std::alloc::alloc_zeroed(std::alloc::Layout::new::<Memory<Fake>>()).cast();
+        Memory::new_in_zeroed(at, fake)
+    };
     // SAFETY: the frames were just made.
     unsafe { memory.add(Frame(0), Frame(frames as u32)) };
     assert!(memory.start(), "no memory for the zero page");
@@ -342,7 +347,12 @@ impl Cpu {
 impl Drop for Cpu {
     fn drop(&mut self) {
         self.leave();
-        self.memory.drain_here();
+        // A CPU stopped in a read section holds the grace period up. It must end: nobody looks into this CPU's bags later.
+        while self.memory.has_retired() {
+            self.poll();
+            std::thread::yield_now();
+            self.memory.collect();
+        }
         self.memory.drain_here();
         // Requests that were on their way when we left.
         self.memory.serve();
