@@ -75,15 +75,15 @@ impl Claims {
                 rest &= rest.wrapping_sub(1);
             }
             let mask = free & !rest;
-            if mask.count_ones() as usize == ranges.len()
-                && self.free.compare_exchange(free, rest, AcqRel, Relaxed).is_ok()
-            {
-                break mask;
-            }
             if mask.count_ones() as usize != ranges.len() {
                 memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
                 memory.pause();
+                continue;
             }
+            if self.free.compare_exchange(free, rest, AcqRel, Relaxed).is_ok() {
+                break mask;
+            }
+            memory.stats.add(&memory.machine, Counter::RetryClaim, 1);
         };
         let mine = || crate::shootdown::bits(mask).map(|i| &self.slots[i]);
         if !mutant(Mutant::NoChoosing) {

@@ -115,6 +115,7 @@ impl<M: Machine> Space<M> {
                 let Some(t) = m.new_table() else { return End(Fault::OutOfFrames) };
                 if entry.install_table(e, t).is_err() {
                     m.free(t);
+                    m.stats.add(&m.machine, Counter::RetryTable, 1);
                     return Again;
                 }
                 continue;

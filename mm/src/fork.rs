@@ -157,7 +157,7 @@ impl<M: Machine> Space<M> {
             }
             // The reference comes first: who sees the entry writable in place has seen a count of one before it. It fails only if
             // the page has left the entry since.
-            if m.word(frame).try_ref() {
+            if m.try_ref(frame) {
                 // Alone, no window is open: a flip would prove nothing to nobody.
                 if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
                     return Some(word);

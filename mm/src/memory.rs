@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::percpu::PerCpu;
 use crate::rcu::Rcu;
 use crate::shootdown::Shootdown;
-use crate::stats::Stats;
+use crate::stats::{Counter, Stats};
 use crate::sync::{AtomicU64, Ordering::*};
 
 /// The memory of one machine. The kernel has one; each host test makes its own.
@@ -105,6 +105,20 @@ impl<M: Machine> Memory<M> {
     #[inline]
     pub(crate) fn word(&self, f: Frame) -> &FrameWord {
         &self.machine.words()[f.0 as usize]
+    }
+
+    /// A reference to a page's frame, unless it has none left or too many.
+    #[must_use]
+    #[inline]
+    pub(crate) fn try_ref(&self, f: Frame) -> bool {
+        self.word(f).try_ref(|| self.stats.add(&self.machine, Counter::RetryReference, 1))
+    }
+
+    /// Calls `see` with the name and the sum of every counter.
+    pub fn each_counter(&self, mut see: impl FnMut(&str, u64)) {
+        Counter::ALL.iter().for_each(|&(counter, name)| see(name, self.stats.get(counter)));
+        see("retries_frame_bitmap", self.free.retries());
+        see("retries_slab_bitmap", self.slabs.retries());
     }
 
     /// A zeroed page with one reference.

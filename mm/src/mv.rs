@@ -195,6 +195,7 @@ impl<M: Machine> Space<M> {
                 let Some(t) = m.new_table() else { return false };
                 if entry.install_table(e, t).is_err() {
                     m.free(t);
+                    m.stats.add(&m.machine, Counter::RetryTable, 1);
                 }
             }
             // As far as both leaf tables reach.
@@ -224,6 +225,7 @@ impl<M: Machine> Space<M> {
                             words[k as usize] = was;
                         }
                     } else if entry.empty(e, g).is_err() {
+                        m.stats.add(&m.machine, Counter::RetrySweep, 1);
                         continue;
                     }
                     k += 1;

@@ -13,6 +13,7 @@ use crate::frames::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
+use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::NonNull;
 
@@ -179,7 +180,7 @@ impl<M: Machine> Memory<M> {
             let Some(entry) = self.object_entry(object, index, true)? else { return Err(PageError::Beyond) };
             let e = entry.load();
             if let Some(f) = e.frame() {
-                if self.word(f).try_ref() {
+                if self.try_ref(f) {
                     // Pairs with the object's own giving up of a page: its entry changes, fence, then it reads the count.
                     fence(SeqCst);
                     if entry.load() == e || mutant(Mutant::ObjectOnce) {
@@ -187,6 +188,7 @@ impl<M: Machine> Memory<M> {
                     }
                     self.release(f);
                 }
+                self.stats.add(&self.machine, Counter::RetryObject, 1);
                 continue;
             }
             let f = self.alloc_zeroed().ok_or(PageError::OutOfFrames)?;
@@ -201,6 +203,7 @@ impl<M: Machine> Memory<M> {
                 return Ok(f);
             }
             self.free(f);
+            self.stats.add(&self.machine, Counter::RetryObject, 1);
         }
     }
 
@@ -225,6 +228,7 @@ impl<M: Machine> Memory<M> {
                 self.word(t).set_object_table();
                 if entry.install_table(e, t).is_err() {
                     self.free(t);
+                    self.stats.add(&self.machine, Counter::RetryTable, 1);
                 }
                 e = entry.load();
             }
@@ -246,7 +250,7 @@ impl<M: Machine> Memory<M> {
             if !len.is_multiple_of(PAGE as u64)
                 && let Ok(Some(e)) = self.object_entry(object, len / PAGE as u64, false)
                 && let Some(f) = e.load().frame()
-                && self.word(f).try_ref()
+                && self.try_ref(f)
             {
                 let keep = (len % PAGE as u64) as usize;
                 // SAFETY: we hold a reference; the tail lies inside the page.

@@ -56,7 +56,7 @@ impl<M: Machine> Memory<M> {
 
     /// Takes a reference to a frame that may be gone.
     pub fn try_reference(&self, f: Frame) -> bool {
-        self.word(f).try_ref()
+        self.try_ref(f)
     }
 
     /// Drops a reference, and frees the frame with the last one.

@@ -146,6 +146,7 @@ impl<M: Machine> Space<M> {
             let Some(t) = self.memory.new_table() else { return false };
             if arena.table.install_table(e, t).is_err() {
                 self.memory.free(t);
+                self.memory.stats.add(&self.memory.machine, crate::stats::Counter::RetryTable, 1);
             }
             e = arena.table.load();
         }

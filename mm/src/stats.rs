@@ -63,6 +63,14 @@ counters! {
     RetryFault = "retries_fault",
     /// Transitions of a sweep, fork or move that failed.
     RetrySweep = "retries_sweep",
+    /// Tables for a missing entry that somebody else had put there first.
+    RetryTable = "retries_table",
+    /// Draws of a claim's slot that failed.
+    RetryClaim = "retries_claim",
+    /// References to a page that had to be tried again.
+    RetryReference = "retries_reference",
+    /// Looks for an object's page that had to be tried again.
+    RetryObject = "retries_object",
     /// Waits for a claim.
     WaitClaim = "waits_claim",
     /// Waits of a fault for an edit, fork or copy.

@@ -74,6 +74,7 @@ pub enum System {
     Version,
     Loadavg,
     Filesystems,
+    Counters,
     Cpus,
     Fixed(&'static str),
 }
@@ -92,7 +93,7 @@ const TEXTS: [(&str, Text); 11] = [
     ("oom_score_adj", Text::OomScoreAdj),
 ];
 const LINKS: [(&str, Place); 3] = [("exe", Place::Exe), ("cwd", Place::Cwd), ("root", Place::Root)];
-const SYSTEM: [(&str, System); 7] = [
+const SYSTEM: [(&str, System); 8] = [
     ("meminfo", System::Meminfo),
     ("cpuinfo", System::Cpuinfo),
     ("stat", System::Stat),
@@ -100,6 +101,7 @@ const SYSTEM: [(&str, System); 7] = [
     ("version", System::Version),
     ("loadavg", System::Loadavg),
     ("filesystems", System::Filesystems),
+    ("quire", System::Counters),
 ];
 const SYSCTL: [(&str, &str); 9] = [
     ("vm/overcommit_memory", "0\n"),
@@ -282,6 +284,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Version) => Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec()),
         ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
         ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
+        ProcEntry::System(System::Counters) => Ok(crate::mem::counters::text().into_bytes()),
         ProcEntry::System(System::Cpus) => {
             let last = crate::arch::cpu::online().count_ones() - 1;
             Ok(if last == 0 { b"0\n".to_vec() } else { alloc::format!("0-{last}\n").into_bytes() })

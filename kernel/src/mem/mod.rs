@@ -2,9 +2,10 @@
 //!
 //! [`early`] reads the map and serves the boot; [`machine`] is the hardware under `quire-mm`; [`fault`] resolves page faults;
 //! [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
-//! kernel's own data; [`audit`] counts everything.
+//! kernel's own data; [`audit`] counts everything, [`counters`] tells what has happened.
 
 pub mod audit;
+pub mod counters;
 pub mod early;
 pub mod fault;
 pub mod layout;

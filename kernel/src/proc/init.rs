@@ -9,6 +9,7 @@ use crate::arch::UserRegs;
 use crate::fs::console::Console;
 use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
+use crate::mem;
 use crate::sched::{self, timer};
 use crate::sys::errno::*;
 use alloc::sync::{Arc, Weak};
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use log::info;
+use quire_mm::Report;
 use spin::{Mutex, Once};
 
 /// What quire.job asks for.
@@ -80,12 +82,18 @@ fn init(_: usize) {
         };
         end_stragglers(&first);
         fs::initramfs::clean();
+        // Before the audit, which sends requests of its own.
+        let counters = options.stats.then(mem::counters::text);
         let mut kind = kind;
-        if options.audit && !audit() {
-            kind = 3;
-        }
-        if options.stats {
-            stats();
+        if options.audit || options.stats {
+            let report = mem::audit::audit(&[]);
+            if options.audit && !judge(&report) {
+                kind = 3;
+            }
+            if let (Some(counters), Ok(report)) = (counters, report) {
+                tell(&counters);
+                tell(&mem::counters::frames(&report));
+            }
         }
         host::job_ended(index as u32, kind, value);
     }
@@ -213,21 +221,22 @@ fn end_stragglers(first: &Arc<Process>) {
     }
 }
 
-/// Counts everything; no program runs.
-fn audit() -> bool {
-    match crate::mem::audit::audit(&[]) {
+/// Whether the audit found nothing amiss; says so if it did.
+fn judge(report: &Result<Report, ()>) -> bool {
+    match report {
         Ok(report) if report.is_clean() => true,
         Ok(report) => {
             info!("audit: {report:?}");
             host::line(&alloc::format!("audit: {report:?}"));
             false
         }
-        Err(()) => false,
+        Err(()) => {
+            host::line("audit: no memory to count in");
+            false
+        }
     }
 }
 
-fn stats() {
-    let m = crate::mem::memory();
-    let line = alloc::format!("frames: {} free of {}", m.free_frames(), m.total_frames());
-    host::line(&line);
+fn tell(lines: &str) {
+    lines.lines().for_each(host::line);
 }

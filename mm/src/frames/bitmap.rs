@@ -13,6 +13,7 @@
 //! Ordering: a put releases (counter and bit, AcqRel) what its owner did with the frame, a take acquires it.
 
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use core::sync::atomic::AtomicU64 as Plain;
 
 /// Bits of a block. Small under the model checker.
 pub const BLOCK_BITS: usize = if cfg!(loom) { 4 } else { 512 };
@@ -37,8 +38,8 @@ impl Block {
         Block { bits: core::array::from_fn(|_| AtomicU64::new(0)), count: AtomicU64::new(0) }
     }
 
-    /// Reserves up to `want`; returns how many.
-    fn reserve(&self, want: u64) -> u64 {
+    /// Reserves up to `want`; returns how many. Counts the rounds that another CPU made vain.
+    fn reserve(&self, want: u64, retries: &Plain) -> u64 {
         let mut n = self.count.load(Relaxed);
         loop {
             let take = n.min(want);
@@ -47,7 +48,10 @@ impl Block {
             }
             match self.count.compare_exchange(n, n - take, AcqRel, Relaxed) {
                 Ok(_) => return take,
-                Err(now) => n = now,
+                Err(now) => {
+                    retries.fetch_add(1, Relaxed);
+                    n = now;
+                }
             }
         }
     }
@@ -99,8 +103,8 @@ impl Block {
     }
 
     /// Takes this very bit, if it is set and not promised to others.
-    fn take(&self, bit: usize) -> bool {
-        if self.reserve(1) == 0 {
+    fn take(&self, bit: usize, retries: &Plain) -> bool {
+        if self.reserve(1, retries) == 0 {
             return false;
         }
         let mask = 1 << (bit % WORD_BITS);
@@ -122,12 +126,14 @@ impl Default for Block {
 #[derive(Debug)]
 pub struct Bitmap {
     groups: [AtomicU64; GROUPS],
+    /// Compare-and-swaps of a block's counter that failed. Statistics only: nothing is ordered by it.
+    retries: Plain,
 }
 
 impl Bitmap {
     /// A bitmap whose blocks have no bit set.
     pub fn new() -> Bitmap {
-        Bitmap { groups: core::array::from_fn(|_| AtomicU64::new(0)) }
+        Bitmap { groups: core::array::from_fn(|_| AtomicU64::new(0)), retries: Plain::new(0) }
     }
 
     fn group(&self, block: usize) -> &AtomicU64 {
@@ -154,7 +160,7 @@ impl Bitmap {
                     k += (GROUP - b % GROUP).min(n - b);
                     continue;
                 }
-                let taken = blocks[b].reserve(want);
+                let taken = blocks[b].reserve(want, &self.retries);
                 if taken != 0 {
                     self.group(b).fetch_sub(taken, Relaxed);
                     blocks[b].collect(taken, |bit| got(b * BLOCK_BITS + bit));
@@ -177,7 +183,7 @@ impl Bitmap {
             for (i, word) in block.bits.iter().enumerate() {
                 let seen = word.load(Relaxed);
                 let Some(at) = (0..=WORD_BITS - n).find(|at| seen >> at & run == run) else { continue };
-                let got = block.reserve(n as u64);
+                let got = block.reserve(n as u64, &self.retries);
                 if got < n as u64 {
                     block.count.fetch_add(got, AcqRel);
                     break;
@@ -222,7 +228,7 @@ impl Bitmap {
 
     /// Clears this very bit if it is set and nobody else takes it first.
     pub fn take_this(&self, blocks: &[Block], i: usize) -> bool {
-        let taken = blocks[i / BLOCK_BITS].take(i % BLOCK_BITS);
+        let taken = blocks[i / BLOCK_BITS].take(i % BLOCK_BITS, &self.retries);
         if taken {
             self.group(i / BLOCK_BITS).fetch_sub(1, Relaxed);
         }
@@ -248,6 +254,11 @@ impl Default for Bitmap {
 }
 
 impl Bitmap {
+    /// How often a CPU had to reserve again because another one was faster.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Relaxed)
+    }
+
     /// About how many bits are set, from the upper level alone.
     pub fn count_hint(&self) -> u64 {
         self.groups.iter().map(|g| (g.load(Relaxed) as i64).max(0) as u64).sum()

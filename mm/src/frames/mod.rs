@@ -138,10 +138,11 @@ impl FrameWord {
         self.0.load(Acquire) & COUNT
     }
 
-    /// Takes a reference unless there is none left (the frame may be anybody's then) or there are too many.
+    /// Takes a reference unless there is none left (the frame may be anybody's then) or there are too many. `lost` hears of each
+    /// round that another CPU made vain.
     #[must_use]
     #[inline]
-    pub(crate) fn try_ref(&self) -> bool {
+    pub(crate) fn try_ref(&self, mut lost: impl FnMut()) -> bool {
         let mut v = self.0.load(Acquire);
         loop {
             let n = v & COUNT;
@@ -150,7 +151,10 @@ impl FrameWord {
             }
             match self.0.compare_exchange(v, v + 1, AcqRel, Acquire) {
                 Ok(_) => return true,
-                Err(now) => v = now,
+                Err(now) => {
+                    lost();
+                    v = now;
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What other people's scripts rely on: `run.sh exec` carries bytes, ends and statuses as they are.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
@@ -55,6 +56,49 @@ fn same(what: &str, found: &[u8], expected: &[u8]) -> Result<(), String> {
 /// Numbers that a program on the other side can make too.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// What `--stats` tells at least.
+const COUNTERS: &[&str] = &[
+    "faults",
+    "faults_zero_page",
+    "faults_anonymous",
+    "faults_object",
+    "faults_rights",
+    "faults_spurious",
+    "faults_denied",
+    "edits_map",
+    "edits_unmap",
+    "edits_protect",
+    "edits_discard",
+    "edits_move",
+    "forks",
+    "shootdowns_sent",
+    "shootdown_interrupts",
+    "shootdowns_served",
+    "cow_copies",
+    "cow_reuses",
+    "retries_root",
+    "retries_fault",
+    "retries_sweep",
+    "retries_table",
+    "retries_claim",
+    "retries_reference",
+    "retries_object",
+    "retries_frame_bitmap",
+    "retries_slab_bitmap",
+    "grace_periods",
+    "frames_total",
+    "frames_free",
+    "frames_pages",
+    "frames_tables",
+    "frames_slabs",
+    "frames_kernel",
+];
+
+/// `name value` lines, or `None` if a line is anything else.
+fn counters(lines: &str) -> Option<BTreeMap<&str, u64>> {
+    lines.lines().map(|line| line.split_once(' ').and_then(|(name, value)| Some((name, value.parse().ok()?)))).collect()
 }
 
 type Check = fn(&Door<'_>) -> Result<(), String>;
@@ -175,11 +219,18 @@ const CHECKS: &[(&str, Check)] = &[
         expect(&output, 0)?;
         same("output", &output.stdout, b"Hello from user space.\n")?;
         let lines = String::from_utf8_lossy(&output.stderr).into_owned();
-        let counter = |line: &str| line.rsplit_once(' ').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
-        if lines.lines().count() < 5 || !lines.lines().all(counter) {
-            return Err(format!("not `name value` lines: {lines}"));
+        let Some(counters) = counters(&lines) else { return Err(format!("not `name value` lines: {lines}")) };
+        for name in COUNTERS {
+            if !counters.contains_key(name) {
+                return Err(format!("no {name} among the counters: {lines}"));
+            }
         }
-        Ok(())
+        if !(1..=100_000).contains(&counters["faults"]) || counters["edits_map"] == 0 {
+            return Err(format!("a program cannot have run so: {lines}"));
+        }
+        let states = ["frames_free", "frames_pages", "frames_tables", "frames_slabs", "frames_kernel"];
+        let (sum, total) = (states.map(|name| counters[name]).iter().sum::<u64>(), counters["frames_total"]);
+        if sum == total { Ok(()) } else { Err(format!("{sum} frames in known states of {total}")) }
     }),
     ("small, large and wide machines", |door| {
         for (memory, cpus) in [("64", "1"), ("128", "4"), ("8192", "2"), ("512", "3"), ("512", "16"), ("1024", "64")] {

@@ -1,0 +1,32 @@
+//! The memory manager's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
+
+use super::memory;
+use alloc::string::String;
+use core::fmt::Write;
+use quire_mm::Report;
+
+/// All counters as they are now. Their sums are exact only when nothing else runs.
+pub fn text() -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    memory().each_counter(|name, value| _ = writeln!(out, "{name} {value}"));
+    out
+}
+
+/// Frames by state, as an audit found them.
+pub fn frames(report: &Report) -> String {
+    let mut out = String::new();
+    for (name, value) in [
+        ("frames_total", report.total),
+        ("frames_free", report.free),
+        ("frames_pages", report.pages),
+        ("frames_tables", report.tables),
+        ("frames_objects", report.object_frames),
+        ("frames_slabs", report.slabs),
+        ("frames_kernel", report.kernel),
+        ("objects", report.objects),
+    ] {
+        let _ = writeln!(out, "{name} {value}");
+    }
+    out
+}
