@@ -132,12 +132,13 @@ cargo_in() {
     (cd "$root" && CARGO_TARGET_DIR=$target/$directory cargo "$@")
 }
 
+build_std=("-Zbuild-std=core,alloc,compiler_builtins" -Zbuild-std-features=compiler-builtins-mem)
+
 build_kernel() {
-    local flags=(build --quiet --release -p quire-kernel --target $bare)
+    local flags=(build --quiet --release -p quire-kernel --target "$bare")
     if [[ $(<"$state/toolchain") = debian ]]; then
         # A stable compiler of Debian's; the variable lets it build the standard library from its own sources.
-        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 cargo_in kernel "${flags[@]}" \
-            -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
+        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 cargo_in kernel "${flags[@]}" "${build_std[@]}"
     else
         cargo_in kernel "${flags[@]}"
     fi
@@ -188,16 +189,27 @@ run_suite() {
 
 lint() {
     set_up_once
-    local bad=0
+    local missing=() bad=0
+    command -v shellcheck >/dev/null || missing+=(shellcheck)
+    cargo fmt --version &>/dev/null || missing+=(rustfmt-web)
+    cargo clippy --version &>/dev/null || missing+=(rust-web-clippy)
+    if [[ $(<"$state/toolchain") = debian && ! -x /usr/bin/clippy-driver ]]; then
+        missing+=(cargo-web rust-web-clippy)
+    fi
+    ((${#missing[@]} == 0)) || install "${missing[@]}"
     cd "$root"
     cargo fmt --all --check || bad=1
-    # The kernel, too, is looked at as a host program: its code is the same, only its start and its linking differ.
-    CARGO_TARGET_DIR=$target/lint cargo clippy --quiet --workspace --all-targets -- -D warnings || bad=1
-    if command -v shellcheck >/dev/null; then
-        shellcheck run.sh .ci/run || bad=1
+    cargo_in lint clippy --quiet --workspace --exclude quire-kernel --all-targets --all-features -- -D warnings || bad=1
+    RUSTFLAGS="--cfg loom" cargo_in lint/loom clippy --quiet -p quire-loom -p quire-swapd --lib --bins --test loom \
+        -- -D warnings || bad=1
+    local of_kernel=(clippy --quiet -p quire-kernel --target "$bare")
+    if [[ $(<"$state/toolchain") = debian ]]; then
+        PATH=/usr/bin:$PATH RUSTC_BOOTSTRAP=1 cargo_in lint/kernel "${of_kernel[@]}" "${build_std[@]}" -- -D warnings || bad=1
     else
-        echo "quire: shellcheck is not installed; the shell scripts were not looked at" >&2
+        cargo_in lint/kernel "${of_kernel[@]}" -- -D warnings || bad=1
     fi
+    shellcheck run.sh .ci/run || bad=1
+    ((bad == 0)) && echo "quire: nothing to complain about" >&2
     exit $bad
 }
 

@@ -112,7 +112,7 @@ const FEATURES: u64 = 1 << 2 | 1 << 9 | 1 << 12 | 1 << 28 | 1 << 29 | 1 << 32;
 
 fn bus(features: u64, pages: u64, queues: u32, queue_size: u32) -> Arc<Bus> {
     let mut config = vec![0u32; 16];
-    (config[0], config[1]) = ((pages * 8) as u32, (pages * 8 >> 32) as u32);
+    (config[0], config[1]) = ((pages * 8) as u32, ((pages * 8) >> 32) as u32);
     config[3] = 254;
     config[8] = queues << 16;
     Arc::new(Bus {

@@ -195,7 +195,7 @@ impl<'a, M: Machine> Builder<'a, M> {
         if let Some(p) = self.last.take() {
             self.push_part(p);
         }
-        let leaf = core::mem::replace(&mut self.open[0], null_mut());
+        let leaf = core::mem::take(&mut self.open[0]);
         // SAFETY: null, or the leaf under construction, ours.
         let fits =
             unsafe { leaf.as_ref() }.is_some_and(|l| depth == 0 || l.len as usize >= MIN) && self.open[1].is_null();
@@ -217,7 +217,7 @@ impl<'a, M: Machine> Builder<'a, M> {
                 (*c).gap[i] = below.2;
                 (*c).child[i] = below.3;
             }
-            new = core::mem::replace(&mut self.open[from.level as usize], null_mut());
+            new = core::mem::take(&mut self.open[from.level as usize]);
         }
         path[..depth].iter().zip(&mut self.path).for_each(|(&(n, _), p)| *p = n);
         self.path[depth] = at;

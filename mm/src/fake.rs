@@ -13,7 +13,6 @@ use crate::page::{Access, ENTRIES, LEVELS, PAGE, Page, TABLE_BITS};
 use crate::space::Space;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::boxed::Box;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;

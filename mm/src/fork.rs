@@ -76,8 +76,8 @@ impl<M: Machine> Space<M> {
                 return Ok(());
             }
             let mut built = Builder::start(m, None);
-            // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
             let keep = |p: &Part| !p.flags.contains(Flags::DONTFORK);
+            // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
             let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();
             built.publish();

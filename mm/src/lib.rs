@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
+// The model checker's machine is so small that some constants are trivial.
+#![cfg_attr(loom, allow(clippy::modulo_one, clippy::reversed_empty_ranges, clippy::unnecessary_min_or_max))]
 
 #[cfg(any(test, loom, feature = "fake"))]
 extern crate std;

@@ -95,7 +95,7 @@ impl Node {
     pub fn inner(&self) -> *const Inner {
         debug_assert!(self.level != 0);
         self.check();
-        &raw const self.body.inner as *const Inner
+        &raw const self.body.inner
     }
 
     /// For the builder of a node that is not yet published.

@@ -170,7 +170,7 @@ impl<M: Machine> Space<M> {
         let mine = |i: &usize| self.arena(*i).is_none_or(|a| a.cpus.bits() & !(1 << cpu) == 0);
         let first = match shared {
             true => ARENAS - 1,
-            false => (0..HOMES.min(ARENAS - 2).max(1)).map(home).find(mine).unwrap_or(home(0)),
+            false => (0..HOMES.min((ARENAS - 2).max(1))).map(home).find(mine).unwrap_or(home(0)),
         };
         core::iter::once(first).chain((1..ARENAS).rev().filter(move |&i| i != first)).chain([0])
     }

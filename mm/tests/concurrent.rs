@@ -157,7 +157,10 @@ fn race_20_protect_race() {
                     let before = version.load(SeqCst);
                     let ok = cpu.write(Page(BASE + id as u64).addr(), before).is_ok();
                     let after = version.load(SeqCst);
-                    assert!(!(ok && before % 2 == 0 && before == after), "a store succeeded while no edit allowed it");
+                    assert!(
+                        !(ok && before.is_multiple_of(2) && before == after),
+                        "a store succeeded while no edit allowed it"
+                    );
                 }
             }
         },

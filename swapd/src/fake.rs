@@ -263,11 +263,11 @@ fn random(x: &mut u64) -> u64 {
 impl FakeDisk {
     fn transfer(&self, pages: &mut [[u64; WORDS]], r: &Request) {
         for (i, &f) in r.frames[..r.len].iter().enumerate() {
-            for w in 0..WORDS {
+            for (w, word) in pages[r.first + i].iter_mut().enumerate() {
                 let cell = self.pool.data(f, w);
                 match r.op {
-                    Op::Read => cell.store(pages[r.first + i][w], Relaxed),
-                    Op::Write => pages[r.first + i][w] = cell.load(Relaxed),
+                    Op::Read => cell.store(*word, Relaxed),
+                    Op::Write => *word = cell.load(Relaxed),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
-use super::{memory, wait_for_frames};
+use super::wait_for_frames;
 use crate::arch::UserRegs;
 use crate::arch::trap::{PAGE_FAULT, Trap};
 use crate::proc::signal;
@@ -68,9 +68,4 @@ fn grow(space: &super::Space, page: Page) -> bool {
         Err(EditError::OutOfFrames) => wait_for_frames(),
         Err(_) => false,
     }
-}
-
-/// Drops what an audit would find in flight: nothing runs but the caller.
-pub fn settle() {
-    memory().drain_here();
 }

@@ -193,11 +193,6 @@ pub fn serve_shootdown() {
     memory().serve();
 }
 
-/// A frame for the kernel itself, by physical address; its content is arbitrary.
-pub fn frame() -> Option<u64> {
-    memory().alloc_kernel().map(|f| f.addr())
-}
-
 /// A zeroed frame for the kernel itself, by physical address. Before the frame allocator runs, from the early one.
 pub fn zeroed_frame() -> Option<u64> {
     // ordering: Relaxed; see `memory`.

@@ -206,7 +206,7 @@ pub fn read_path(address: usize) -> Result<Vec<u8>, Errno> {
 
 /// Loads a word without ever waiting: `None` when the page is not there. The only load allowed under a spin lock.
 pub fn load_u32_nofault(address: usize) -> Option<u32> {
-    if address % 4 != 0 || !in_range(address, 4) {
+    if !address.is_multiple_of(4) || !in_range(address, 4) {
         return None;
     }
     usercopy::load_u32_nofault(address)
@@ -215,7 +215,7 @@ pub fn load_u32_nofault(address: usize) -> Option<u32> {
 /// Compares and swaps a word without ever waiting: `None` when the page is not there or not writable in place,
 /// else the value that was found.
 pub fn cmpxchg_u32_nofault(address: usize, old: u32, new: u32) -> Option<u32> {
-    if address % 4 != 0 || !in_range(address, 4) {
+    if !address.is_multiple_of(4) || !in_range(address, 4) {
         return None;
     }
     usercopy::cmpxchg_u32_nofault(address, old, new)

@@ -65,7 +65,7 @@ impl Key {
 
 /// The key of the word at `address`.
 fn key(address: usize, shared: bool) -> Result<Key, Errno> {
-    if address % 4 != 0 {
+    if !address.is_multiple_of(4) {
         return Err(EINVAL);
     }
     if !umem::in_range(address, 4) {
@@ -192,14 +192,16 @@ pub fn wake_address(address: usize, count: usize) {
     }
 }
 
-/// Two buckets locked in the order of their numbers.
-fn lock_two(a: usize, b: usize) -> (MutexGuard<'static, Vec<Waiter>>, Option<MutexGuard<'static, Vec<Waiter>>>, bool) {
+type Locked = MutexGuard<'static, Vec<Waiter>>;
+
+/// Two buckets, `a`'s first, locked in the order of their numbers; one if they are the same.
+fn lock_two(a: usize, b: usize) -> (Locked, Option<Locked>) {
     if a == b {
-        return (TABLE[a].lock(), None, false);
+        return (TABLE[a].lock(), None);
     }
     let low = TABLE[a.min(b)].lock();
     let high = TABLE[a.max(b)].lock();
-    if a < b { (low, Some(high), false) } else { (high, Some(low), true) }
+    if a < b { (low, Some(high)) } else { (high, Some(low)) }
 }
 
 fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize, expected: Option<u32>) -> SysResult {
@@ -207,7 +209,7 @@ fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize,
     let mut woken = Vec::new();
     let total;
     loop {
-        let (mut first, mut second, _) = lock_two(key1.bucket(), key2.bucket());
+        let (mut first, mut second) = lock_two(key1.bucket(), key2.bucket());
         if let Some(expected) = expected {
             match umem::load_u32_nofault(from) {
                 Some(word) if word != expected => return Err(EAGAIN),
@@ -266,7 +268,7 @@ fn wake_op(a: usize, b: usize, shared: bool, wake1: usize, wake2: usize, op: u32
     let mut woken = Vec::new();
     let total;
     'retry: loop {
-        let (mut first, mut second, _) = lock_two(key1.bucket(), key2.bucket());
+        let (mut first, mut second) = lock_two(key1.bucket(), key2.bucket());
         let old = loop {
             let found = umem::load_u32_nofault(b).and_then(|old| {
                 let new = match operation & 7 {
@@ -413,7 +415,7 @@ pub fn release_robust_list(head: u64) {
 }
 
 fn owner_died(address: usize) {
-    if address % 4 != 0 || !umem::in_range(address, 4) {
+    if !address.is_multiple_of(4) || !umem::in_range(address, 4) {
         return;
     }
     let tid = user().tid();

@@ -103,8 +103,9 @@ fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
         table.by_time.remove(&(deadline, id));
         let Some((mut setting, what)) = table.by_id.remove(&id) else { continue };
         let mut count = 1;
-        if setting.interval > 0 {
-            count += (now - deadline) / setting.interval;
+        // An interval of zero: once only.
+        if let Some(missed) = (now - deadline).checked_div(setting.interval) {
+            count += missed;
             setting.deadline = deadline + count * setting.interval;
             table.by_id.insert(id, (setting, what.clone()));
             table.by_time.insert((setting.deadline, id), ());

@@ -32,7 +32,7 @@ pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Err
 /// Brings the page of a user address in, writable, as a store would; changes nothing in it.
 pub fn touch_write(address: usize) -> Result<(), Errno> {
     let Some(space) = sched::current().space() else { return Err(EFAULT) };
-    touch(&space, Page::containing(address as u64), Access::Write)
+    touch(space, Page::containing(address as u64), Access::Write)
 }
 
 /// Resolves a fault on behalf of the kernel.

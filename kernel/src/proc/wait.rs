@@ -148,7 +148,7 @@ pub fn wait4(r: &mut UserRegs) -> SysResult {
     }
     let which = match pid {
         i32::MIN => return Err(ESRCH),
-        ..=-2 => Which::Group(pid.unsigned_abs()),
+        -0x7fff_ffff..=-2 => Which::Group(pid.unsigned_abs()),
         -1 => Which::Any,
         0 => Which::Group(tree::group_of(current())),
         _ => Which::Pid(pid as u32),

@@ -146,18 +146,6 @@ impl Thread {
         self.name
     }
 
-    /// The registers of the program at its last entry into the kernel.
-    ///
-    /// # Panics
-    /// When it is a thread of the kernel.
-    #[allow(clippy::mut_from_ref, reason = "the registers live on the thread's own stack; see below")]
-    pub fn regs(&self) -> &mut UserRegs {
-        assert!(self.user.is_some());
-        // SAFETY: a user thread's stack begins with them. Only the thread itself calls this (or its creator before it starts), and
-        // the entry code's own reference is not used while the callee's is.
-        unsafe { &mut *(((*self.inner.get()).top - REGS as u64) as *mut UserRegs) }
-    }
-
     /// Lets the thread go on from `park`, or its next `park` return at once. Works from interrupt handlers.
     pub fn unpark(&self) {
         super::unpark(self);

@@ -273,7 +273,7 @@ fn state(process: &Process) -> char {
         'Z'
     } else if process.stopped.load(Ordering::Relaxed) {
         'T'
-    } else if Arc::as_ptr(current()) == process as *const Process {
+    } else if core::ptr::eq(Arc::as_ptr(current()), process) {
         'R'
     } else {
         'S'

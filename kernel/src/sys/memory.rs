@@ -26,7 +26,7 @@ fn range(address: usize, len: usize) -> Option<PageRange> {
 }
 
 fn aligned(value: usize) -> Result<(), Errno> {
-    if value % PAGE == 0 { Ok(()) } else { Err(EINVAL) }
+    if value.is_multiple_of(PAGE) { Ok(()) } else { Err(EINVAL) }
 }
 
 fn protection(bits: u32) -> Prot {
@@ -291,7 +291,7 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
         (_, true) => Remap::MayMove,
         _ => Remap::InPlace,
     };
-    let at = vm::retry(|| space.remap(range, pages, to(), keep)).map_err(|e| e)?;
+    let at = vm::retry(|| space.remap(range, pages, to(), keep))?;
     Ok(at.addr() as usize)
 }
 

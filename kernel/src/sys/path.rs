@@ -352,11 +352,8 @@ fn do_unlink(fd: usize, path_at: usize, dir: bool) -> SysResult {
     }
     match (&node.kind, dir) {
         (Kind::Dir(_), false) => return Err(EISDIR),
-        (Kind::Dir(children), true) => {
-            if !children.lock().is_empty() {
-                return Err(ENOTEMPTY);
-            }
-        }
+        (Kind::Dir(children), true) if !children.lock().is_empty() => return Err(ENOTEMPTY),
+        (Kind::Dir(_), true) => {}
         (_, true) => return Err(ENOTDIR),
         (Kind::Regular(file), false) if file.is_image() => return Err(EROFS),
         (Kind::Regular(file), false) => {
