@@ -171,7 +171,7 @@ house=(--root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$
 
 need_machine() {
     once kernel "$kernel" build_kernel "${shared[@]}" "$root"/{kernel,mm,drivers,swapd}
-    once tools "$launch" build_tools "${shared[@]}" "$root"/tests/{launch,suite}
+    once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite}
     command -v qemu-system-x86_64 >/dev/null || set_up
 }
 
@@ -226,7 +226,7 @@ case $command in
         ;;
     test) run_suite test "$@" ;;
     loom)
-        once tools "$launch" build_tools "${shared[@]}" "$root"/tests/{launch,suite}
+        once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite}
         exec "$suite" "${house[@]}" loom "$@"
         ;;
     bench) run_suite bench "$@" ;;

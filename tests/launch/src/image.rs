@@ -62,7 +62,7 @@ impl Job {
 /// Everything that the guest gets.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
-    options: Vec<&'static str>,
+    options: Vec<String>,
     jobs: Vec<Job>,
     /// Path in the guest to path here.
     files: BTreeMap<PathBuf, PathBuf>,
@@ -79,9 +79,9 @@ impl Image {
         self.jobs.len()
     }
 
-    /// Switches a kernel option on (`audit`, `stats`, `verbose`).
-    pub fn option(&mut self, name: &'static str) {
-        self.options.push(name);
+    /// Switches a kernel option on (`audit`, `stats`, `verbose`, `swap`, `swap-limit=SECONDS`).
+    pub fn option(&mut self, name: impl Into<String>) {
+        self.options.push(name.into());
     }
 
     /// Adds a job, its program, and, for a dynamically linked one, the interpreter and the libraries.

@@ -16,6 +16,7 @@
 //! | [`image`] | jobs and files, packed as a cpio archive |
 //! | [`machine`] | QEMU's command line |
 //! | [`session`] | one run: start, pump, end |
+//! | [`swap`] | the swap disk: a new image or the user's |
 //! | [`collect`] | a sink that keeps the outputs of each job, for tests |
 
 pub mod collect;
@@ -23,9 +24,11 @@ pub mod frame;
 pub mod image;
 pub mod machine;
 pub mod session;
+pub mod swap;
 
 pub use collect::{Collected, Report};
 pub use frame::{Event, How};
 pub use image::{Image, Job};
 pub use machine::{Accel, Machine};
 pub use session::{Boot, End, Input, Sink};
+pub use swap::{Store, Swap};

@@ -6,6 +6,8 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::swap::{Ready, Swap};
+
 /// The port of `isa-debug-exit`, and the status that QEMU ends with when the kernel reports a panic through it.
 pub const PANIC_STATUS: i32 = (0x21 << 1) | 1;
 
@@ -48,6 +50,8 @@ pub struct Machine {
     pub icount: bool,
     /// The guest is stopped after this time.
     pub timeout: Option<Duration>,
+    /// A disk to swap to.
+    pub swap: Option<Swap>,
     /// The kernel's log is shown on standard error while it grows.
     pub verbose: bool,
 }
@@ -64,12 +68,13 @@ impl Machine {
             accel: Accel::Tcg,
             icount: false,
             timeout: Some(Duration::from_secs(60)),
+            swap: None,
             verbose: false,
         }
     }
 
-    /// QEMU's arguments, for an initramfs in file descriptor `image` and the kernel's log in `log`.
-    pub(crate) fn arguments(&self, image: RawFd, log: &Path) -> Vec<OsString> {
+    /// QEMU's arguments, for an initramfs in file descriptor `image`, the kernel's log in `log`, and the swap disk if there is one.
+    pub(crate) fn arguments(&self, image: RawFd, log: &Path, swap: Option<&Ready>) -> Vec<OsString> {
         // Without ERMS and FSRM: TCG runs `rep movsb` one byte at a time, and programs use it where they see the flag.
         let (accel, cpu) = match (self.icount, self.accel) {
             (true, _) => ("tcg,thread=single", "max,-la57,-erms,-fsrm"),
@@ -91,13 +96,16 @@ impl Machine {
         put(&["-device", "virtserialport,chardev=host", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         put(&["-initrd", &format!("/proc/self/fd/{image}"), "-serial", "chardev:log", "-chardev"]);
         arguments.push(log_device);
+        if let (Some(disk), Some(ready)) = (&self.swap, swap) {
+            arguments.extend(disk.arguments(ready));
+        }
         arguments.extend([OsString::from("-kernel"), self.kernel.clone().into_os_string()]);
         arguments
     }
 }
 
 /// QEMU's option lists end a value at a comma; two commas stand for one.
-fn doubled_commas(path: &Path) -> OsString {
+pub(crate) fn doubled_commas(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut doubled = Vec::new();
     for &byte in path.as_os_str().as_bytes() {

@@ -10,7 +10,7 @@ use std::process::exit;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use quire_launch::{Accel, Boot, End, Event, How, Image, Input, Job, Machine, Sink};
+use quire_launch::{Accel, Boot, End, Event, How, Image, Input, Job, Machine, Sink, Swap};
 
 /// The statuses that are the launcher's own. A program may end with the same numbers: then nothing that begins with
 /// `quire:` stands on standard error.
@@ -47,6 +47,9 @@ struct Options {
     /// Memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(32..))]
     mem: u32,
+    /// Swap to a disk: SIZE (512M, 1G; a new image, gone afterwards) or FILE (a raw image or a device prepared by mkswap)
+    #[arg(long, value_name = "SIZE|FILE", value_parser = SwapParser)]
+    swap: Option<Swap>,
     /// Stop after this many seconds (status 124); 0 means never
     #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
     timeout: f64,
@@ -71,6 +74,18 @@ struct Options {
     /// Show the kernel's log on standard error
     #[arg(long)]
     verbose: bool,
+    /// For tests: more options for QEMU's -drive of the swap disk
+    #[arg(long, hide = true, value_name = "OPTIONS", requires = "swap", default_value = "", hide_default_value = true)]
+    swap_drive: String,
+    /// For tests: a configuration of QEMU's blkdebug for the swap disk
+    #[arg(long, hide = true, value_name = "FILE", requires = "swap")]
+    swap_blkdebug: Option<PathBuf>,
+    /// For tests: leave it to the kernel to refuse the swap disk
+    #[arg(long, hide = true, requires = "swap")]
+    swap_unchecked: bool,
+    /// For tests: seconds after which a swap disk that does not answer counts as dead
+    #[arg(long, hide = true, value_name = "S", requires = "swap")]
+    swap_limit: Option<u32>,
     #[arg(long, hide = true)]
     kernel: PathBuf,
     #[arg(long, hide = true, default_value = "target/logs")]
@@ -90,6 +105,20 @@ enum Engine {
     Kvm,
     /// The host's virtualisation where it can be used, else the translator
     Auto,
+}
+
+/// Takes a path that is not UTF-8, too.
+#[derive(Clone)]
+struct SwapParser;
+
+impl clap::builder::TypedValueParser for SwapParser {
+    type Value = Swap;
+    fn parse_ref(&self, command: &clap::Command, _: Option<&clap::Arg>, text: &OsStr) -> Result<Swap, clap::Error> {
+        Swap::parse(text).map_err(|why| {
+            let what = format!("invalid value '{}' for '--swap <SIZE|FILE>': {why}\n", show(text));
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, what).with_cmd(command)
+        })
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -208,6 +237,13 @@ fn machine(options: &Options) -> Machine {
         Engine::Auto => Accel::detect(),
     };
     machine.icount = options.icount;
+    machine.swap = options.swap.clone().map(|swap| Swap {
+        drive: options.swap_drive.clone(),
+        blkdebug: options.swap_blkdebug.clone(),
+        unchecked: options.swap_unchecked,
+        limit: options.swap_limit,
+        ..swap
+    });
     machine.timeout = (options.timeout > 0.0).then(|| Duration::from_secs_f64(options.timeout));
     machine.verbose = options.verbose;
     machine

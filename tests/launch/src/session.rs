@@ -1,5 +1,6 @@
 //! One run: start QEMU, pump bytes both ways, learn how it ended.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::frame::{self, Event, Frames};
 use crate::image::Image;
 use crate::machine::{Machine, PANIC_STATUS};
+use crate::swap::Ready;
 
 /// Bytes of standard input sent as one frame.
 const CHUNK: usize = 16 << 10;
@@ -72,9 +74,10 @@ impl Boot<'_> {
     /// Runs to the end. `Err` means that the run could not even begin.
     pub fn run(&self, input: Input, sink: &mut dyn Sink) -> io::Result<Ended> {
         let image = self.packed()?;
+        let swap = self.machine.swap.as_ref().map(|swap| swap.ready(&self.machine.logs)).transpose()?;
         let log = new_log(&self.machine.logs)?;
         let began = Instant::now();
-        let mut child = self.start(&image, &log)?;
+        let mut child = self.start(&image, &log, swap.as_ref())?;
         let end = self.attend(&mut child, &log, input, sink);
         // Whatever happened, QEMU is gone and reaped before its log is anyone else's.
         let _ = child.kill();
@@ -95,7 +98,14 @@ impl Boot<'_> {
         }
         // SAFETY: the call succeeded, so `fd` is open, and nobody else owns it.
         let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        self.image.write(io::BufWriter::with_capacity(1 << 20, &mut file))?;
+        let mut image = Cow::Borrowed(self.image);
+        if let Some(swap) = &self.machine.swap {
+            image.to_mut().option("swap");
+            if let Some(seconds) = swap.limit {
+                image.to_mut().option(format!("swap-limit={seconds}"));
+            }
+        }
+        image.write(io::BufWriter::with_capacity(1 << 20, &mut file))?;
         let (size, room) = (file.stream_position()?, u64::from(self.machine.memory) << 20);
         if size > room / 4 * 3 {
             return Err(io::Error::other(format!(
@@ -107,14 +117,15 @@ impl Boot<'_> {
         Ok(file)
     }
 
-    fn start(&self, image: &File, log: &Path) -> io::Result<Child> {
+    fn start(&self, image: &File, log: &Path, swap: Option<&Ready>) -> io::Result<Child> {
         let machine = self.machine;
         let mut command = Command::new(&machine.qemu);
-        command.args(machine.arguments(image.as_raw_fd(), log)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(machine.arguments(image.as_raw_fd(), log, swap)).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(OpenOptions::new().append(true).open(log)?);
-        let (parent, image) = (std::process::id(), image.as_raw_fd());
+        let parent = std::process::id();
+        let kept = [Some(image.as_raw_fd()), swap.and_then(|swap| swap.file.as_ref()).map(AsRawFd::as_raw_fd)];
         // SAFETY: `prepare` makes system calls only, each of which may be made between fork and exec.
-        unsafe { command.pre_exec(move || prepare(parent, image)) };
+        unsafe { command.pre_exec(move || prepare(parent, kept)) };
         let what = |error| io::Error::new(io::Error::kind(&error), format!("{}: {error}", machine.qemu.display()));
         let child = command.spawn().map_err(what)?;
         for fd in [child.stdin.as_ref().map(AsRawFd::as_raw_fd), child.stdout.as_ref().map(AsRawFd::as_raw_fd)] {
@@ -177,11 +188,13 @@ impl AsFdOwned for ChildStdin {
     }
 }
 
-/// In the child, before QEMU: die with the parent, keep the archive's descriptor.
-fn prepare(parent: u32, image: RawFd) -> io::Result<()> {
+/// In the child, before QEMU: die with the parent, keep the descriptors of archive and swap image.
+fn prepare(parent: u32, kept: [Option<RawFd>; 2]) -> io::Result<()> {
     // SAFETY: plain system calls on values.
-    let done =
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 && libc::fcntl(image, libc::F_SETFD, 0) == 0 };
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+            && kept.into_iter().flatten().all(|fd| libc::fcntl(fd, libc::F_SETFD, 0) == 0)
+    };
     if !done {
         return Err(io::Error::last_os_error());
     }
