@@ -10,18 +10,19 @@
 //! 3. So every node but the last of its level has at least `MIN` entries, and all leaves have the same depth.
 //!
 //! The old nodes that were opened form one run at each level, so their first and last keys are enough to find them again
-//! once the new root is published ([`Builder::retire_old`]). New nodes are chained, so that a failed edit can free them.
+//! once the new root is published ([`Version::retire_old`]). New nodes are chained, so that a failed edit can free them.
 
 use crate::frames::slab::NodePlace;
 use crate::list::{HEIGHT, INNER, LEAF, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
+use crate::splice::{Version, leaf_gap};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
 /// Fewest entries of a node that has a right neighbour.
-const MIN: usize = 5;
+pub(crate) const MIN: usize = 5;
 
 /// No old node was opened: an empty run of keys.
 const NONE: (u32, u32) = (u32::MAX, 0);
@@ -99,39 +100,25 @@ pub(crate) struct Builder<'a, M: Machine> {
     made: *mut Node,
     /// First and last key of the old nodes opened at each level.
     opened: [(u32, u32); HEIGHT],
-    /// The nodes that a one-leaf edit replaces, if it is one.
-    path: [*mut Node; HEIGHT],
-    path_len: usize,
     /// The segment that may still grow.
     last: Option<Part>,
     /// A root with a single child, which became the root itself.
     spare: *mut Node,
     reserve: Option<&'a mut Nodes>,
     short: bool,
+    /// The new root, when it is finished.
+    root: *mut Node,
     /// Segments that were built, less those of the leaves that were opened.
     grown: i64,
 }
 
 impl<'a, M: Machine> Builder<'a, M> {
-    /// The list that `old` becomes when `change` is done to `lo .. hi`: its root, to be published, then the builder retires what it
-    /// replaced; or the builder is dropped.
+    /// Builds the list that `old` becomes when `change` is done to `lo .. hi`, to be published.
     ///
     /// # Safety
     ///
     /// `old` is a root that stays valid until the builder is gone (the caller's read section).
-    pub unsafe fn edit(
-        &mut self,
-        old: *mut Node,
-        lo: u32,
-        hi: u32,
-        change: &Change<'_>,
-    ) -> Result<*mut Node, OutOfNodes> {
-        if !old.is_null() {
-            // SAFETY: this function's contract.
-            if let Some(root) = unsafe { self.one_leaf(old, lo, hi, change) } {
-                return if self.short { Err(OutOfNodes) } else { Ok(root) };
-            }
-        }
+    pub unsafe fn edit(&mut self, old: *mut Node, lo: u32, hi: u32, change: &Change<'_>) -> Result<(), OutOfNodes> {
         let mut put = change.put();
         if !old.is_null() {
             // SAFETY: this function's contract.
@@ -140,8 +127,8 @@ impl<'a, M: Machine> Builder<'a, M> {
         if let Some(p) = put {
             self.segment(p);
         }
-        let root = self.finish();
-        if self.short { Err(OutOfNodes) } else { Ok(root) }
+        self.root = self.finish();
+        if self.short { Err(OutOfNodes) } else { Ok(()) }
     }
 
     /// A builder that has built nothing yet; nodes come from `reserve` first.
@@ -153,85 +140,13 @@ impl<'a, M: Machine> Builder<'a, M> {
             open: [null_mut(); HEIGHT],
             made: null_mut(),
             opened: [NONE; HEIGHT],
-            path: [null_mut(); HEIGHT],
-            path_len: 0,
             last: None,
             spare: null_mut(),
             reserve,
             short: false,
+            root: null_mut(),
             grown: 0,
         }
-    }
-
-    /// The common case: the range and its neighbours lie in one leaf, which changes and stays one leaf. Its ancestors are
-    /// copied whole, with one child exchanged. `None`: it is another case, and nothing has been built.
-    ///
-    /// # Safety
-    ///
-    /// As [`Builder::edit`].
-    unsafe fn one_leaf(&mut self, old: *mut Node, lo: u32, hi: u32, change: &Change<'_>) -> Option<*mut Node> {
-        let mut path = [(null_mut(), 0); HEIGHT];
-        let (mut at, mut depth) = (old, 0);
-        // SAFETY: nodes below a valid root are valid.
-        let mut node = unsafe { &*at };
-        while node.level != 0 {
-            let (starts, ends) = (node.starts(), node.ends());
-            let above = starts.iter().position(|&s| s > lo).unwrap_or(starts.len());
-            let i = above.max(1) - 1;
-            if i > 0 && ends[i - 1] >= lo || starts.get(i + 1).is_some_and(|&s| s <= hi) {
-                return None;
-            }
-            path[depth] = (at, i);
-            depth += 1;
-            at = node.child(i).3;
-            // SAFETY: as above.
-            node = unsafe { &*at };
-        }
-        let mut put = change.put();
-        self.walk(node, lo, hi, change, &mut put);
-        if let Some(p) = put {
-            self.segment(p);
-        }
-        if let Some(p) = self.last.take() {
-            self.push_part(p);
-        }
-        let leaf = core::mem::take(&mut self.open[0]);
-        // SAFETY: null, or the leaf under construction, ours.
-        let fits =
-            unsafe { leaf.as_ref() }.is_some_and(|l| depth == 0 || l.len as usize >= MIN) && self.open[1].is_null();
-        if !fits && !self.short {
-            self.forget();
-            return None;
-        }
-        let mut new = leaf;
-        for &(from, i) in path[..depth].iter().rev() {
-            // SAFETY: as above; `new` is ours and complete.
-            let (from, below) = unsafe { (&*from, summary(&*new)) };
-            let Some(to) = self.node(from.level as usize) else { return Some(null_mut()) };
-            to.copy_inner(from);
-            let c = to.inner_mut();
-            // SAFETY: `i` is a child of the node that was copied.
-            unsafe {
-                (*c).start[i] = below.0;
-                (*c).end[i] = below.1;
-                (*c).gap[i] = below.2;
-                (*c).child[i] = below.3;
-            }
-            new = core::mem::take(&mut self.open[from.level as usize]);
-        }
-        path[..depth].iter().zip(&mut self.path).for_each(|(&(n, _), p)| *p = n);
-        self.path[depth] = at;
-        self.path_len = depth + 1;
-        Some(new)
-    }
-
-    /// Gives back what was built, to begin again.
-    fn forget(&mut self) {
-        self.free_made();
-        self.made = null_mut();
-        self.open = [null_mut(); HEIGHT];
-        self.opened = [NONE; HEIGHT];
-        self.grown = 0;
     }
 
     fn walk(&mut self, node: &Node, lo: u32, hi: u32, change: &Change<'_>, put: &mut Option<Part>) {
@@ -490,22 +405,6 @@ impl<'a, M: Machine> Builder<'a, M> {
         null_mut()
     }
 
-    /// How many segments more the new list has.
-    pub fn grown(&self) -> i64 {
-        self.grown
-    }
-
-    /// Before the new root is published: the new leaves take their references to objects.
-    pub fn own(&self) {
-        self.each_made(|n| {
-            // SAFETY: nodes that we made are valid.
-            let n = unsafe { &*n };
-            if n.level == 0 {
-                n.own();
-            }
-        });
-    }
-
     fn each_made(&self, mut f: impl FnMut(*mut Node)) {
         let mut n = self.made;
         while !n.is_null() {
@@ -513,46 +412,6 @@ impl<'a, M: Machine> Builder<'a, M> {
             let next = unsafe { (*n).next.get() };
             f(n);
             n = next;
-        }
-    }
-
-    /// The publish failed after [`Builder::own`]: give all back.
-    pub fn undo(&mut self) {
-        self.each_made(|n| {
-            // SAFETY: nobody else has seen the node.
-            unsafe { self.memory.release_node(n) };
-        });
-        self.made = null_mut();
-    }
-
-    /// After the new root was published in the place of `old`: retires what was replaced.
-    ///
-    /// # Safety
-    ///
-    /// As [`Builder::edit`], and the caller's compare-and-swap replaced `old`.
-    pub unsafe fn retire_old(&mut self, old: *mut Node) {
-        // What was made is linked now, apart from the spare root, which nobody has seen.
-        self.made = null_mut();
-        if !self.spare.is_null() {
-            // SAFETY: made by us, linked nowhere.
-            unsafe { self.memory.release_node(self.spare) };
-        }
-        let mut first = null_mut();
-        let mut last = null_mut();
-        if self.path_len != 0 {
-            for &n in &self.path[..self.path_len] {
-                // SAFETY: replaced by the caller's compare-and-swap; the link is the retirer's.
-                unsafe { (*n).next.set(first) };
-                first = n;
-            }
-            last = self.path[0];
-        } else if !old.is_null() {
-            // An edit opens the root at least.
-            self.gather(old, &mut first, &mut last);
-        }
-        if !first.is_null() {
-            // SAFETY: unlinked by the caller's compare-and-swap, chained here once.
-            unsafe { self.memory.retire_nodes(first, last) };
         }
     }
 
@@ -573,6 +432,53 @@ impl<'a, M: Machine> Builder<'a, M> {
         *first = at;
         if last.is_null() {
             *last = at;
+        }
+    }
+}
+
+impl<M: Machine> Version for Builder<'_, M> {
+    fn root(&self) -> *mut Node {
+        self.root
+    }
+
+    fn grown(&self) -> i64 {
+        self.grown
+    }
+
+    fn own(&self) {
+        self.each_made(|n| {
+            // SAFETY: nodes that we made are valid.
+            let n = unsafe { &*n };
+            if n.level == 0 {
+                n.own();
+            }
+        });
+    }
+
+    fn undo(&mut self) {
+        self.each_made(|n| {
+            // SAFETY: nobody else has seen the node.
+            unsafe { self.memory.release_node(n) };
+        });
+        self.made = null_mut();
+    }
+
+    unsafe fn retire_old(&mut self, old: *mut Node) {
+        // What was made is linked now, apart from the spare root, which nobody has seen.
+        self.made = null_mut();
+        if !self.spare.is_null() {
+            // SAFETY: made by us, linked nowhere.
+            unsafe { self.memory.release_node(self.spare) };
+        }
+        let mut first = null_mut();
+        let mut last = null_mut();
+        if !old.is_null() {
+            // An edit opens the root at least.
+            self.gather(old, &mut first, &mut last);
+        }
+        if !first.is_null() {
+            // SAFETY: unlinked by the caller's compare-and-swap, chained here once.
+            unsafe { self.memory.retire_nodes(first, last) };
         }
     }
 }
@@ -605,13 +511,9 @@ fn summary(n: &Node) -> (u32, u32, u32, *mut Node) {
     let at = n as *const Node as *mut Node;
     if n.level == 0 {
         let parts = n.parts();
-        let gap = parts[1..].iter().zip(parts).fold(0, |a, (next, p)| a.max(next.start - p.end));
-        return (parts[0].start, parts[len - 1].end, gap, at);
+        return (parts[0].start, parts[len - 1].end, leaf_gap(parts), at);
     }
-    let (starts, ends) = (n.starts(), n.ends());
-    let below = n.gaps().iter().fold(0, |a, &b| a.max(b));
-    let gap = starts[1..].iter().zip(ends).fold(below, |a, (&s, &e)| a.max(s - e));
-    (starts[0], ends[len - 1], gap, at)
+    (n.starts()[0], n.ends()[len - 1], n.largest_gap(), at)
 }
 
 /// Appends children `i .. j` of `from` to `to`, where they fit.

@@ -20,6 +20,8 @@ use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 
 /// Operations that can edit one arena at a time; more wait for a slot.
 const SLOTS: usize = if cfg!(loom) { 3 } else { 16 };
+/// All slots.
+const ALL: u64 = (1 << SLOTS) - 1;
 const CHOOSING: u64 = 1;
 
 #[derive(Debug)]
@@ -57,10 +59,29 @@ fn overlap(word: u64, lo: u32, hi: u32) -> bool {
 impl Claims {
     pub fn new() -> Claims {
         Claims {
-            free: AtomicU64::new((1 << SLOTS) - 1),
+            free: AtomicU64::new(ALL),
             next: AtomicU64::new(CHOOSING + 1),
             slots: core::array::from_fn(|_| Slot { ticket: AtomicU64::new(0), range: AtomicU64::new(0) }),
         }
+    }
+
+    /// Claims one range; as [`Claims::acquire`], for the case that nobody is in the way.
+    #[inline]
+    pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> Claim<'_> {
+        let free = self.free.load(Relaxed);
+        let mask = free & free.wrapping_neg();
+        if cfg!(loom) || mask == 0 || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err() {
+            return self.acquire(memory, &[(lo, hi)]);
+        }
+        let slot = &self.slots[mask.trailing_zeros() as usize % SLOTS];
+        slot.ticket.store(CHOOSING, Release);
+        let ticket = self.next.fetch_add(1, AcqRel);
+        slot.range.store(pack(lo, hi), Release);
+        slot.ticket.store(ticket, Release);
+        if !self.free.load(Acquire) & !mask & ALL != 0 {
+            self.wait_older(memory, mask, &[(lo, hi)], ticket);
+        }
+        Claim { claims: self, mask }
     }
 
     /// Claims one or two ranges; returns when no older claim overlaps them. Gives the CPU away while it waits.
@@ -94,16 +115,20 @@ impl Claims {
             slot.range.store(pack(lo, hi), Release);
             slot.ticket.store(ticket, Release);
         }
-        let claim = Claim { claims: self, mask };
+        self.wait_older(memory, mask, ranges, ticket);
+        Claim { claims: self, mask }
+    }
+
+    /// Step 3.
+    fn wait_older<M: Machine>(&self, memory: &Memory<M>, mask: u64, ranges: &[(u32, u32)], ticket: u64) {
         // An older claim has cleared its slot's bit before it drew its ticket, which our draw has read (or a later one): the bits
         // that are set belong to nobody that we must wait for.
-        let taken = !self.free.load(Acquire) & !mask & ((1 << SLOTS) - 1);
+        let taken = !self.free.load(Acquire) & !mask & ALL;
         for i in crate::shootdown::bits(taken) {
             for &(lo, hi) in ranges {
                 self.wait_slot(memory, i, lo, hi, ticket);
             }
         }
-        claim
     }
 
     /// Waits while slot `i` may hold a claim over `lo .. hi` older than `ticket`.
@@ -127,7 +152,7 @@ impl Claims {
     pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
         let now = self.next.load(Acquire);
         // Acquire: pairs with the draw of every ticket below `now`, whose owners had cleared their bits before.
-        let taken = !self.free.load(Acquire) & ((1 << SLOTS) - 1);
+        let taken = !self.free.load(Acquire) & ALL;
         for i in crate::shootdown::bits(taken) {
             self.wait_slot(memory, i, page, page + 1, now);
         }
@@ -149,6 +174,7 @@ impl Claim<'_> {
 }
 
 impl Drop for Claim<'_> {
+    #[inline]
     fn drop(&mut self) {
         for i in crate::shootdown::bits(self.mask) {
             // Release: the edit comes before its end.

@@ -21,11 +21,12 @@ use crate::arena::{Arena, index};
 use crate::build::{Builder, Change, Reserve};
 use crate::entry::Word;
 use crate::flush::Flush;
-use crate::list::List;
+use crate::list::{List, Node};
 use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, Access, ENTRIES, Page, PageRange, Prot};
+use crate::page::{ARENA_PAGES, ARENAS, Access, ENTRIES, Page, PageRange, Prot};
 use crate::segment::{Backing, Flags, Part};
 use crate::space::Space;
+use crate::splice::{Act, Splice, Spliced, Version};
 use crate::stats::Counter;
 use crate::sweep::{Fate, Sweep};
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
@@ -52,6 +53,22 @@ const MAX_SEGMENTS: i64 = 65_530;
 const AHEAD: u32 = 64;
 /// As many of them in one window.
 const CHUNK: u32 = 16;
+
+/// What came of an edit that one leaf may be enough for.
+enum Quick {
+    /// It is published.
+    Done,
+    /// One leaf is not enough.
+    Larger,
+    /// Something is mapped there already.
+    Occupied,
+    /// Nothing is mapped there.
+    Free,
+    /// Part of it is not mapped.
+    Hole,
+    /// Nothing would change.
+    Same,
+}
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,7 +136,10 @@ impl<M: Machine> Space<M> {
             };
             Part { start, end, prot, flags, object, offset }
         };
-        if !replace && range.start.arena() != Page(range.end.0 - 1).arena() {
+        if let Some((arena, lo, hi)) = range.one_arena() {
+            return self.put(self.arena_or_new(arena)?, lo, hi, Some(part(arena, lo, hi)), replace);
+        }
+        if !replace {
             return self.map_across(range, &part);
         }
         for (arena, lo, hi) in range.by_arena() {
@@ -150,6 +170,9 @@ impl<M: Machine> Space<M> {
     /// Unmaps a range; holes in it are fine.
     pub fn unmap(&self, range: PageRange) -> Result<(), EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Unmap, 1);
+        if let Some((arena, lo, hi)) = range.one_arena() {
+            return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, None, true));
+        }
         for (arena, lo, hi) in range.by_arena() {
             if let Some(arena) = self.arena(arena) {
                 self.put(arena, lo, hi, None, true)?;
@@ -160,6 +183,26 @@ impl<M: Machine> Space<M> {
 
     /// Makes `lo .. hi` hold `part`, or nothing: map, replace and unmap.
     fn put(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
+        let claim = arena.claims.acquire_one(self.memory(), lo, hi);
+        let early = mutant(Mutant::AloneTooEarly) && self.alone();
+        if !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
+            match self.splice(arena, lo, hi, part.map_or(Act::Remove, Act::Insert))? {
+                Quick::Done if part.is_none() => {
+                    self.sweep(arena, lo, hi, Fate::Gone, early);
+                    return Ok(());
+                }
+                Quick::Done | Quick::Free => return Ok(()),
+                Quick::Occupied if !replace => return Err(EditError::Exists),
+                _ => {}
+            }
+        }
+        drop(claim);
+        self.put_any(arena, lo, hi, part, replace)
+    }
+
+    /// As [`Space::put`], where more than one leaf changes or something is replaced.
+    #[inline(never)]
+    fn put_any(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
         let m = self.memory();
         let looks_free = || {
             let pin = m.pin();
@@ -170,12 +213,12 @@ impl<M: Machine> Space<M> {
             true => Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?),
             false => None,
         };
-        let claim = arena.claims.acquire(m, &[(lo, hi)]);
+        let claim = arena.claims.acquire_one(m, lo, hi);
         let free = looks_free();
         if !free && part.is_some() && replace && reserve.is_none() {
             // Somebody mapped something meanwhile.
             drop(claim);
-            return self.put(arena, lo, hi, part, replace);
+            return self.put_any(arena, lo, hi, part, replace);
         }
         if free {
             return match part {
@@ -212,31 +255,39 @@ impl<M: Machine> Space<M> {
         m.stats.add(&m.machine, Counter::Protect, 1);
         for (index, lo, hi) in range.by_arena() {
             let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let _claim = arena.claims.acquire(m, &[(lo, hi)]);
+            let _claim = arena.claims.acquire_one(m, lo, hi);
             let (mut narrows, mut widens) = (false, false);
-            {
-                let pin = m.pin();
-                let list = arena.list(&pin);
-                let mut at = lo;
-                list.each(lo, hi, &mut |p| {
-                    narrows |= !prot.contains(p.prot);
-                    widens |= !p.prot.contains(prot);
-                    if p.start > at {
-                        return false;
+            let mut change = |p: &Part| {
+                narrows |= !prot.contains(p.prot);
+                widens |= !p.prot.contains(prot);
+                Part { prot, ..*p }
+            };
+            let early = mutant(Mutant::AloneTooEarly) && self.alone();
+            match self.splice(arena, lo, hi, Act::Each(&mut change))? {
+                Quick::Same => continue,
+                Quick::Hole => return Err(EditError::NotMapped),
+                Quick::Done => {}
+                _ => {
+                    let mut at = lo;
+                    let pin = m.pin();
+                    arena.list(&pin).each(lo, hi, &mut |p| {
+                        if p.start > at {
+                            return false;
+                        }
+                        change(p);
+                        at = p.end;
+                        true
+                    });
+                    drop(pin);
+                    if at < hi {
+                        return Err(EditError::NotMapped);
                     }
-                    at = p.end;
-                    true
-                });
-                if at < hi {
-                    return Err(EditError::NotMapped);
+                    if !narrows && !widens {
+                        continue;
+                    }
+                    self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
                 }
             }
-            if !narrows && !widens {
-                continue;
-            }
-            let early = self.alone();
-            let change = |p: Part| Part { prot, ..p };
-            self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
             if narrows {
                 self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
             } else if prot.contains(Prot::WRITE) {
@@ -252,7 +303,7 @@ impl<M: Machine> Space<M> {
         m.stats.add(&m.machine, Counter::Discard, 1);
         for (index, lo, hi) in range.by_arena() {
             let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let _claim = arena.claims.acquire(m, &[(lo, hi)]);
+            let _claim = arena.claims.acquire_one(m, lo, hi);
             let covered = {
                 let pin = m.pin();
                 arena.list(&pin).covers(lo, hi)
@@ -270,10 +321,38 @@ impl<M: Machine> Space<M> {
         let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
         for (index, lo, hi) in range.by_arena() {
             let Some(arena) = self.arena(index) else { continue };
-            let _claim = arena.claims.acquire(self.memory(), &[(lo, hi)]);
+            let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
             self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Step 2, where one leaf is enough.
+    #[inline]
+    fn splice(&self, arena: &Arena, lo: u32, hi: u32, mut act: Act<'_>) -> Result<Quick, EditError> {
+        let m = self.memory();
+        loop {
+            let pin = m.pin();
+            let old = arena.list(&pin).root();
+            let mut new = Splice::new(m);
+            // SAFETY: the read section keeps the old nodes until the version is gone.
+            return Ok(match unsafe { new.make(old, lo, hi, &mut act) } {
+                Spliced::Made => match self.publish_version(arena, old, &mut new, true)? {
+                    true => Quick::Done,
+                    false => {
+                        drop((new, pin));
+                        m.serve();
+                        continue;
+                    }
+                },
+                Spliced::OutOfNodes => return Err(EditError::OutOfFrames),
+                Spliced::Larger => Quick::Larger,
+                Spliced::Occupied => Quick::Occupied,
+                Spliced::Free => Quick::Free,
+                Spliced::Hole => Quick::Hole,
+                Spliced::Same => Quick::Same,
+            });
+        }
     }
 
     /// Step 2. `check` looks at the root that is going to be replaced.
@@ -287,38 +366,53 @@ impl<M: Machine> Space<M> {
         check: impl Fn(List<'_>) -> Result<(), EditError>,
     ) -> Result<(), EditError> {
         let m = self.memory();
-        let reserve_is_none = reserve.is_none();
+        // An edit that has begun, and has its nodes, is not refused for its number of segments.
+        let limited = reserve.is_none();
         loop {
             let pin = m.pin();
             let list = arena.list(&pin);
             check(list)?;
-            let old = list.root();
             let mut built = Builder::start(m, reserve.as_mut());
             // SAFETY: the read section keeps the old nodes until the builder is gone.
-            let root = unsafe { built.edit(old, lo, hi, change) }.map_err(|_| EditError::OutOfFrames)?;
-            let grown = built.grown();
-            // An edit that has begun, and has its nodes, is not refused for its number of segments.
-            if grown > 0 && reserve_is_none && arena.segments.load(Relaxed) as i64 + grown > MAX_SEGMENTS {
-                return Err(EditError::NoSpace);
-            }
-            built.own();
-            if mutant(Mutant::PublishBlind) {
-                arena.list.store(root, Release);
-            }
-            // Release publishes the nodes; Acquire because retiring follows.
-            if mutant(Mutant::PublishBlind) || arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
-                // SAFETY: `old` was replaced by this very compare-and-swap.
-                unsafe { built.retire_old(old) };
-                if grown != 0 {
-                    arena.segments.fetch_add(grown as u64, Relaxed);
-                }
+            unsafe { built.edit(list.root(), lo, hi, change) }.map_err(|_| EditError::OutOfFrames)?;
+            if self.publish_version(arena, list.root(), &mut built, limited)? {
                 return Ok(());
             }
-            built.undo();
-            m.stats.add(&m.machine, Counter::RetryRoot, 1);
-            drop(pin);
+            drop((built, pin));
             m.serve();
         }
+    }
+
+    /// Replaces the root `old` by a version made from it, inside one read section. False: another edit was faster.
+    #[inline]
+    fn publish_version(
+        &self,
+        arena: &Arena,
+        old: *mut Node,
+        new: &mut impl Version,
+        limited: bool,
+    ) -> Result<bool, EditError> {
+        let m = self.memory();
+        let grown = new.grown();
+        if grown > 0 && limited && arena.segments.load(Relaxed) as i64 + grown > MAX_SEGMENTS {
+            return Err(EditError::NoSpace);
+        }
+        new.own();
+        if mutant(Mutant::PublishBlind) {
+            arena.list.store(new.root(), Release);
+        }
+        // Release publishes the nodes; Acquire because retiring follows.
+        if mutant(Mutant::PublishBlind) || arena.list.compare_exchange(old, new.root(), AcqRel, Acquire).is_ok() {
+            // SAFETY: `old` was replaced by this very compare-and-swap.
+            unsafe { new.retire_old(old) };
+            if grown != 0 {
+                arena.segments.fetch_add(grown as u64, Relaxed);
+            }
+            return Ok(true);
+        }
+        new.undo();
+        m.stats.add(&m.machine, Counter::RetryRoot, 1);
+        Ok(false)
     }
 
     /// Steps 3 to 5. `early`: whether this CPU was alone before the publish; only a mutant believes it.
@@ -354,12 +448,13 @@ impl<M: Machine> Space<M> {
                 p.end >= end && p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking()
             });
             if let Some(p) = part {
-                for (i, (entry, e)) in entries.iter().zip(words).enumerate() {
-                    if e.is_present() && !e.is_cow() && e.is_private() && !e.allows(Access::Write) {
-                        // A lost race leaves the page to its next fault.
-                        let _ = entry.widen(e, p.prot, Access::Write);
-                        m.machine.invalidate(Page::of(arena.index, page + i as u32));
+                let mut at = Page::of(arena.index, page);
+                for (entry, e) in entries.iter().zip(words) {
+                    // A lost race leaves the page to its next fault.
+                    if e.awaits_store() && entry.widen(e, p.prot, Access::Write).is_ok() {
+                        m.machine.invalidate(at);
                     }
+                    at.0 += 1;
                 }
             }
             page = end;
@@ -369,22 +464,22 @@ impl<M: Machine> Space<M> {
     /// A free place for `pages` pages, as it looks now.
     pub(crate) fn find_hole(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
         let m = self.memory();
-        if let Ok(pages) = u32::try_from(pages)
-            && pages <= ARENA_PAGES
-        {
-            for index in self.search_order(shared) {
-                let pin = m.pin();
-                let (from, limit) = Self::bounds(index);
-                // SAFETY: a null list is a list.
-                let none = unsafe { List::new(core::ptr::null_mut()) };
-                let list = self.arena(index).map_or(none, |a| a.list(&pin));
-                if let Some(at) = list.hole(pages, from, limit) {
-                    return Ok(Page::of(index, at));
-                }
-            }
-            return Err(EditError::NoSpace);
-        }
-        self.find_arenas(pages)
+        let Some(len) = u32::try_from(pages).ok().filter(|&n| n <= ARENA_PAGES) else {
+            return self.find_arenas(pages);
+        };
+        let hole = |index: usize| {
+            let pin = m.pin();
+            let (from, limit) = Self::bounds(index);
+            // SAFETY: a null list is a list.
+            let none = unsafe { List::new(core::ptr::null_mut()) };
+            let list = self.arena(index).map_or(none, |a| a.list(&pin));
+            list.hole(len, from, limit).map(|at| Page::of(index, at))
+        };
+        let first = self.first_choice(shared);
+        // The rest from above, then the lowest arena, whose room programs may want for themselves.
+        hole(first)
+            .or_else(|| (1..ARENAS).rev().filter(|&i| i != first).chain([0]).find_map(hole))
+            .ok_or(EditError::NoSpace)
     }
 }
 

@@ -134,6 +134,12 @@ impl Word {
         self.0 & PRIVATE != 0 && (self.is_present() || self.is_hidden())
     }
 
+    /// Whether it is a page that only the right to store is missing of: present, private, not copy-on-write.
+    #[inline]
+    pub fn awaits_store(self) -> bool {
+        self.0 & (PRESENT | WRITABLE | COW | PRIVATE) == PRESENT | PRIVATE
+    }
+
     /// Whether the hardware lets user code do `access`.
     pub fn allows(self, access: Access) -> bool {
         self.is_present()

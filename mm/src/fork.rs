@@ -20,6 +20,7 @@ use crate::page::{ARENA_PAGES, ARENAS, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
+use crate::splice::Version;
 use crate::stats::Counter;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 

@@ -31,6 +31,7 @@ mod cpuset;
 mod flush;
 mod fork;
 mod list;
+mod splice;
 mod sweep;
 
 #[cfg(all(not(loom), any(test, feature = "fake")))]

@@ -8,6 +8,7 @@
 //! Nodes belong to one list of one space: grace periods alone may free them.
 
 use crate::frames::slab::{NODE, NodePlace};
+use crate::machine::Machine;
 use crate::object::ObjectRef;
 use crate::page::ARENA_PAGES;
 use crate::segment::Part;
@@ -55,7 +56,11 @@ pub(crate) struct Inner {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Node>() <= NODE);
+const _: () = assert!(
+    size_of::<Node>() <= NODE
+        && size_of::<Inner>() <= crate::machine::BODY
+        && size_of::<Body>() >= crate::machine::BODY
+);
 
 impl Node {
     /// A node without segments or children.
@@ -109,11 +114,53 @@ impl Node {
     }
 
     /// Makes this node, under construction, a copy of an inner node of its level.
-    pub fn copy_inner(&mut self, from: &Node) {
+    #[inline]
+    pub fn copy_inner<M: Machine>(&mut self, machine: &M, from: &Node) {
         debug_assert!(self.level == from.level && self.level != 0);
-        // SAFETY: both bodies are inner ones; what lies behind `len` is copied, but never read.
-        unsafe { core::ptr::copy_nonoverlapping(from.inner(), self.inner_mut(), 1) };
+        // SAFETY: both bodies are inner ones, and as large as this; what lies behind `len` is copied, but never read.
+        unsafe { machine.copy_body(from.inner().cast(), self.inner_mut().cast()) };
         self.len = from.len;
+    }
+
+    /// For the builder: sets child `i < len`.
+    #[inline]
+    pub fn set_child(&mut self, i: usize, (start, end, gap, child): (u32, u32, u32, *mut Node)) {
+        debug_assert!(i < self.len as usize);
+        let c = self.inner_mut();
+        // SAFETY: inside the arrays; the node is not published.
+        unsafe {
+            (*c).start[i] = start;
+            (*c).end[i] = end;
+            (*c).gap[i] = gap;
+            (*c).child[i] = child;
+        }
+    }
+
+    /// For the builder: makes room for a child before child `i`, to be set.
+    pub fn insert_child(&mut self, i: usize) {
+        let (c, len) = (self.inner_mut(), self.len as usize);
+        debug_assert!(len < INNER);
+        // SAFETY: the arrays have room for one more; the node is not published.
+        unsafe {
+            (*c).start.copy_within(i..len, i + 1);
+            (*c).end.copy_within(i..len, i + 1);
+            (*c).gap.copy_within(i..len, i + 1);
+            (*c).child.copy_within(i..len, i + 1);
+        }
+        self.len += 1;
+    }
+
+    /// For the builder: takes child `i` out.
+    pub fn remove_child(&mut self, i: usize) {
+        let (c, len) = (self.inner_mut(), self.len as usize);
+        // SAFETY: inside the arrays; the node is not published.
+        unsafe {
+            (*c).start.copy_within(i + 1..len, i);
+            (*c).end.copy_within(i + 1..len, i);
+            (*c).gap.copy_within(i + 1..len, i);
+            (*c).child.copy_within(i + 1..len, i);
+        }
+        self.len -= 1;
     }
 
     /// `(start, end, gap, child)` of child `i < len`.
@@ -140,6 +187,12 @@ impl Node {
     pub fn gaps(&self) -> &[u32] {
         // SAFETY: as in `ends`.
         unsafe { core::slice::from_raw_parts((&raw const (*self.inner()).gap).cast(), self.len as usize) }
+    }
+
+    /// The largest hole between segments below an inner node.
+    pub fn largest_gap(&self) -> u32 {
+        let below = self.gaps().iter().fold(0, |a, &b| a.max(b));
+        self.starts()[1..].iter().zip(self.ends()).fold(below, |a, (&s, &e)| a.max(s - e))
     }
 
     /// The first page of its first segment.

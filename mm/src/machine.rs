@@ -3,9 +3,13 @@
 use crate::entry::Table;
 use crate::frames::{Block, Frame, FrameWord};
 use crate::page::Page;
+use core::mem::MaybeUninit;
 
 /// The most CPUs there can be: a CPU set is one word.
 pub const CPUS: usize = if cfg!(loom) { 3 } else { 64 };
+
+/// Bytes of a small object that [`Machine::copy_body`] copies.
+pub const BODY: usize = 480;
 
 /// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
 ///
@@ -39,6 +43,16 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn zero(&self, frame: Frame);
     /// Copies the whole of one frame to another.
     fn copy(&self, from: Frame, to: Frame);
+    /// Copies [`BODY`] bytes, initialised or not.
+    ///
+    /// # Safety
+    ///
+    /// `from` may be read and `to` written for as many bytes; they do not overlap.
+    #[inline]
+    unsafe fn copy_body(&self, from: *const u8, to: *mut u8) {
+        // SAFETY: this function's contract.
+        unsafe { core::ptr::copy_nonoverlapping(from.cast::<[MaybeUninit<u8>; BODY]>(), to.cast(), 1) };
+    }
     /// Drops this CPU's translation of one page.
     fn invalidate(&self, page: Page);
     /// Drops all translations of user pages on this CPU.

@@ -78,6 +78,13 @@ impl PageRange {
         self.end.0 - self.start.0
     }
 
+    /// As [`PageRange::by_arena`], for a range inside one arena.
+    #[inline]
+    pub fn one_arena(&self) -> Option<(usize, u32, u32)> {
+        let (arena, lo, pages) = (self.start.arena(), self.start.local(), self.pages());
+        (pages <= (ARENA_PAGES - lo) as u64).then(|| (arena, lo, lo + pages as u32))
+    }
+
     /// Its parts, arena by arena, as `(arena, first local page, local page behind the last)`.
     pub fn by_arena(self) -> impl Iterator<Item = (usize, u32, u32)> {
         let mut at = self.start;

@@ -159,20 +159,20 @@ impl<M: Machine> Space<M> {
         true
     }
 
-    /// Where a mapping without a hint is looked for.
+    /// The arena in which room for a mapping without a hint is looked for first.
     ///
-    /// A CPU has three home arenas. The first one in which no other CPU has been comes first: what is unmapped there is nobody
-    /// else's business. Then all others from above. `shared` begins with the topmost, where no CPU is at home.
-    pub(crate) fn search_order(&self, shared: bool) -> impl Iterator<Item = usize> + use<M> {
+    /// A CPU has three home arenas. The first one in which no other CPU has been is chosen: what is unmapped there is nobody
+    /// else's business. `shared` chooses the topmost, where no CPU is at home.
+    #[inline]
+    pub(crate) fn first_choice(&self, shared: bool) -> usize {
+        if shared {
+            return ARENAS - 1;
+        }
         let cpu = self.memory.machine.cpu();
         let homes = (ARENAS - 2) / HOMES;
         let home = |k: usize| ARENAS - 2 - k * homes - cpu % homes.max(1);
         let mine = |i: &usize| self.arena(*i).is_none_or(|a| a.cpus.bits() & !(1 << cpu) == 0);
-        let first = match shared {
-            true => ARENAS - 1,
-            false => (0..HOMES.min((ARENAS - 2).max(1))).map(home).find(mine).unwrap_or(home(0)),
-        };
-        core::iter::once(first).chain((1..ARENAS).rev().filter(move |&i| i != first)).chain([0])
+        (0..HOMES.min((ARENAS - 2).max(1))).map(home).find(mine).unwrap_or(home(0))
     }
 
     /// The pages of an arena that such a mapping may use: never the first 16 MiB of user space, and the topmost arena only below

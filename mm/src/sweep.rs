@@ -8,7 +8,7 @@
 //!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed.
 
 use crate::arena::{Arena, index};
-use crate::entry::{Entry, Narrowing, Word};
+use crate::entry::{Changed, Entry, Narrowing, Word};
 use crate::flush::Flush;
 use crate::frames::Frame;
 use crate::machine::Machine;
@@ -90,40 +90,54 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             let below = span / entries.len() as u32;
             let first = if self.lo > base { index(self.lo, level - 1) } else { 0 };
             let last = if self.hi < base + span { index(self.hi - 1, level - 1) } else { entries.len() - 1 };
-            let mut at = base + first as u32 * below;
-            for entry in &entries[first..=last] {
-                if level == 1 {
-                    self.leaf(entry, at);
-                } else {
-                    self.entry(entry, level - 1, at);
+            let at = base + first as u32 * below;
+            let entries = &entries[first..=last];
+            if level == 1 {
+                self.leaves(entries, at);
+            } else {
+                for (entry, i) in entries.iter().zip(0..) {
+                    self.entry(entry, level - 1, at + i * below);
                 }
-                at += below;
             }
             self.memory.serve();
             return;
         }
     }
 
+    /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
-    fn leaf(&mut self, entry: &Entry, page: u32) {
+    fn leaves(&mut self, entries: &[Entry], at: u32) {
+        match self.fate {
+            Fate::Gone => entries.iter().zip(at..).for_each(|(entry, page)| {
+                self.leaf(entry, |this, entry, _| {
+                    let was = entry.take(this.g);
+                    this.gone(was, page);
+                    Ok(())
+                });
+            }),
+            Fate::Narrow(_) => entries.iter().zip(at..).for_each(|(entry, page)| {
+                self.leaf(entry, |this, entry, e| {
+                    if entry.narrow(e, &this.narrowing)? != e {
+                        this.flush.page(page);
+                    }
+                    Ok(())
+                });
+            }),
+        }
+    }
+
+    /// Sweeps one entry; `full` deals with one that is not empty.
+    #[inline(always)]
+    fn leaf(&mut self, entry: &Entry, full: impl Fn(&mut Self, &Entry, Word) -> Result<(), Changed>) {
         loop {
             let e = entry.load();
-            if e.is_empty() {
-                if self.alone || entry.empty(e, self.g).is_ok() {
-                    return;
-                }
-                continue;
-            }
-            match self.fate {
-                Fate::Gone => {
-                    let was = entry.take(self.g);
-                    return self.gone(was, page);
-                }
-                Fate::Narrow(_) => match entry.narrow(e, &self.narrowing) {
-                    Ok(now) if now == e => return,
-                    Ok(_) => return self.flush.page(page),
-                    Err(_) => {}
-                },
+            let swept = match e.is_empty() {
+                true if self.alone => Ok(()),
+                true => entry.empty(e, self.g),
+                false => full(self, entry, e),
+            };
+            if swept.is_ok() {
+                return;
             }
             self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, 1);
         }

@@ -10,6 +10,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use quire_mm::entry::Table;
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
+use quire_mm::machine::BODY;
 use quire_mm::{CPUS, Machine, Memory, PAGE, Page};
 
 /// The hardware.
@@ -157,6 +158,37 @@ unsafe impl Machine for Kernel {
                 );
             } else {
                 asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") PAGE / 8 => _, options(nostack, preserves_flags));
+            }
+        }
+    }
+    #[inline]
+    unsafe fn copy_body(&self, from: *const u8, to: *mut u8) {
+        // ordering: Relaxed; constant after boot.
+        // SAFETY: by the trait's contract both may be accessed. The vector registers are put back as they were.
+        unsafe {
+            if WIDE.load(Ordering::Relaxed) {
+                asm!(
+                    "sub rsp, 64",
+                    "vmovdqu [rsp], ymm0",
+                    "vmovdqu [rsp + 32], ymm1",
+                    ".set at, 0",
+                    ".rept 7",
+                    "vmovdqu ymm0, [{from} + at]",
+                    "vmovdqu ymm1, [{from} + at + 32]",
+                    "vmovdqu [{to} + at], ymm0",
+                    "vmovdqu [{to} + at + 32], ymm1",
+                    ".set at, at + 64",
+                    ".endr",
+                    "vmovdqu ymm0, [{from} + at]",
+                    "vmovdqu [{to} + at], ymm0",
+                    "vmovdqu ymm0, [rsp]",
+                    "vmovdqu ymm1, [rsp + 32]",
+                    "add rsp, 64",
+                    from = in(reg) from,
+                    to = in(reg) to,
+                );
+            } else {
+                asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") BODY / 8 => _, options(nostack, preserves_flags));
             }
         }
     }

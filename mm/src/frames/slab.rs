@@ -69,23 +69,11 @@ pub struct NodePlace {
 
 impl<M: Machine> Memory<M> {
     /// Memory for a node: [`NODE`] bytes, aligned to them, content arbitrary.
+    #[inline]
     pub fn alloc_node(&self) -> Option<(*mut u8, NodePlace)> {
         let (frame, index) = self.nodes.with(&self.machine, |c| {
             if c.len == 0 {
-                let mut found = None;
-                if self.slabs.count_hint() != 0 {
-                    let mut hint = c.hint;
-                    self.slabs.take(self.machine.slabs(), &mut hint, 1, |i| found = Some(Frame(i as u32)));
-                    c.hint = hint;
-                }
-                match found {
-                    Some(f) => c.push_mask(f, self.word(f).take_nodes()),
-                    None => {
-                        let f = self.alloc()?;
-                        self.word(f).set(Kind::Slab, 0);
-                        c.push_mask(f, FULL);
-                    }
-                }
+                self.fill_cache(c)?;
             }
             c.len -= 1;
             Some(c.nodes[c.len])
@@ -94,23 +82,50 @@ impl<M: Machine> Memory<M> {
         Some((unsafe { self.machine.page(frame).add(index as usize * NODE) }, NodePlace { frame, index }))
     }
 
+    /// Puts the nodes of a slab, or of a fresh frame, into an empty cache.
+    #[cold]
+    fn fill_cache(&self, c: &mut NodeCache) -> Option<()> {
+        let mut found = None;
+        if self.slabs.count_hint() != 0 {
+            let mut hint = c.hint;
+            self.slabs.take(self.machine.slabs(), &mut hint, 1, |i| found = Some(Frame(i as u32)));
+            c.hint = hint;
+        }
+        match found {
+            Some(f) => c.push_mask(f, self.word(f).take_nodes()),
+            None => {
+                let f = self.alloc()?;
+                self.word(f).set(Kind::Slab, 0);
+                c.push_mask(f, FULL);
+            }
+        }
+        Some(())
+    }
+
     /// Gives a node back.
     ///
     /// # Safety
     ///
     /// It came from [`Memory::alloc_node`], nobody uses it any more, and it is given back once.
+    #[inline]
     pub unsafe fn free_node(&self, place: NodePlace) {
         self.nodes.with(&self.machine, |c| {
             if c.len == KEEP {
-                for _ in 0..KEEP / 2 {
-                    c.len -= 1;
-                    let (f, i) = c.nodes[c.len];
-                    self.return_node(f, i);
-                }
+                self.empty_cache(c);
             }
             c.nodes[c.len] = (place.frame, place.index);
             c.len += 1;
         });
+    }
+
+    /// Gives half of a full cache back.
+    #[cold]
+    fn empty_cache(&self, c: &mut NodeCache) {
+        for _ in 0..KEEP / 2 {
+            c.len -= 1;
+            let (f, i) = c.nodes[c.len];
+            self.return_node(f, i);
+        }
     }
 
     /// Rules 1 and 3.
