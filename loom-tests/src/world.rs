@@ -172,7 +172,7 @@ impl Scene {
                 return Ok(f);
             }
             let fault = self.fault(Page(page), access);
-            note("fault", fault as u64);
+            note("fault", matches!(fault, Fault::Done) as u64);
             match fault {
                 Fault::Done => {}
                 refused => return Err(refused),

@@ -22,6 +22,8 @@ pub(crate) struct Arena {
     pub table: Entry,
     /// Raised by every edit that takes something away; tags the entries that its sweep empties.
     pub generation: AtomicU64,
+    /// 1 while a scan works in the arena; see [`crate::evict`].
+    pub reclaim: AtomicU64,
     /// CPUs whose top-level tables point to the arena's table.
     pub cpus: CpuSet,
     /// Segments in the list.
@@ -47,6 +49,7 @@ impl Arena {
                 list: AtomicPtr::new(core::ptr::null_mut()),
                 table: Entry::new(Word::empty(0)),
                 generation: AtomicU64::new(0),
+                reclaim: AtomicU64::new(0),
                 cpus: CpuSet::new(),
                 segments: AtomicU64::new(0),
                 index,

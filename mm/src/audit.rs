@@ -11,7 +11,7 @@ use crate::segment::Flags;
 use crate::space::Space;
 use crate::sync::Ordering::*;
 
-/// What an audit found. All of `lost`, `wrong`, `torn` must be zero.
+/// What an audit found. All of `lost`, `wrong`, `torn`, `slots_wrong` must be zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Report {
     /// Frames that the allocator was given.
@@ -30,6 +30,10 @@ pub struct Report {
     pub slabs: u64,
     /// Frames of the kernel.
     pub kernel: u64,
+    /// Entries of spaces and objects, and links of frames, that name a swap slot.
+    pub slots: u64,
+    /// The difference between `slots` and what the swap area's slots are held by.
+    pub slots_wrong: u64,
     /// Frames that nobody has: leaked.
     pub lost: u64,
     /// Pages whose count differs from the references found, or free frames with references.
@@ -47,6 +51,7 @@ impl Report {
         self.lost == 0
             && self.wrong == 0
             && self.torn == 0
+            && self.slots_wrong == 0
             && self.total == self.free + self.pages + self.tables + self.slabs + self.kernel
     }
 
@@ -62,13 +67,15 @@ impl<M: Machine> Memory<M> {
     /// Counts everything. `spaces` are all live spaces; `counts` has one zero for each frame word.
     ///
     /// Idle CPUs must be told to leave the frames alone ([`Memory::set_quiet`]), and all caches drained
-    /// ([`Memory::drain_all`]), by the caller.
+    /// ([`Memory::drain_all`]), by the caller; no read or write of the swap area is under way.
     pub fn audit<'s>(&self, spaces: impl Iterator<Item = &'s Space<M>>, counts: &mut [u32]) -> Report {
         let mut r = Report { total: self.total_frames(), objects: self.object_count(), ..Report::default() };
         counts[self.zero_page().0 as usize] += 1;
         for space in spaces {
             self.count_space(space, counts, &mut r);
         }
+        r.slots += self.object_slots();
+        let holds = self.machine.pager().map_or(0, |p| p.count(&mut |f| counts[f.0 as usize] += 1));
         // SAFETY: the lengths of caches that are at rest.
         let cached: u64 = (0..CPUS).map(|c| unsafe { self.caches.peek(c) }.len() as u64).sum();
         r.free = self.free.count(self.machine.blocks()) + cached;
@@ -91,6 +98,7 @@ impl<M: Machine> Memory<M> {
                 _ => {
                     r.pages += 1;
                     r.object_frames += word.is_object() as u64;
+                    r.slots += word.slot().is_some_and(|(_, linked)| linked) as u64;
                     let found = found + word.is_object() as u32;
                     let zero = f == self.zero_page();
                     if free || (!zero && word.count() != found as u64) {
@@ -100,6 +108,7 @@ impl<M: Machine> Memory<M> {
                 }
             }
         }
+        r.slots_wrong = r.slots.abs_diff(holds);
         let known = r.free + r.pages + r.tables + r.slabs + r.kernel;
         r.lost += r.total.saturating_sub(known);
         r
@@ -130,11 +139,16 @@ impl<M: Machine> Memory<M> {
         mapped: &mut dyn FnMut(u32) -> bool,
     ) {
         r.torn += w.is_sealed() as u64;
+        if level == 0 && w.is_swapped() {
+            r.slots += 1;
+            r.torn += !mapped(base) as u64;
+        }
         let Some(f) = w.frame() else { return };
         if level == 0 {
             let zero = f == self.zero_page();
             counts[f.0 as usize] += !zero as u32;
-            let shared = w.is_private() && !w.is_cow() && w.is_present() && self.word(f).count() != 1;
+            // Written in place: nobody else has it, and no slot is named as having its content.
+            let shared = w.is_private() && !w.is_cow() && w.is_present() && !self.word(f).is_alone();
             if !mapped(base) || (shared && w.allows(crate::page::Access::Write)) {
                 r.torn += 1;
                 r.blame(f);

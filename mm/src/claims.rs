@@ -148,6 +148,11 @@ impl Claims {
         }
     }
 
+    /// Whether any claim is taken or being taken. The caller has fenced (SeqCst). Acquire: the edits that are over are seen.
+    pub fn any(&self) -> bool {
+        self.free.load(Acquire) != ALL
+    }
+
     /// Waits until every claim that covers `page` at this moment is gone.
     pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
         let now = self.next.load(Acquire);

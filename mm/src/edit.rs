@@ -420,9 +420,14 @@ impl<M: Machine> Space<M> {
         // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
         let g = arena.generation.fetch_add(1, AcqRel) + 1;
         fence(SeqCst);
-        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() };
+        // A scan is like another CPU; none begins before the claim is gone (`evict`, rule 1).
+        let scanned = arena.is_scanned();
+        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() && !scanned };
         let mut flush = Flush::new(self, arena);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
+        if scanned {
+            flush.everything();
+        }
         flush.finish();
     }
 

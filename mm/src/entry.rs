@@ -3,9 +3,12 @@
 //! ```text
 //!             install_page                       share (fork, parity flips)
 //!  Empty(g) ────────────────► Page ◄──► Page, read-only, copy-on-write
-//!   ▲  │ install_table          │ narrow (parity flips) ▲ reveal
-//!   │  ▼                        ▼                       │
+//!   ▲  │ install_table       ▲  │ narrow (parity flips) ▲ reveal
+//!   │  ▼             restore │  ▼                       │
 //!   │ Table ── seal ──► Sealed  Hidden(frame) ──────────┘
+//!   │                        │  │ evict           ▲ conceal
+//!   │                        │  ▼                 │
+//!   │                   Swapped(slot) ────────────┘
 //!   └────────── take(g): sweep, from every state
 //! ```
 //!
@@ -22,6 +25,7 @@
 
 use crate::frames::Frame;
 use crate::page::{Access, ENTRIES, Prot};
+use crate::pager::Slot;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 
 /// A page-table entry.
@@ -48,6 +52,9 @@ const PARITY: u64 = 1 << 10;
 /// Software: anonymous memory of this mapping, not an object's page.
 const PRIVATE: u64 = 1 << 11;
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
+/// Software, in bits that the hardware ignores: how often a scan has met the page since it was accessed.
+const AGE_SHIFT: u32 = 52;
+const AGE: u64 = 3 << AGE_SHIFT;
 const NO_EXEC: u64 = 1 << 63;
 /// Kinds of absent words, in bits 1 and 2 (bit 0 is Present); the rest of an empty word is its generation.
 const KIND: u64 = 3 << 1;
@@ -76,6 +83,11 @@ impl Word {
     /// A present table: all rights, the leaf entries decide.
     pub fn table(frame: Frame) -> Word {
         Word(PRESENT | WRITABLE | USER | ACCESSED | (frame.0 as u64) << 12)
+    }
+
+    /// The content is in a swap slot: where the frame's number was is the slot's. It will come back copy-on-write (E3).
+    fn swapped(slot: Slot, from: Word) -> Word {
+        Word(SWAPPED | COW | from.0 & (PARITY | PRIVATE) | (slot.0 as u64) << 12)
     }
 
     /// The same page, marked as private memory of its mapping.
@@ -121,6 +133,21 @@ impl Word {
     /// The frame of a present or hidden word.
     pub fn frame(self) -> Option<Frame> {
         (self.is_present() || self.is_hidden()).then_some(Frame(((self.0 & FRAME) >> 12) as u32))
+    }
+
+    /// The slot of a swapped word.
+    pub fn slot(self) -> Option<Slot> {
+        self.is_swapped().then_some(Slot(((self.0 & FRAME) >> 12) as u32))
+    }
+
+    /// Whether the hardware has used the page since the bit was cleared.
+    pub fn is_accessed(self) -> bool {
+        self.is_present() && self.0 & ACCESSED != 0
+    }
+
+    /// How often a scan has met the page since it was accessed.
+    pub fn age(self) -> u8 {
+        ((self.0 & AGE) >> AGE_SHIFT) as u8
     }
 
     /// Whether the page is not owned alone.
@@ -323,6 +350,62 @@ impl Entry {
             self.swap_from(old, new)?;
         }
         Ok(shared)
+    }
+
+    /// `Page` or `Hidden -> Swapped`, by reclaim, for which the slot is held and leaving. Keeps the parity. It takes the exact word
+    /// that was judged: a page that was accessed or written since is another word.
+    #[must_use = "on failure the slot must go back"]
+    pub fn evict(&self, old: Word, slot: Slot) -> Result<(), Changed> {
+        debug_assert!(old.frame().is_some());
+        self.swap_from(old, Word::swapped(slot, old))
+    }
+
+    /// `Swapped -> Page` of the frame with the slot's content, read-only and copy-on-write, by a fault that holds the slot. Keeps
+    /// the parity, so a narrowing edit or a fork since `old` was read makes it fail. Not Dirty: the disk may have the same.
+    #[must_use = "on failure the frame must go back"]
+    pub fn restore(&self, old: Word, frame: Frame, prot: Prot) -> Result<(), Changed> {
+        debug_assert!(old.is_swapped());
+        let page = Word::page(frame, prot - Prot::WRITE).cow();
+        self.swap_from(old, Word(page.0 | old.0 & (PARITY | PRIVATE)))
+    }
+
+    /// `Swapped -> Hidden`, by who empties the swap area and is no CPU of the space: nobody gets a right here, the next fault gives
+    /// it.
+    #[must_use = "on failure the frame must go back"]
+    pub fn conceal(&self, old: Word, frame: Frame) -> Result<(), Changed> {
+        debug_assert!(old.is_swapped());
+        self.swap_from(old, Word(HIDDEN | COW | old.0 & (PARITY | PRIVATE) | (frame.0 as u64) << 12))
+    }
+
+    /// `Page -> Swapped` of an object's own entry; as [`Entry::evict`]. Returns the word that is here now.
+    #[must_use = "on failure the slot must go back"]
+    pub fn evict_shared(&self, old: Word, slot: Slot) -> Result<Word, Changed> {
+        debug_assert!(old.is_present());
+        let new = Word::swapped(slot, old);
+        self.swap_from(old, new).map(|()| new)
+    }
+
+    /// `Swapped -> Page` of an object's own entry: the page that has just left it, or its content.
+    #[must_use = "on failure the frame must go back"]
+    pub fn put_back(&self, old: Word, page: Word) -> Result<(), Changed> {
+        debug_assert!(old.is_swapped());
+        self.swap_from(old, page)
+    }
+
+    /// `Page -> Empty(g)` of an object's page in a shared mapping, by reclaim with a generation of its own.
+    #[must_use = "on failure the page stays"]
+    pub fn unmap(&self, old: Word, g: u64) -> Result<(), Changed> {
+        debug_assert!(old.is_present() && !old.is_private());
+        self.swap_from(old, Word::empty(g))
+    }
+
+    /// A page that stays in a scan: Accessed is cleared, its age is `age` now. No shootdown: a translation that is cached may keep
+    /// the bit clear for a while, which costs a guess.
+    pub fn grow_old(&self, old: Word, age: u8) -> Result<(), Changed> {
+        debug_assert!(old.frame().is_some());
+        let clear = if old.is_present() { ACCESSED } else { 0 };
+        let new = Word(old.0 & !(clear | AGE) | (age as u64) << AGE_SHIFT);
+        if new == old { Ok(()) } else { self.swap_from(old, new) }
     }
 
     /// Anything `-> Empty(g)`, by a sweep that gathers what was here.

@@ -9,7 +9,8 @@ use crate::entry::{Entry, Word};
 use crate::frames::Frame;
 use crate::machine::Machine;
 use crate::object::PageError;
-use crate::page::{Access, Page, Prot};
+use crate::page::{Access, Page, PageRange, Prot};
+use crate::pager::Slot;
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
@@ -30,10 +31,14 @@ pub enum Fault {
     Beyond,
     /// No memory: free some, then fault again.
     OutOfFrames,
+    /// The content is in this swap slot: read it, or wait for what is under way, then fault again.
+    SwapIn(Slot),
+    /// The content could not be read from the swap area (SIGBUS).
+    Lost,
 }
 
 /// The end of a window.
-enum Step {
+pub(crate) enum Step {
     End(Fault),
     Again,
     Wait,
@@ -131,6 +136,8 @@ impl<M: Machine> Space<M> {
                     Ok(()) if access == Access::Read => End(Fault::Done),
                     _ => Again,
                 }
+            } else if e.is_swapped() {
+                self.swap_in(entry, e, &p, page, access)
             } else {
                 Again
             };
@@ -156,6 +163,8 @@ impl<M: Machine> Space<M> {
                 Ok(f) => f,
                 Err(PageError::Beyond) => return End(Fault::Beyond),
                 Err(PageError::OutOfFrames) => return End(Fault::OutOfFrames),
+                Err(PageError::SwapIn(slot)) => return End(Fault::SwapIn(slot)),
+                Err(PageError::Lost) => return End(Fault::Lost),
             };
             let word = if p.flags.contains(Flags::SHARED) {
                 Word::page(frame, p.prot)
@@ -225,6 +234,11 @@ impl<M: Machine> Space<M> {
                 return End(Fault::Done);
             }
         }
+        if e.is_private() && m.word(old).is_alone_but_linked() {
+            // The page is about to differ from what its slot has. An eviction that has seen the link decides by the entry.
+            m.unlink(old);
+            return Again;
+        }
         let Some(copy) = (if zero { m.alloc_zeroed() } else { m.alloc() }) else { return End(Fault::OutOfFrames) };
         if !zero {
             m.machine.copy(old, copy);
@@ -264,14 +278,21 @@ impl<M: Machine> Space<M> {
         m.release(old);
         let gone = m.word(copy).settle_fresh();
         if gone {
-            m.free(copy);
+            m.free_linked(copy);
         }
         !gone
     }
 
-    /// Faults a whole range in, as far as its segments allow `write` or reading. False: out of frames.
-    pub fn populate(&self, range: crate::page::PageRange, write: bool) -> bool {
+    /// Faults a whole range in, as far as its segments allow `write` or reading. Ends at the first page that needs something from
+    /// the kernel: memory, or its content from the swap area.
+    pub fn populate(&self, range: PageRange, write: bool) -> Result<(), (Page, Fault)> {
         let access = if write { Access::Write } else { Access::Read };
-        (range.start.0..range.end.0).all(|p| self.fault(Page(p), access) != Fault::OutOfFrames)
+        for page in (range.start.0..range.end.0).map(Page) {
+            match self.fault(page, access) {
+                needs @ (Fault::OutOfFrames | Fault::SwapIn(_) | Fault::Lost) => return Err((page, needs)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -35,6 +35,8 @@ impl<M: Machine> Space<M> {
         for arena in self.each_arena() {
             claims[arena.index] = Some(arena.claims.acquire(m, &[(0, ARENA_PAGES)]).keep());
         }
+        // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
+        self.wait_for_scans(self.each_arena().filter(|a| claims[a.index].is_some()));
         let me = 1 << m.machine.cpu();
         if !mutant(Mutant::NoForkMark) {
             // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
@@ -150,7 +152,7 @@ impl<M: Machine> Space<M> {
         loop {
             let e = entry.load();
             if !e.is_private() {
-                return None;
+                return if e.is_swapped() { self.share_swapped(entry, alone) } else { None };
             }
             let frame = e.frame()?;
             if frame == zero {
@@ -164,6 +166,27 @@ impl<M: Machine> Space<M> {
                     return Some(word);
                 }
                 m.release(frame);
+            }
+            m.stats.add(&m.machine, Counter::RetrySweep, 1);
+        }
+    }
+
+    /// Shares a page in a swap slot; the child's word. What is back meanwhile is shared as a page.
+    #[cold]
+    fn share_swapped(&self, entry: &Entry, alone: bool) -> Option<Word> {
+        let m = self.memory();
+        loop {
+            let e = entry.load();
+            let Some(slot) = e.slot() else { return self.share(entry, alone, m.zero_page()) };
+            let pager = m.machine.pager()?;
+            // The hold comes first, as a frame's reference does. It fails only if the page has come back since.
+            if pager.hold(slot) {
+                // The hold may be a later life's, if the entry had changed before: the compare-and-swap proves that it had not. So it
+                // must be one, also where no flip is needed.
+                if let Ok(word) = entry.share(e, !mutant(Mutant::NoParityFlip)) {
+                    return Some(word);
+                }
+                pager.release(slot, 1);
             }
             m.stats.add(&m.machine, Counter::RetrySweep, 1);
         }

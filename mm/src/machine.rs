@@ -3,6 +3,7 @@
 use crate::entry::Table;
 use crate::frames::{Block, Frame, FrameWord};
 use crate::page::Page;
+use crate::pager::Pager;
 use core::mem::MaybeUninit;
 
 /// The most CPUs there can be: a CPU set is one word.
@@ -67,4 +68,8 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn fill_top(&self, top: Frame);
     /// Told of every frame that becomes free. The adversary poisons it; the kernel does nothing.
     fn freed(&self, _frame: Frame) {}
+    /// The swap area. Once it was there it stays the same, open or closed, as long as any entry or frame names one of its slots.
+    fn pager(&self) -> Option<&dyn Pager> {
+        None
+    }
 }

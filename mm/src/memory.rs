@@ -1,7 +1,7 @@
 //! What all address spaces share: frames, grace periods, shootdown, the zero page, counters.
 
 use crate::frames::slab::NodeCache;
-use crate::frames::{Bitmap, Frame, FrameWord, cache::Cache};
+use crate::frames::{Bitmap, Frame, FrameWord, Left, cache::Cache};
 use crate::machine::Machine;
 use crate::percpu::PerCpu;
 use crate::rcu::Rcu;
@@ -28,6 +28,8 @@ pub struct Memory<M: Machine> {
     total: AtomicU64,
     /// Live objects.
     pub(crate) objects: AtomicU64,
+    /// Entries of objects that name swap slots.
+    pub(crate) object_slots: AtomicU64,
 }
 
 impl<M: Machine> Memory<M> {
@@ -46,6 +48,7 @@ impl<M: Machine> Memory<M> {
             zero: AtomicU64::new(0),
             total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            object_slots: AtomicU64::new(0),
         }
     }
 
@@ -110,7 +113,7 @@ impl<M: Machine> Memory<M> {
     /// A reference to a page's frame, unless it has none left or too many.
     #[must_use]
     #[inline]
-    pub(crate) fn try_ref(&self, f: Frame) -> bool {
+    pub fn try_ref(&self, f: Frame) -> bool {
         self.word(f).try_ref(|| self.stats.add(&self.machine, Counter::RetryReference, 1))
     }
 
@@ -131,8 +134,12 @@ impl<M: Machine> Memory<M> {
     /// Drops a reference to a page's frame and frees it with the last one. The zero page is not counted.
     #[inline]
     pub(crate) fn release(&self, f: Frame) {
-        if f != self.zero_page() && self.word(f).unref() {
-            self.free(f);
+        if f != self.zero_page() {
+            match self.word(f).unref() {
+                Left::Others => {}
+                Left::Nothing => self.free(f),
+                Left::Link => self.free_linked(f),
+            }
         }
     }
 }

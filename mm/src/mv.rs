@@ -141,6 +141,8 @@ impl<M: Machine> Space<M> {
                 [Some(first), Some(from.claims.acquire(m, &[(slo, shi)]))]
             }
         };
+        // A reclaimer must not hold a word that may come back here (race 57).
+        self.wait_for_scans([from, to].into_iter());
         let part = {
             let pin = m.pin();
             if !replace && !to.list(&pin).is_free(dlo, dhi) {
@@ -220,7 +222,7 @@ impl<M: Machine> Space<M> {
                     let (entry, e, level) = from.walk(m, &pin, slo + i + k);
                     if level == 0 {
                         let was = entry.take(g);
-                        if was.frame().is_some() {
+                        if !was.is_empty() {
                             pages.push(Page::of(from.index, slo + i + k));
                             words[k as usize] = was;
                         }
@@ -235,7 +237,7 @@ impl<M: Machine> Space<M> {
                 self.answered(from, &pages);
             }
             let pin = m.pin();
-            for (k, word) in words[..n as usize].iter().enumerate().filter(|(_, w)| w.frame().is_some()) {
+            for (k, word) in words[..n as usize].iter().enumerate().filter(|(_, w)| !w.is_empty()) {
                 let (entry, e, level) = to.walk(m, &pin, dlo + i + k as u32);
                 let arrived = level == 0 && entry.arrive(e, *word).is_ok();
                 assert!(arrived, "a claimed entry in transit changed under a move");

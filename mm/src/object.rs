@@ -5,7 +5,7 @@
 //!
 //! A page is made by whoever first asks for it: `Empty(0) -> Page`, one compare-and-swap; losers use the winner's. Whoever maps a
 //! page takes its frame reference first, then reads the object's entry again (race 52): a page that has left the object is
-//! not mapped.
+//! not mapped. How pages leave for the swap area and come back: [`crate::shared`].
 
 use crate::entry::{Entry, Word};
 use crate::frames::slab::{NODE, NodePlace};
@@ -13,6 +13,7 @@ use crate::frames::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
+use crate::pager::Slot;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::NonNull;
@@ -24,7 +25,7 @@ pub struct Object {
     /// Length in bytes.
     len: AtomicU64,
     /// Pages in frames.
-    resident: AtomicU64,
+    pub(crate) resident: AtomicU64,
     /// Initial content; zeros behind it.
     image: &'static [u8],
     /// Levels of tables: 512, 512² or 512³ pages.
@@ -50,6 +51,10 @@ pub enum PageError {
     Beyond,
     /// No memory.
     OutOfFrames,
+    /// The content is in this swap slot: read it, or wait for what is under way, then ask again.
+    SwapIn(Slot),
+    /// The content could not be read from the swap area.
+    Lost,
 }
 
 /// A counted reference to an object.
@@ -191,6 +196,12 @@ impl<M: Machine> Memory<M> {
                 self.stats.add(&self.machine, Counter::RetryObject, 1);
                 continue;
             }
+            if let Some(slot) = e.slot() {
+                match self.object_swap_in(object, entry, e, slot)? {
+                    Some(f) => return Ok(f),
+                    None => continue,
+                }
+            }
             let f = self.alloc_zeroed().ok_or(PageError::OutOfFrames)?;
             let from = (index * PAGE as u64) as usize;
             if let Some(bytes) = object.image.get(from..) {
@@ -213,7 +224,12 @@ impl<M: Machine> Memory<M> {
     }
 
     /// The leaf entry of a page; `None` if its table is not there (and `make` is false) or it cannot have one.
-    fn object_entry<'o>(&'o self, object: &'o Object, index: u64, make: bool) -> Result<Option<&'o Entry>, PageError> {
+    pub(crate) fn object_entry<'o>(
+        &'o self,
+        object: &'o Object,
+        index: u64,
+        make: bool,
+    ) -> Result<Option<&'o Entry>, PageError> {
         if index >> (TABLE_BITS * object.height) != 0 {
             return Ok(None);
         }
@@ -240,26 +256,27 @@ impl<M: Machine> Memory<M> {
     }
 
     /// Changes an object's length. What is cut off goes; mappings that show it keep their pages until they are unmapped.
-    /// False: longer than the object can be.
-    pub fn set_object_len(&self, object: &Object, len: u64) -> bool {
+    /// `Ok(false)`: longer than the object can be. An error: the page in which the object ends has to be in memory first, and
+    /// nothing was changed.
+    pub fn set_object_len(&self, object: &Object, len: u64) -> Result<bool, PageError> {
         if len.div_ceil(PAGE as u64) > 1 << (TABLE_BITS * object.height) {
-            return false;
+            return Ok(false);
         }
+        let (last, keep) = (len / PAGE as u64, (len % PAGE as u64) as usize);
+        // Held, so that it stays.
+        let tail = match self.object_entry(object, last, false)? {
+            Some(e) if keep != 0 && len < object.len() && !e.load().is_empty() => Some(self.hold_page(object, last)?),
+            _ => None,
+        };
         let old = object.len.swap(len, AcqRel);
         if len < old {
-            if !len.is_multiple_of(PAGE as u64)
-                && let Ok(Some(e)) = self.object_entry(object, len / PAGE as u64, false)
-                && let Some(f) = e.load().frame()
-                && self.try_ref(f)
-            {
-                let keep = (len % PAGE as u64) as usize;
-                // SAFETY: we hold a reference; the tail lies inside the page.
-                unsafe { self.machine.page(f).add(keep).write_bytes(0, PAGE - keep) };
-                self.release(f);
+            if let Some(page) = tail {
+                // SAFETY: the page is held, and the tail lies inside of it.
+                unsafe { page.bytes().add(keep).write_bytes(0, PAGE - keep) };
             }
             self.cut_below(object, &object.root, object.height, 0, len.div_ceil(PAGE as u64));
         }
-        true
+        Ok(true)
     }
 
     /// Takes all pages from `from` on out of the object; the tables stay.
@@ -269,11 +286,13 @@ impl<M: Machine> Memory<M> {
             return;
         }
         if level == 0 {
-            if let Some(f) = entry.take(0).frame() {
+            let was = entry.take(0);
+            if let Some(f) = was.frame() {
                 object.resident.fetch_sub(1, Relaxed);
                 self.word(f).leave_object();
                 self.release(f);
             }
+            self.leave_slot(was);
         } else if let Some(table) = entry.load().frame() {
             for (i, e) in self.machine.table(table).iter().enumerate() {
                 self.cut_below(object, e, level - 1, base + i as u64 * (span / ENTRIES as u64), from);
@@ -288,16 +307,17 @@ impl<M: Machine> Memory<M> {
         Some(t)
     }
 
-    /// Calls `see` for each frame of the object, and `table` for each of its tables.
-    fn object_frames(&self, object: &Object, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
+    /// Calls `see` for each word of the object's pages, and `table` for each of its tables.
+    fn object_words(&self, object: &Object, see: &mut dyn FnMut(Word), table: &mut dyn FnMut(Frame)) {
         self.object_below(&object.root, object.height, see, table);
     }
 
-    fn object_below(&self, entry: &Entry, level: u32, see: &mut dyn FnMut(Frame), table: &mut dyn FnMut(Frame)) {
-        let Some(f) = entry.load().frame() else { return };
+    fn object_below(&self, entry: &Entry, level: u32, see: &mut dyn FnMut(Word), table: &mut dyn FnMut(Frame)) {
+        let w = entry.load();
         if level == 0 {
-            return see(f);
+            return see(w);
         }
+        let Some(f) = w.frame() else { return };
         self.machine.table(f).iter().for_each(|e| self.object_below(e, level - 1, see, table));
         table(f);
     }
@@ -333,11 +353,14 @@ impl Object {
 unsafe fn destroy<M: Machine>(object: *const Object) {
     // SAFETY: by this function's contract; `new_object` stored the memory that the object belongs to.
     let (o, memory) = unsafe { (&*object, &*(*object).memory.cast::<Memory<M>>()) };
-    let give_up = &mut |f| {
-        memory.word(f).leave_object();
-        memory.release(f);
+    let give_up = &mut |w: Word| {
+        if let Some(f) = w.frame() {
+            memory.word(f).leave_object();
+            memory.release(f);
+        }
+        memory.leave_slot(w);
     };
-    memory.object_frames(o, give_up, &mut |t| memory.free(t));
+    memory.object_words(o, give_up, &mut |t| memory.free(t));
     memory.objects.fetch_sub(1, Relaxed);
     let place = o.place;
     // SAFETY: the node came from `alloc_node` and nobody has it any more.

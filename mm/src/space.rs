@@ -8,7 +8,7 @@
 //! CPU set, fences (SeqCst), and only then writes the entry. An edit sweeps, fences, and reads the set: it sees the CPU, or the
 //! CPU's walk sees the swept entries.
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::cpuset::CpuSet;
 use crate::edit::EditError;
 use crate::entry::Word;
@@ -16,7 +16,7 @@ use crate::frames::Frame;
 use crate::list::Node;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
-use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange, TABLE_BITS};
+use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
 use crate::segment::Segment;
 use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::null_mut;
@@ -244,25 +244,11 @@ impl<M: Machine> Space<M> {
 
     /// Calls `see` for each page of a range that is in a frame.
     pub fn each_page(&self, range: PageRange, see: &mut dyn FnMut(Page, Frame)) {
-        for (i, lo, hi) in range.by_arena() {
-            let Some(arena) = self.arena(i) else { continue };
-            let mut page = lo;
-            while page < hi {
-                // One read section a table: a long walk must not hold grace periods up.
-                let pin = self.memory.pin();
-                let leaf = arena.leaf(self.memory, &pin, page);
-                let span = 1u64 << (TABLE_BITS * leaf.err().unwrap_or(1));
-                let next = ((page as u64 / span + 1) * span).min(hi as u64) as u32;
-                if let Ok(table) = leaf {
-                    for (page, e) in (page..next).zip(&table[index(page, 0)..]) {
-                        if let Some(f) = e.load().frame() {
-                            see(Page::of(i, page), f);
-                        }
-                    }
-                }
-                page = next;
+        self.each_entry(range, &mut |page, entry| {
+            if let Some(f) = entry.load().frame() {
+                see(page, f);
             }
-        }
+        });
     }
 
     /// The frames of the CPUs' top-level tables. For the audit.
@@ -313,6 +299,8 @@ impl<M: Machine> Space<M> {
             } else if let Some(page) = w.frame() {
                 self.memory.release(page);
                 pages += (page != zero) as u64;
+            } else if w.is_swapped() {
+                self.memory.release_slot(w);
             }
         }
         self.memory.serve();

@@ -27,6 +27,8 @@ counters! {
     FaultAnonymous = "faults_anonymous",
     /// Faults that mapped an object's page.
     FaultObject = "faults_object",
+    /// Faults that mapped a page that had been evicted.
+    FaultSwap = "faults_swap",
     /// Faults that only changed rights.
     FaultRights = "faults_rights",
     /// Faults that found everything done already.
@@ -75,6 +77,12 @@ counters! {
     WaitClaim = "waits_claim",
     /// Waits of a fault for an edit, fork or copy.
     WaitFault = "waits_fault",
+    /// Pages evicted from entries.
+    Evict = "pages_evicted",
+    /// Pages that a scan left in memory.
+    EvictKept = "pages_kept",
+    /// Waits of a fork or move for a scan.
+    WaitScan = "waits_scan",
     /// Grace periods begun.
     Epoch = "grace_periods",
     /// Frames zeroed by idle CPUs.

@@ -148,6 +148,10 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         if let Some(f) = was.frame() {
             self.flush.page(page);
             self.flush.frame(f);
+        } else if was.is_swapped() {
+            // The eviction's answers may not be in (race 34). The slot can go at once: an eviction holds it itself.
+            self.flush.page(page);
+            self.memory.release_slot(was);
         }
     }
 

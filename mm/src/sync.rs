@@ -92,11 +92,17 @@ pub enum Mutant {
     SlabUnowned,
     /// Objects: after the reference to a page is taken, the object's entry is not read again.
     ObjectOnce,
+    /// Eviction: a scan begins while an edit is under way.
+    ScanUnderEdit,
+    /// Fork, move: a scan that has begun is not waited for.
+    NoScanWait,
+    /// Eviction: slots are answered without answers.
+    EvictNoAnswer,
 }
 
 impl Mutant {
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::ObjectOnce as u32;
+    pub const LAST: u32 = Mutant::EvictNoAnswer as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` outside the model checker.

@@ -7,6 +7,7 @@ extern crate std;
 pub mod alloc;
 pub mod daemon;
 pub mod header;
+pub mod host;
 pub mod io;
 pub mod mutant;
 pub mod pending;
@@ -18,6 +19,7 @@ pub mod swap;
 pub mod fake;
 
 pub use header::{Header, HeaderError};
+pub use host::{Frames, Wake};
 pub use io::{Disk, Op, Refused};
 pub use slot::{Owed, Slot, State};
 pub use swap::{Host, ReadError, Settled, Swap, Take};

@@ -1,5 +1,7 @@
 //! What to evict, when, and what to read with it: pure functions, no state but what the caller keeps.
 
+pub use quire_mm::Verdict;
+
 /// How many free frames are few.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Watermarks {
@@ -52,15 +54,6 @@ impl Watermarks {
 pub const LAST_ROUND: u32 = 3;
 /// Ages that a page can have.
 pub const OLDEST: u8 = 3;
-
-/// What becomes of a page that the scan meets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It stays, its Accessed bit is cleared, and this is its age now.
-    Keep(u8),
-    /// It goes.
-    Evict,
-}
 
 /// Second chance with ages: a page that was accessed since the last look is young again; one that was not grows older by one
 /// look, and goes when it is older than the round allows. In the last round a page goes even if it was accessed: everything is

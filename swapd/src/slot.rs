@@ -42,17 +42,8 @@
 
 use crate::mutant::{Mutant, mutant};
 use quire_mm::Frame;
+pub use quire_mm::Slot;
 use quire_mm::sync::{AtomicU64, Ordering::*};
-
-/// A page of the swap area. Slot 0 is the header, so it is never given out.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
-
-impl core::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "slot:{}", self.0)
-    }
-}
 
 /// What a slot is; see the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,11 +26,12 @@ use crate::alloc::Map;
 use crate::io::{Disk, IoError, MOST_PAGES, Op, Refused, Run};
 use crate::mutant::{Mutant, mutant};
 use crate::pending::Pending;
-use crate::slot::{Owed, Slot, SlotWord, State};
+use crate::slot::{Owed, Seen, Slot, SlotWord, State};
+pub use quire_mm::{Settled, Take};
 // Counters and hints order nothing, so the model checker need not see them.
 use core::sync::atomic::AtomicU64 as Counter;
-use quire_mm::Frame;
 use quire_mm::sync::{AtomicU64, Ordering::*};
+use quire_mm::{Frame, Page};
 
 /// What swapping needs of the memory manager and of the scheduler.
 pub trait Host {
@@ -45,39 +46,8 @@ pub trait Host {
     fn settle(&self, frame: Frame, slot: Slot) -> Settled;
     /// Whoever waits for this slot may look again.
     fn wake(&self, slot: Slot);
-}
-
-/// What became of a frame that left the cache.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Settled {
-    /// It is mapped, and linked to the slot now: the caller's hold is the link's.
-    Linked,
-    /// It is mapped or cached elsewhere, and linked to another slot.
-    Dropped,
-    /// That was the last reference. If it was linked, the link's hold is the caller's.
-    Freed(Option<Slot>),
-}
-
-/// What a fault gets from [`Swap::take`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Take {
-    /// The content, with a reference for the entry. The slot is held until [`Swap::installed`] or [`Swap::put_back`].
-    Page {
-        /// The frame.
-        frame: Frame,
-        /// It came by readahead and this is its first use: a hit for [`Readahead`](crate::policy::Readahead).
-        ahead: bool,
-    },
-    /// The entry has changed: begin again.
-    Changed,
-    /// An eviction is not answered yet, or a read is under way: wait for [`Host::wake`], begin again.
-    Wait,
-    /// The content is on the disk only: [`Swap::read`], wait, begin again.
-    Read,
-    /// The content could not be read (SIGBUS). Told once; the next fault tries again.
-    Failed,
+    /// A page that was read ahead has been wanted.
+    fn hit(&self, _page: Page) {}
 }
 
 /// Why a read was not begun.
@@ -212,7 +182,11 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// The entry had changed: the slot is not needed, the frame stays where it is.
     pub fn unreserve(&self, slot: Slot) {
         match self.slot(slot).unclaim() {
-            Ok(owed) => self.pay(slot, owed),
+            // A shared object's page was put back: whoever met the slot waits.
+            Ok(owed) => {
+                self.pay(slot, owed);
+                self.host.wake(slot);
+            }
             Err(seen) => panic!("{slot:?} was not reserved: {seen:?}"),
         }
     }
@@ -221,6 +195,9 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// the frame's metadata again. False: the slot is another page's by now, or cannot be used; the page needs a slot of its own.
     /// Ends with [`Swap::answered`], or with [`Swap::stay`] if the entry had changed. The frame's reference stays the entry's.
     pub fn join(&self, slot: Slot, frame: Frame, is_linked: impl FnOnce() -> bool) -> bool {
+        if self.map.is_closed() {
+            return false;
+        }
         let Ok(seen) = self.slot(slot).leave() else { return false };
         if seen.frame() == Some(frame) || is_linked() || mutant(Mutant::TrustNote) {
             return true;
@@ -233,6 +210,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     pub fn stay(&self, slot: Slot) {
         let owed = self.slot(slot).stay();
         self.pay(slot, owed);
+        self.host.wake(slot);
         self.host.wake(slot);
     }
 
@@ -592,6 +570,11 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// Whether no slot is in use: a closed area may go.
     pub fn is_empty(&self) -> bool {
         self.slots.iter().all(|s| matches!(s.look().state(), State::Free | State::Bad) && s.look().holds() == 0)
+    }
+
+    /// Calls `see` with each slot's word.
+    pub fn each(&self, mut see: impl FnMut(Seen)) {
+        self.slots.iter().for_each(|s| see(s.look()));
     }
 
     /// Counts all slots. Exact at rest.

@@ -141,7 +141,8 @@ impl Regular {
             if n > 0 {
                 // Longer first: the page must be inside the object to be held.
                 if here + n as u64 > object.len() {
-                    mem::memory().set_object_len(&object, here + n as u64);
+                    // Growing needs no page in memory.
+                    let _ = mem::memory().set_object_len(&object, here + n as u64);
                 }
                 match vm::write_object(&object, here, &chunk[..n]) {
                     Ok(()) => done += n,
@@ -198,8 +199,11 @@ impl Regular {
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
         }
-        if !mem::memory().set_object_len(&object, len) {
-            return Err(EFBIG);
+        match mem::memory().set_object_len(&object, len) {
+            Ok(true) => {}
+            Ok(false) => return Err(EFBIG),
+            // Without a swap area no page is swapped.
+            Err(_) => return Err(ENOMEM),
         }
         self.touch();
         Ok(())

@@ -41,6 +41,8 @@ fn resolve(address: u64, access: Access) -> bool {
             Fault::Done => return true,
             Fault::NoSegment if grow(space, page) => {}
             Fault::NoSegment | Fault::Forbidden | Fault::Beyond => return false,
+            // Without a swap area no entry is swapped.
+            Fault::SwapIn(_) | Fault::Lost => return false,
             Fault::OutOfFrames => {
                 // A killed thread must not wait for memory: it may be the one whose end gives some.
                 if signal::is_dying() || !wait_for_frames() {

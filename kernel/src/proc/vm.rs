@@ -72,6 +72,8 @@ fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Resul
             Err(PageError::Beyond) => return Err(EINVAL),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
+            // Without a swap area no page is swapped.
+            Err(PageError::SwapIn(_) | PageError::Lost) => return Err(EFAULT),
         }
     }
     Err(ENOMEM)

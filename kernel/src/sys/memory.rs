@@ -179,7 +179,7 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
 }
 
 fn populate(space: &Space, range: PageRange, write: bool) -> bool {
-    space.populate(range, write)
+    space.populate(range, write).is_ok()
 }
 
 /// `munmap`

@@ -10,6 +10,7 @@ pub mod slab;
 
 pub use bitmap::{Bitmap, Block};
 
+use crate::pager::{Settled, Slot};
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 
 /// A frame: a physical address divided by [`PAGE`](crate::page::PAGE).
@@ -32,10 +33,14 @@ impl core::fmt::Debug for Frame {
 /// The metadata word of a frame.
 ///
 /// ```text
-///  63 ........ 32 | 31 .. 28 | 27 .. 26 | 25     | 24    | 23 ..... 0
-///  link or mask   | unused   | kind     | object | fresh | references
+///  63 ........ 32     | 31 .. 29 | 28     | 27 .. 26 | 25     | 24    | 23 ..... 0
+///  slot, next or mask | unused   | linked | kind     | object | fresh | references
 /// ```
 ///
+/// * *Linked*: the page's content is in the swap slot that the upper half names, and the link holds that slot. Only while no
+///   entry maps the page writable: whoever makes it writable breaks the link first. Links are made ([`FrameWord::settle`]) and
+///   broken ([`FrameWord::break_link`]) by compare-and-swap only. A slot in the upper half without this bit is a mere *note*: the
+///   slot may cache the frame, which its own word must confirm.
 /// * *Object*: an object owns the page (one of the references) or the table.
 /// * The kind tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
 /// * A page's word counts its references: one for each entry (the zero page's entries excepted), one for the object that
@@ -50,6 +55,9 @@ pub struct FrameWord(AtomicU64);
 const COUNT: u64 = (1 << 24) - 1;
 /// A fresh copy: the mark and the extra reference that keeps others from reusing it in place.
 const FRESH: u64 = (1 << 24) + 1;
+/// See [`FrameWord`].
+const LINKED: u64 = 1 << 28;
+const LOWER: u64 = u32::MAX as u64;
 /// An object owns the frame.
 const OBJECT: u64 = 1 << 25;
 /// Above this, a frame refuses new references: far from overflow even if every CPU is one step beyond the check.
@@ -67,6 +75,17 @@ pub enum Kind {
     Slab = 2 << 26,
     /// The kernel's own: heap, stacks, devices.
     Kernel = 3 << 26,
+}
+
+/// What is left of a frame after a reference was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// Other references.
+    Others,
+    /// Nothing: the caller frees it.
+    Nothing,
+    /// A link to a slot, without references: the caller breaks it, and frees the frame.
+    Link,
 }
 
 impl FrameWord {
@@ -122,15 +141,81 @@ impl FrameWord {
         (self.0.fetch_sub(n, AcqRel) - n) & COUNT == 0
     }
 
+    /// A page that is about to be read from `slot` into its cache, with one reference, and a note of the slot.
+    pub(crate) fn start_noted(&self, slot: Slot) {
+        self.0.store(1 | (slot.0 as u64) << 32, Release);
+    }
+
     /// Whether a break of copy-on-write is under way on this frame.
     pub(crate) fn is_fresh(&self) -> bool {
         self.0.load(Acquire) & (1 << 24) != 0
     }
 
-    /// Whether the frame has a single reference. Acquire: pairs with the release of whoever dropped the last but one, so his
-    /// reads of the page come before the caller's writes.
+    /// Whether the frame has a single reference, and no slot is named as having its content. Acquire: pairs with the release of
+    /// whoever dropped the last but one, so his reads of the page come before the caller's writes.
+    #[inline]
     pub(crate) fn is_alone(&self) -> bool {
-        self.0.load(Acquire) & (COUNT | 1 << 24) == 1
+        self.0.load(Acquire) & (COUNT | 1 << 24 | LINKED) == 1
+    }
+
+    /// Whether only a link keeps the frame from being alone.
+    pub(crate) fn is_alone_but_linked(&self) -> bool {
+        self.0.load(Acquire) & (COUNT | 1 << 24 | LINKED) == 1 | LINKED
+    }
+
+    /// The slot that the frame names, and whether that is a link.
+    pub(crate) fn slot(&self) -> Option<(Slot, bool)> {
+        let w = self.0.load(Acquire);
+        (w >> 32 != 0 && w & Kind::Kernel as u64 == 0).then_some((Slot((w >> 32) as u32), w & LINKED != 0))
+    }
+
+    /// Changes the word by compare-and-swap; the word as it was, or as it is where `step` has no next one.
+    fn update(&self, step: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        let mut now = self.0.load(Acquire);
+        loop {
+            let Some(next) = step(now) else { return Err(now) };
+            match self.0.compare_exchange(now, next, AcqRel, Acquire) {
+                Ok(_) => return Ok(now),
+                Err(v) => now = v,
+            }
+        }
+    }
+
+    /// Notes that `slot` caches the frame, in whose name the caller has a reference. A link stays.
+    pub(crate) fn note(&self, slot: Slot) {
+        let _ = self.update(|w| (w & LINKED == 0).then_some(w & LOWER | (slot.0 as u64) << 32));
+    }
+
+    /// Breaks a link: its hold of the slot is the caller's.
+    #[must_use = "the slot's hold would be lost"]
+    pub(crate) fn break_link(&self) -> Option<Slot> {
+        let old = self.update(|w| (w & LINKED != 0).then_some(w & LOWER & !LINKED)).ok()?;
+        Some(Slot((old >> 32) as u32))
+    }
+
+    /// Drops the swap cache's reference; `slot` has the content on the disk. If others have references, and it is not an
+    /// object's (whose mappings write without asking), links it in the same step.
+    pub(crate) fn settle(&self, slot: Slot) -> Settled {
+        let step = |w: u64| match w & COUNT {
+            0 => None,
+            1 => Some(w - 1 & LOWER & !LINKED),
+            _ if w & (LINKED | OBJECT) == 0 => Some(w - 1 & LOWER | LINKED | (slot.0 as u64) << 32),
+            _ => Some(w - 1),
+        };
+        match self.update(step) {
+            Ok(w) if w & COUNT == 1 => Settled::Freed((w & LINKED != 0).then_some(Slot((w >> 32) as u32))),
+            Ok(w) if w & (LINKED | OBJECT) == 0 => Settled::Linked,
+            Ok(_) => Settled::Dropped,
+            Err(w) => panic!("a frame without references left the swap cache: {w:#x}"),
+        }
+    }
+
+    /// A page becomes an object's. A link that is there goes: its hold is the caller's.
+    #[must_use = "the slot's hold would be lost"]
+    pub(crate) fn enter_object(&self) -> Option<Slot> {
+        // First the mark: no link is made from then on.
+        self.0.fetch_or(OBJECT, AcqRel);
+        self.break_link()
     }
 
     /// The number of references.
@@ -159,14 +244,18 @@ impl FrameWord {
         }
     }
 
-    /// Drops a reference; true for the last one. AcqRel: Release orders the caller's use of the page before the free, Acquire
-    /// lets the one who frees see all others' uses as past.
+    /// Drops a reference. AcqRel: Release orders the caller's use of the page before the free, Acquire lets the one who frees see
+    /// all others' uses as past.
     #[must_use]
     #[inline]
-    pub(crate) fn unref(&self) -> bool {
+    pub(crate) fn unref(&self) -> Left {
         let old = self.0.fetch_sub(1, AcqRel);
         debug_assert!(old & COUNT != 0, "a frame without references was dropped");
-        old & COUNT == 1
+        match old & (COUNT | LINKED) {
+            1 => Left::Nothing,
+            old if old == 1 | LINKED => Left::Link,
+            _ => Left::Others,
+        }
     }
 
     /// Says what a frame is that the caller owns alone, and sets its upper half. Release: as [`FrameWord::start`], for who finds no

@@ -1,0 +1,90 @@
+//! Frames that name swap slots: what the swap cache does with frames, and how a link ends.
+//!
+//! *Cached or linked, never both* (the swap daemon's crate says why): while a slot caches a frame, the frame's word has a note of
+//! the slot; when the slot gives the frame up and the page is mapped, the note becomes a link, which holds the slot. A link
+//! ends when the page is about to be written ([`Memory::unlink`]), when the frame is freed, and when the area is emptied.
+
+use crate::entry::Word;
+use crate::frames::{Frame, Left};
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::pager::{Settled, Slot};
+use crate::sync::Ordering::Relaxed;
+
+impl<M: Machine> Memory<M> {
+    /// For the swap cache: a frame with one reference for a page that is read into `slot`'s cache, content arbitrary.
+    pub fn alloc_noted(&self, slot: Slot) -> Option<Frame> {
+        let f = self.alloc()?;
+        self.word(f).start_noted(slot);
+        Some(f)
+    }
+
+    /// For the swap cache: drops a reference, and frees the frame with the last. If it was linked then, its slot: the link's hold
+    /// is the caller's.
+    #[must_use = "the slot's hold would be lost"]
+    pub fn release_frame(&self, f: Frame) -> Option<Slot> {
+        match self.word(f).unref() {
+            Left::Others => None,
+            Left::Nothing => {
+                self.free(f);
+                None
+            }
+            Left::Link => {
+                let slot = self.word(f).break_link();
+                self.free(f);
+                slot
+            }
+        }
+    }
+
+    /// For the swap cache: drops its reference to a frame whose content `slot` has on the disk. If others have references, and
+    /// nothing forbids it, the frame is linked to the slot in the same step.
+    pub fn settle(&self, f: Frame, slot: Slot) -> Settled {
+        let settled = self.word(f).settle(slot);
+        if matches!(settled, Settled::Freed(_)) {
+            self.free(f);
+        }
+        settled
+    }
+
+    /// Frees a frame whose last reference is gone, with its link. The compare-and-swap that breaks the link decides between this
+    /// CPU and one that breaks all links meanwhile.
+    #[cold]
+    pub(crate) fn free_linked(&self, f: Frame) {
+        self.unlink(f);
+        self.free(f);
+    }
+
+    /// Breaks the frame's link, if it has one: the content is about to differ from the slot's.
+    pub(crate) fn unlink(&self, f: Frame) {
+        if let Some(slot) = self.word(f).break_link()
+            && let Some(pager) = self.machine.pager()
+        {
+            pager.release(slot, 1);
+        }
+    }
+
+    /// A swapped word is gone from its entry: drops its hold.
+    #[cold]
+    pub(crate) fn release_slot(&self, was: Word) {
+        if let (Some(slot), Some(pager)) = (was.slot(), self.machine.pager()) {
+            pager.release(slot, 1);
+        }
+    }
+
+    /// Breaks all links, so that a closed swap area holds no slot for frames. Anybody may do so at any time: an eviction that has
+    /// seen the link holds the slot itself.
+    pub fn break_links(&self) {
+        for i in 0..self.machine.words().len() {
+            let f = Frame(i as u32);
+            if self.word(f).slot().is_some_and(|(_, linked)| linked) {
+                self.unlink(f);
+            }
+        }
+    }
+
+    /// Entries of objects that name a slot.
+    pub fn object_slots(&self) -> u64 {
+        self.object_slots.load(Relaxed)
+    }
+}
