@@ -13,13 +13,16 @@
 
 use crate::slot::Slot;
 use core::sync::atomic::AtomicU64 as Hint;
-use crossbeam_utils::CachePadded;
 use quire_mm::CPUS;
 use quire_mm::sync::{AtomicU64, Ordering::*};
 
 /// Slots of a cluster: as many pages as one request to the disk has.
 pub const CLUSTER: usize = if cfg!(loom) { 2 } else { 32 };
 const MASK: u64 = (1 << CLUSTER) - 1;
+/// Words from one CPU's hand to the next: two CPUs share no cache line.
+const APART: usize = if cfg!(loom) { 1 } else { 16 };
+/// Words for all hands. They are not part of the [`Map`] itself, which is made on a stack, and kernel stacks are small.
+pub const HANDS: usize = CPUS * APART;
 /// How far to look for a wholly free cluster before a partly free one will do.
 const LOOK: usize = 256;
 
@@ -32,21 +35,17 @@ pub const fn clusters(slots: usize) -> usize {
 #[derive(Debug)]
 pub struct Map<'a> {
     clusters: &'a [AtomicU64],
-    hands: [CachePadded<AtomicU64>; CPUS],
-    /// Where each CPU looks next.
-    next: [CachePadded<Hint>; CPUS],
+    /// One word in [`APART`] for each CPU.
+    hands: &'a [AtomicU64],
+    /// Where each CPU looks next: written once a cluster.
+    next: [Hint; CPUS],
     closed: AtomicU64,
 }
 
 impl<'a> Map<'a> {
-    /// A map without free slots over `clusters` zeroed words.
-    pub fn new(clusters: &'a [AtomicU64]) -> Map<'a> {
-        Map {
-            clusters,
-            hands: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
-            next: core::array::from_fn(|_| CachePadded::new(Hint::new(0))),
-            closed: AtomicU64::new(0),
-        }
+    /// A map without free slots over zeroed words: one a cluster, and [`HANDS`] for the CPUs.
+    pub fn new(clusters: &'a [AtomicU64], hands: &'a [AtomicU64]) -> Map<'a> {
+        Map { clusters, hands, next: core::array::from_fn(|_| Hint::new(0)), closed: AtomicU64::new(0) }
     }
 
     /// No more slots are given out (swapoff), or again.
@@ -76,7 +75,7 @@ impl<'a> Map<'a> {
     }
 
     fn pop(&self, cpu: usize) -> Option<Slot> {
-        let hand = &self.hands[cpu];
+        let hand = &self.hands[cpu * APART];
         let mut now = hand.load(Acquire);
         loop {
             if now & MASK == 0 {
@@ -97,7 +96,7 @@ impl<'a> Map<'a> {
                 continue;
             }
             self.next[cpu].store(i as u64 + 1, Relaxed);
-            let hand = &self.hands[cpu];
+            let hand = &self.hands[cpu * APART];
             let empty = hand.load(Acquire);
             if empty & MASK != 0 || hand.compare_exchange(empty, (i as u64) << 32 | mask, AcqRel, Acquire).is_err() {
                 // Another thread of this CPU number was faster (host tests): the slots go back.
@@ -137,7 +136,7 @@ impl<'a> Map<'a> {
 
     /// How many slots are free. Exact when nobody takes or gives.
     pub fn free(&self) -> u64 {
-        let hands = self.hands.iter().map(|h| (h.load(Acquire) & MASK).count_ones() as u64);
+        let hands = self.hands.iter().step_by(APART).map(|h| (h.load(Acquire) & MASK).count_ones() as u64);
         self.clusters.iter().map(|c| c.load(Acquire).count_ones() as u64).chain(hands).sum()
     }
 }

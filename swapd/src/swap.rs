@@ -134,10 +134,11 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
         let (clusters, groups) = crate::pending::words(slots.len());
         let (free, rest) = words.split_at(clusters);
         let (waiting, rest) = rest.split_at(clusters);
+        let (groups, hands) = rest.split_at(groups);
         let swap = Swap {
             slots,
-            map: Map::new(free),
-            pending: Pending::new(waiting, &rest[..groups]),
+            map: Map::new(free, &hands[..crate::alloc::HANDS]),
+            pending: Pending::new(waiting, groups),
             host,
             disk,
             stats: Stats::default(),
@@ -159,7 +160,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// Words that [`Swap::new`] needs beside the slots'.
     pub const fn words_needed(slots: usize) -> usize {
         let (clusters, groups) = crate::pending::words(slots);
-        2 * clusters + groups
+        2 * clusters + groups + crate::alloc::HANDS
     }
 
     /// The word of a slot.
