@@ -11,6 +11,7 @@ mod host;
 mod mem;
 mod proc;
 mod sched;
+mod swap;
 mod sys;
 
 use arch::boot::{self, BootInfo};
@@ -45,7 +46,8 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     // SAFETY: ACPI tables lie in or near RAM, which the linear map covers.
     let machine = unsafe { acpi::read(linear, info.rsdp) };
     irq::calibrate(machine.as_ref().and_then(|m| m.pm_timer)); //  the clocks
-    host::start(); //                              the console; its buffers are the last early memory
+    host::start(); //                              the console
+    swap::disk::start(); //                        the disk; its buffers are the last early memory
     mem::machine::init().expect("the frame allocator"); //  all RAM goes to the memory manager
     if let Some(m) = &machine {
         smp::start(&m.cpus[..m.cpu_count]); //    the other CPUs

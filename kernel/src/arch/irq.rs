@@ -1,13 +1,15 @@
 //! Interrupts: the local APIC of this CPU, the vectors, and messages between CPUs.
 
 use super::{cpu, paging, time};
-use crate::{host, mem, sched};
+use crate::{host, mem, sched, swap};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_drivers::apic::{self, Apic, Vectors};
 
 /// Vector of the APIC timer.
 pub const TIMER: u8 = 0x40;
+/// Vector of the disk.
+pub const DISK: u8 = 0x51;
 /// Vector of the console.
 pub const CONSOLE: u8 = 0x50;
 /// Vector that asks a CPU to look at its queue and its thread's flags.
@@ -112,6 +114,7 @@ pub fn interrupt(vector: u8, user: bool) {
             super::smp::serve_barrier();
         }
         CONSOLE => host::interrupt(),
+        DISK => swap::interrupt(),
         _ => log::warn!("interrupt {vector:#x} on CPU {}", cpu::cpu_id()),
     }
 }

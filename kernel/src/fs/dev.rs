@@ -1,4 +1,4 @@
-//! Devices: null, zero, full, random.
+//! Devices: null, zero, full, random, and the disk's name for swapon.
 
 use super::io::short;
 use super::stat::{Stat, kind};
@@ -23,11 +23,14 @@ pub enum Device {
     Random,
     /// The same; Linux too makes no difference any more.
     Urandom,
+    /// The disk, if there is one. Programs only name it.
+    Disk,
 }
 
 impl Device {
     /// All of them.
-    pub const ALL: [Device; 5] = [Device::Null, Device::Zero, Device::Full, Device::Random, Device::Urandom];
+    pub const ALL: [Device; 6] =
+        [Device::Null, Device::Zero, Device::Full, Device::Random, Device::Urandom, Device::Disk];
 
     /// Where it is.
     pub fn path(self) -> &'static [u8] {
@@ -37,11 +40,22 @@ impl Device {
             Device::Full => b"dev/full",
             Device::Random => b"dev/random",
             Device::Urandom => b"dev/urandom",
+            Device::Disk => b"dev/vda",
         }
+    }
+    /// Whether this machine has it.
+    pub fn is_there(self) -> bool {
+        self != Device::Disk || crate::swap::disk::facts().is_some()
+    }
+    /// Its file type and permissions.
+    pub fn mode(self) -> u32 {
+        if self == Device::Disk { kind::BLOCK | 0o600 } else { kind::CHAR | 0o666 }
     }
     /// Linux's device number.
     pub fn number(self) -> u64 {
         let minor = match self {
+            // The number that Linux gives the first virtio disk.
+            Device::Disk => return 254 << 8,
             Device::Null => 3,
             Device::Zero => 5,
             Device::Full => 7,
@@ -62,16 +76,18 @@ impl File for Device {
                 if done < want { short(done) } else { Ok(done) }
             }
             Device::Random | Device::Urandom => random::to_user(io),
+            Device::Disk => Err(EPERM),
         }
     }
     fn write(&self, io: &mut UserIo, _: u64, _: bool) -> SysResult {
         match self {
             Device::Full if io.left() > 0 => Err(ENOSPC),
+            Device::Disk => Err(EPERM),
             _ => Ok(io.discard()),
         }
     }
     fn stat(&self) -> Stat {
-        Stat { ino: 1000 + self.number(), mode: kind::CHAR | 0o666, nlink: 1, size: 0, rdev: self.number(), mtime: 0 }
+        Stat { ino: 1000 + self.number(), mode: self.mode(), nlink: 1, size: 0, rdev: self.number(), mtime: 0 }
     }
     fn poll(&self) -> u32 {
         l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM

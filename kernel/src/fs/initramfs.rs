@@ -63,8 +63,8 @@ fn furnish() {
     {
         put(path, Inode::directory(mode));
     }
-    for device in Device::ALL {
-        put(device.path(), Inode::new(Kind::Device(device), 0o666));
+    for device in Device::ALL.into_iter().filter(|d| d.is_there()) {
+        put(device.path(), Inode::new(Kind::Device(device), device.mode() & 0o7777));
     }
     for (path, target) in [
         (&b"dev/stdin"[..], &b"/proc/self/fd/0"[..]),

@@ -105,7 +105,7 @@ impl Inode {
                 Stat { nlink: 2 + dirs as u32, ..plain(kind::DIR, 0) }
             }
             Kind::Link(target) => plain(kind::LINK, target.len() as u64),
-            Kind::Device(device) => Stat { rdev: device.number(), ..plain(kind::CHAR, 0) },
+            Kind::Device(device) => Stat { rdev: device.number(), ..plain(device.mode() & kind::MASK, 0) },
             Kind::Proc(entry) => plain(entry.file_type(), 0),
             Kind::Fifo(_) => plain(kind::FIFO, 0),
         }

@@ -6,6 +6,7 @@ use super::{File, Inode, Kind, UserIo};
 use crate::proc::process::Process;
 use crate::proc::thread::{self, of};
 use crate::proc::tree;
+use crate::swap;
 use crate::sys::errno::*;
 use crate::sys::info;
 use alloc::sync::Arc;
@@ -68,6 +69,7 @@ pub enum Text {
 #[allow(missing_docs, reason = "the names are those of the files")]
 pub enum System {
     Meminfo,
+    Swaps,
     Cpuinfo,
     Stat,
     Uptime,
@@ -93,8 +95,9 @@ const TEXTS: [(&str, Text); 11] = [
     ("oom_score_adj", Text::OomScoreAdj),
 ];
 const LINKS: [(&str, Place); 3] = [("exe", Place::Exe), ("cwd", Place::Cwd), ("root", Place::Root)];
-const SYSTEM: [(&str, System); 8] = [
+const SYSTEM: [(&str, System); 9] = [
     ("meminfo", System::Meminfo),
+    ("swaps", System::Swaps),
     ("cpuinfo", System::Cpuinfo),
     ("stat", System::Stat),
     ("uptime", System::Uptime),
@@ -278,6 +281,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         }
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
+        ProcEntry::System(System::Swaps) => Ok(swap::report::swaps().into_bytes()),
         ProcEntry::System(System::Cpuinfo) => Ok(info::cpuinfo()),
         ProcEntry::System(System::Stat) => Ok(info::stat()),
         ProcEntry::System(System::Uptime) => Ok(info::uptime()),

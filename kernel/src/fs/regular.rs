@@ -3,18 +3,23 @@
 use super::io::short;
 use super::stat::kind;
 use super::{File, Stat, UserIo, inode};
-use crate::mem::{self, ObjectRef};
+use crate::mem::ObjectRef;
+use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
 use crate::sched::timer;
 use crate::sys::errno::*;
-use alloc::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
 /// Largest file: what an object's table tree can hold.
 pub const MAX_LEN: u64 = 512 << 30;
+
+/// The objects of files in memory, by inode number. A leaf lock.
+static WRITTEN: spin::Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> = spin::Mutex::new(BTreeMap::new());
 
 /// A file with contents.
 pub struct Regular {
@@ -27,7 +32,7 @@ pub struct Regular {
     /// Contents that never change.
     image: Option<&'static [u8]>,
     /// The pages; an image has them once somebody maps it.
-    object: SleepMutex<Option<ObjectRef>>,
+    object: Arc<SleepMutex<Option<ObjectRef>>>,
     /// Held by writes and truncation, so that appends do not meet.
     writing: SleepMutex<()>,
     /// F_ADD_SEALS of a memfd.
@@ -43,7 +48,7 @@ impl Regular {
             links: AtomicU32::new(1),
             mtime: AtomicU64::new(mtime * 1_000_000_000),
             image: Some(bytes),
-            object: SleepMutex::new(None),
+            object: Arc::new(SleepMutex::new(None)),
             writing: SleepMutex::new(()),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         }
@@ -51,13 +56,16 @@ impl Regular {
 
     /// An empty file in memory.
     pub fn empty(mode: u32) -> Result<Self, Errno> {
+        let ino = inode::new_number();
+        let object = arc(SleepMutex::new(Some(vm::new_object(0, MAX_LEN, &[])?)))?;
+        WRITTEN.lock().insert(ino, Arc::downgrade(&object));
         Ok(Regular {
-            ino: inode::new_number(),
+            ino,
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
             mtime: AtomicU64::new(timer::realtime_ns()),
             image: None,
-            object: SleepMutex::new(Some(vm::new_object(0, MAX_LEN, &[])?)),
+            object,
             writing: SleepMutex::new(()),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         })
@@ -141,8 +149,8 @@ impl Regular {
             if n > 0 {
                 // Longer first: the page must be inside the object to be held.
                 if here + n as u64 > object.len() {
-                    // Growing needs no page in memory.
-                    let _ = mem::memory().set_object_len(&object, here + n as u64);
+                    // Growing never fails below the largest length, which was looked at.
+                    let _ = vm::set_object_len(&object, here + n as u64);
                 }
                 match vm::write_object(&object, here, &chunk[..n]) {
                     Ok(()) => done += n,
@@ -199,14 +207,33 @@ impl Regular {
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
         }
-        match mem::memory().set_object_len(&object, len) {
-            Ok(true) => {}
-            Ok(false) => return Err(EFBIG),
-            // Without a swap area no page is swapped.
-            Err(_) => return Err(ENOMEM),
+        if !vm::set_object_len(&object, len)? {
+            return Err(EFBIG);
         }
         self.touch();
         Ok(())
+    }
+}
+
+impl Drop for Regular {
+    fn drop(&mut self) {
+        if self.image.is_none() {
+            WRITTEN.lock().remove(&self.ino);
+        }
+    }
+}
+
+/// Visits the object of each file that is no image, in order, from the one behind number `after` on; `see` says whether to go on.
+/// Nothing is locked meanwhile. For swapping: pages of files that nobody maps are found by no other way.
+pub fn each_written<E>(mut after: u64, mut see: impl FnMut(u64, &ObjectRef) -> Result<(), E>) -> Result<(), E> {
+    loop {
+        let next = WRITTEN.lock().range(after + 1..).next().map(|(&ino, cell)| (ino, cell.upgrade()));
+        let Some((ino, cell)) = next else { return Ok(()) };
+        after = ino;
+        let object = cell.and_then(|cell| cell.lock().clone());
+        if let Some(object) = object {
+            see(ino, &object)?;
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub mod kind {
     pub const CHAR: u32 = 0o020_000;
     /// Directory.
     pub const DIR: u32 = 0o040_000;
+    /// Block device.
+    pub const BLOCK: u32 = 0o060_000;
     /// Regular file.
     pub const REG: u32 = 0o100_000;
     /// Symbolic link.

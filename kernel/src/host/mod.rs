@@ -3,7 +3,7 @@
 //! One byte stream each way over virtio-console, cut into frames `[kind u8][length u32][payload]` (see the launcher). Without the
 //! device what would go to stdout and stderr goes to the log, for boots by hand.
 
-mod hal;
+pub mod hal;
 
 use crate::arch::{self, cpu, irq};
 use crate::sched::{WaitQueue, timer};

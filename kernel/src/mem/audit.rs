@@ -12,6 +12,7 @@ pub fn audit(spaces: &[Arc<super::Space>]) -> Result<Report, ()> {
     let mut counts: Vec<u32> = Vec::new();
     counts.try_reserve_exact(m.machine.words().len()).map_err(|_| ())?;
     counts.resize(m.machine.words().len(), 0);
+    crate::swap::daemon::settle();
     m.set_quiet(true);
     // Twice: what the first round retires needs another grace period.
     for _ in 0..3 {

@@ -10,6 +10,7 @@ pub fn text() -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
     memory().each_counter(|name, value| _ = writeln!(out, "{name} {value}"));
+    crate::swap::report::counters(&mut out);
     out
 }
 

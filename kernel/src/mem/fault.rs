@@ -5,6 +5,8 @@ use crate::arch::UserRegs;
 use crate::arch::trap::{PAGE_FAULT, Trap};
 use crate::proc::signal;
 use crate::sched;
+use crate::swap::bring::{Brought, bring};
+use crate::swap::relief;
 use quire_mm::{Access, EditError, Fault, Flags, Page, PageRange, Place};
 
 const WRITE: u64 = 1 << 1;
@@ -19,34 +21,52 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         e if e & WRITE != 0 => Access::Write,
         _ => Access::Read,
     };
-    if !resolve(address, access) {
-        signal::fault(regs, Trap { vector: PAGE_FAULT, error, address });
+    match resolve(address, access) {
+        Outcome::Done => {}
+        Outcome::Denied => signal::fault(regs, Trap { vector: PAGE_FAULT, error, address }),
+        Outcome::Lost => signal::lost_page(Trap { vector: PAGE_FAULT, error, address }),
     }
 }
 
 /// A page fault of the kernel in a user copy. False: EFAULT.
 pub fn kernel(address: u64, write: bool) -> bool {
-    resolve(address, if write { Access::Write } else { Access::Read })
+    resolve(address, if write { Access::Write } else { Access::Read }) == Outcome::Done
 }
 
-fn resolve(address: u64, access: Access) -> bool {
+/// What came of a fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The access may be tried again (or the thread is being killed).
+    Done,
+    /// SIGSEGV, or SIGBUS behind an object's end.
+    Denied,
+    /// The content cannot be read from the swap area: SIGBUS.
+    Lost,
+}
+
+fn resolve(address: u64, access: Access) -> Outcome {
     let page = Page::containing(address);
     if page >= PageRange::LIMIT {
-        return false;
+        return Outcome::Denied;
     }
     let thread = sched::current();
-    let Some(space) = thread.space() else { return false };
+    let Some(space) = thread.space() else { return Outcome::Denied };
+    relief::before_fault();
     loop {
         match space.fault(page, access) {
-            Fault::Done => return true,
+            Fault::Done => return Outcome::Done,
             Fault::NoSegment if grow(space, page) => {}
-            Fault::NoSegment | Fault::Forbidden | Fault::Beyond => return false,
-            // Without a swap area no entry is swapped.
-            Fault::SwapIn(_) | Fault::Lost => return false,
+            Fault::NoSegment | Fault::Forbidden | Fault::Beyond => return Outcome::Denied,
+            Fault::SwapIn(slot) => match bring(space, page, slot) {
+                Brought::Again => {}
+                Brought::Lost => return Outcome::Lost,
+                Brought::Dying => return if signal::is_dying() { Outcome::Done } else { Outcome::Denied },
+            },
+            Fault::Lost => return Outcome::Lost,
             Fault::OutOfFrames => {
                 // A killed thread must not wait for memory: it may be the one whose end gives some.
                 if signal::is_dying() || !wait_for_frames() {
-                    return signal::is_dying();
+                    return if signal::is_dying() { Outcome::Done } else { Outcome::Denied };
                 }
             }
         }

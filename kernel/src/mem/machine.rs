@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use quire_mm::entry::Table;
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
 use quire_mm::machine::BODY;
-use quire_mm::{CPUS, Machine, Memory, PAGE, Page};
+use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager};
 
 /// The hardware.
 #[derive(Debug)]
@@ -211,6 +211,9 @@ unsafe impl Machine for Kernel {
     fn pause(&self) {
         arch::interrupt_window();
         sched::yield_now();
+    }
+    fn pager(&self) -> Option<&dyn Pager> {
+        crate::swap::area().map(|area| area as &dyn Pager)
     }
     fn fill_top(&self, top: Frame) {
         let (from, to) = (phys_to_virt(paging::kernel_top()).cast::<u64>(), self.page(top).cast::<u64>());

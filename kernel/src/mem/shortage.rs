@@ -1,9 +1,10 @@
-//! Out of memory: what is free but hidden comes first, then the largest process dies.
+//! Out of memory: what is free but hidden comes first, then pages go to the swap area, then the largest process dies.
 
 use super::memory;
 use crate::arch::cpu;
 use crate::proc;
 use crate::sched;
+use crate::swap::relief;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Free frames below which waiting makes no sense: a fault may need four.
@@ -16,14 +17,21 @@ static CHOOSING: AtomicBool = AtomicBool::new(false);
 
 /// Called by who found no frame, holding nothing: makes some free. False: there is nobody left to end.
 ///
-/// Every CPU gives its caches and retired lists back first; then the largest process is ended, and the caller waits for its end.
+/// Every CPU gives its caches and retired lists back first; then pages are evicted; then the largest process is ended, and the
+/// caller waits for its end.
 pub fn wait_for_frames() -> bool {
+    memory().drain_all(cpu::online());
+    if memory().free_frames() >= ENOUGH || relief::reclaim_until(ENOUGH) {
+        return true;
+    }
+    // What was evicted or freed meanwhile may sit in caches again.
     memory().drain_all(cpu::online());
     if memory().free_frames() >= ENOUGH {
         return true;
     }
     // ordering: Acquire and Release: the choice of one thread comes before that of the next.
     if CHOOSING.swap(true, Ordering::Acquire) {
+        crate::arch::interrupt_window();
         sched::yield_now();
         return true;
     }

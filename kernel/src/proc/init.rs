@@ -11,6 +11,7 @@ use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
 use crate::mem;
 use crate::sched::{self, timer};
+use crate::swap;
 use crate::sys::errno::*;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -34,6 +35,10 @@ struct Job {
 struct Options {
     audit: bool,
     stats: bool,
+    /// Swap to the disk.
+    swap: bool,
+    /// Seconds after which the disk counts as dead.
+    swap_limit: Option<u64>,
 }
 
 static FIRST: Once<Arc<Process>> = Once::new();
@@ -74,6 +79,15 @@ fn init(_: usize) {
         info!("init: no memory for the timers' thread");
         host::finish();
     }
+    if let Some(seconds) = options.swap_limit {
+        swap::disk::set_limit(seconds);
+    }
+    if options.swap
+        && let Err(why) = swap::area::open()
+    {
+        log::warn!("swap: {why}");
+        host::line(&alloc::format!("quire: swap: {why}"));
+    }
     for (index, job) in jobs.iter().enumerate() {
         let (kind, value) = match run(&first, job) {
             Ok(Ended::Exited(code)) => (0u8, i32::from(code)),
@@ -110,6 +124,8 @@ fn parse(script: &'static [u8]) -> (Options, Vec<Job>) {
             (b"option", _) => match value {
                 b"audit" => options.audit = true,
                 b"stats" => options.stats = true,
+                b"swap" => options.swap = true,
+                v if v.starts_with(b"swap-limit=") => options.swap_limit = number(&v[11..]),
                 _ => {}
             },
             (b"job", _) => jobs.push(Job { path: value.to_vec(), cwd: b"/".to_vec(), ..Job::default() }),
@@ -120,6 +136,10 @@ fn parse(script: &'static [u8]) -> (Options, Vec<Job>) {
         }
     }
     (options, jobs)
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    core::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn first_process() -> Result<Arc<Process>, Errno> {

@@ -36,6 +36,8 @@ pub struct Memory {
     pub layout: Layout,
     /// Pages locked by mlockall(MCL_FUTURE) and the like: only recorded.
     pub lock_future: AtomicU32,
+    /// The page at which the next scan for pages to evict begins.
+    pub scan_cursor: AtomicU64,
     /// Tells private futexes of different spaces apart for ever (an address could be used again).
     pub id: u64,
 }
@@ -50,6 +52,7 @@ impl Memory {
             heap: SleepMutex::new(heap),
             layout,
             lock_future: AtomicU32::new(0),
+            scan_cursor: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
     }

@@ -1,4 +1,5 @@
-//! Whom to end when memory is gone: the process with the largest resident set, and all that share its memory.
+//! Whom to end when memory and swap are gone: the process with the most pages in frames and slots together, and all that share its
+//! memory.
 
 use super::exit;
 use super::process::{Ended, Process};
@@ -10,7 +11,7 @@ use linux_raw_sys::general::SIGKILL;
 /// Ends the largest process that is not ending already, by SIGKILL, and names it in the log. True if some process is (now or
 /// still) ending, so that waiting for memory makes sense. Needs no memory itself.
 pub fn end_largest() -> bool {
-    let mut best: Option<(u64, Arc<Process>)> = None;
+    let mut best: Option<((u64, u64), Arc<Process>)> = None;
     let mut ending = false;
     each(|p| {
         let Some(memory) = p.memory.lock().clone() else { return };
@@ -18,16 +19,21 @@ pub fn end_largest() -> bool {
             ending = true;
             return;
         }
-        let pages = memory.space.resident();
-        if best.as_ref().is_none_or(|b| b.0 < pages) {
+        let pages = memory.space.usage();
+        if best.as_ref().is_none_or(|b| b.0.0 + b.0.1 < pages.0 + pages.1) {
             best = Some((pages, p.clone()));
         }
     });
     if ending {
         return true;
     }
-    let Some((pages, victim)) = best else { return false };
-    log::warn!("out of memory: process {} ({} KiB resident) is killed", victim.pid, pages * 4);
+    let Some(((resident, swapped), victim)) = best else { return false };
+    log::warn!(
+        "out of memory: process {} ({} KiB resident, {} KiB swapped) is killed",
+        victim.pid,
+        resident * 4,
+        swapped * 4
+    );
     let shared = victim.memory.lock().clone();
     each(|p| {
         let same = match (&*p.memory.lock(), &shared) {

@@ -3,6 +3,7 @@
 use crate::mem::{Access, EditError, Fault, Object, ObjectRef, Page, PageError, Space};
 use crate::proc::signal;
 use crate::sched;
+use crate::swap::bring::{self, Brought};
 use crate::sys::errno::*;
 
 /// How often a short operation is tried again before it fails; each round gives the CPU away.
@@ -40,9 +41,41 @@ pub fn touch(space: &Space, page: Page, access: Access) -> Result<(), Errno> {
     for _ in 0..ROUNDS {
         match space.fault(page, access) {
             Fault::Done => return Ok(()),
-            Fault::OutOfFrames if !signal::is_dying() && crate::mem::wait_for_frames() => {}
-            Fault::OutOfFrames => return Err(ENOMEM),
-            _ => return Err(EFAULT),
+            needs => provide(space, page, needs)?,
+        }
+    }
+    Err(ENOMEM)
+}
+
+/// Gets a fault what it needs from outside of the memory manager: frames, or a page's content. It is to be tried again then.
+pub fn provide(space: &Space, page: Page, needs: Fault) -> Result<(), Errno> {
+    match needs {
+        Fault::Done => Ok(()),
+        Fault::OutOfFrames if !signal::is_dying() && crate::mem::wait_for_frames() => Ok(()),
+        Fault::OutOfFrames => Err(ENOMEM),
+        Fault::SwapIn(slot) => came(bring::bring(space, page, slot)),
+        Fault::NoSegment | Fault::Forbidden | Fault::Beyond | Fault::Lost => Err(EFAULT),
+    }
+}
+
+fn came(brought: Brought) -> Result<(), Errno> {
+    match brought {
+        Brought::Again => Ok(()),
+        Brought::Lost => Err(EIO),
+        Brought::Dying => Err(ENOMEM),
+    }
+}
+
+/// Changes an object's length; false: longer than it can be. Cutting in the middle of a page needs that page in memory.
+pub fn set_object_len(object: &Object, len: u64) -> Result<bool, Errno> {
+    for _ in 0..ROUNDS {
+        match crate::mem::memory().set_object_len(object, len) {
+            Ok(done) => return Ok(done),
+            Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
+            Err(PageError::Lost) => return Err(EIO),
+            Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
+            Err(PageError::OutOfFrames) => break,
         }
     }
     Err(ENOMEM)
@@ -72,8 +105,8 @@ fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Resul
             Err(PageError::Beyond) => return Err(EINVAL),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
-            // Without a swap area no page is swapped.
-            Err(PageError::SwapIn(_) | PageError::Lost) => return Err(EFAULT),
+            Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
+            Err(PageError::Lost) => return Err(EIO),
         }
     }
     Err(ENOMEM)

@@ -42,6 +42,8 @@ pub struct Thread {
     pub(super) on: AtomicU32,
     /// The CPU that it ran on last.
     pub(super) last: AtomicU32,
+    /// What the thread is likely to read next from the swap area (`quire_swapd::policy::Readahead`); its own.
+    pub readahead: AtomicU64,
     pub(super) run_ns: AtomicU64,
     fs_base: AtomicU64,
     gs_base: AtomicU64,
@@ -132,6 +134,7 @@ impl Thread {
             affinity: AtomicU64::new(parent.map_or(u64::MAX, |p| p.affinity())),
             on: AtomicU32::new(0),
             last: AtomicU32::new(cpu::cpu_id() as u32),
+            readahead: AtomicU64::new(0),
             run_ns: AtomicU64::new(0),
             fs_base: AtomicU64::new(fs_base),
             gs_base: AtomicU64::new(parent.filter(|_| inherit_fpu).map_or(0, |p| p.gs_base())),

@@ -89,6 +89,7 @@ pub fn sysinfo(r: &mut UserRegs) -> SysResult {
     plain!(Info);
     const _: () = assert!(size_of::<Info>() == 112);
     let m = memory();
+    let (swap_total, swap_free) = crate::swap::report::pages();
     UserPtr::<Info>::new(r.a0()).write(Info {
         uptime: timer::now_ns() / 1_000_000_000,
         loads: [0; 3],
@@ -96,7 +97,7 @@ pub fn sysinfo(r: &mut UserRegs) -> SysResult {
         free: m.free_frames() * 4096,
         shared: 0,
         buffers: 0,
-        swap: [0; 2],
+        swap: [swap_total * 4096, swap_free * 4096],
         processes: tree::lock().threads.len() as u16,
         pad: [0; 3],
         high: [0; 2],
@@ -121,12 +122,15 @@ pub fn uname(r: &mut UserRegs) -> SysResult {
 pub fn meminfo() -> Vec<u8> {
     let m = memory();
     let (total, free) = (m.total_frames() * 4, m.free_frames() * 4);
+    let (swap_total, swap_free) = crate::swap::report::pages();
+    let (swap_total, swap_free, swap_cached) = (swap_total * 4, swap_free * 4, crate::swap::report::cached() * 4);
+    let limit = total / 2 + swap_total;
     format!(
         "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {free:8} kB\n\
-         Buffers:               0 kB\nCached:                0 kB\nSwapCached:            0 kB\n\
-         Active:                0 kB\nInactive:              0 kB\nSwapTotal:             0 kB\n\
-         SwapFree:              0 kB\nDirty:                 0 kB\nShmem:                 0 kB\n\
-         CommitLimit:    {total:8} kB\nCommitted_AS:          0 kB\nHugePages_Total:       0\n\
+         Buffers:               0 kB\nCached:                0 kB\nSwapCached:     {swap_cached:8} kB\n\
+         Active:                0 kB\nInactive:              0 kB\nSwapTotal:      {swap_total:8} kB\n\
+         SwapFree:       {swap_free:8} kB\nDirty:                 0 kB\nShmem:                 0 kB\n\
+         CommitLimit:    {limit:8} kB\nCommitted_AS:          0 kB\nHugePages_Total:       0\n\
          HugePages_Free:        0\nHugepagesize:       2048 kB\n"
     )
     .into_bytes()

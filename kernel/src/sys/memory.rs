@@ -9,6 +9,7 @@ use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Space, memory};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
+use crate::swap::{advice, relief};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -179,7 +180,15 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
 }
 
 fn populate(space: &Space, range: PageRange, write: bool) -> bool {
-    space.populate(range, write).is_ok()
+    let mut rest = range;
+    while let Err((page, needs)) = space.populate(rest, write) {
+        relief::before_fault();
+        if vm::provide(space, page, needs).is_err() {
+            return false;
+        }
+        rest.start = page;
+    }
+    true
 }
 
 /// `munmap`
@@ -368,6 +377,16 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
                 return Err(EFAULT);
             }
         }
+        l::MADV_PAGEOUT | l::MADV_COLD => {
+            // As Linux: not for locked memory.
+            let mut locked = false;
+            space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
+            if locked {
+                return Err(EINVAL);
+            }
+            if advice == l::MADV_PAGEOUT { advice::page_out(space, range) } else { advice::cool(space, range) }
+        }
+        l::MADV_WILLNEED => advice::will_need(space, range),
         // The rest are hints about speed.
         _ => {}
     }

@@ -13,6 +13,7 @@ pub mod random;
 pub mod readwrite;
 pub mod rlimit;
 pub mod schedule;
+pub mod swap;
 pub mod time;
 pub mod tls;
 
@@ -221,6 +222,8 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_madvise => memory::madvise,
     __NR_mincore => memory::mincore,
     __NR_brk => memory::brk,
+    __NR_swapon => swap::swapon,
+    __NR_swapoff => swap::swapoff,
     __NR_msync => memory::msync,
     __NR_mlock => memory::mlock,
     __NR_mlock2 => memory::mlock2,

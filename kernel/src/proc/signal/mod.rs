@@ -363,6 +363,14 @@ pub fn fault(regs: &mut UserRegs, trap: Trap) {
     send::force(user, SigInfo { signal, errno: 0, code, detail });
 }
 
+/// The content of a page could not be read from the swap area.
+pub fn lost_page(trap: Trap) {
+    let user = thread::user();
+    frame::note_trap(user, trap);
+    let detail = Detail::Address(trap.address);
+    send::force(user, SigInfo { signal: SIGBUS, errno: 0, code: code::BUS_ADRERR, detail });
+}
+
 /// Which signal an unresolved page fault is: the segment under the address decides.
 fn page_fault(user: &super::UserThread, trap: Trap) -> (u8, i32, u64) {
     let page = Page::containing(trap.address);

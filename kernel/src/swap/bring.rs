@@ -1,0 +1,92 @@
+//! A fault that needs what a slot has: read it with its neighbours, wait, fault again.
+
+use super::daemon::marks;
+use super::{Area, area, disk, host, poll};
+use crate::mem::{Space, memory, wait_for_frames};
+use crate::proc::signal;
+use crate::sched::{self, timer};
+use core::sync::atomic::{AtomicU64, Ordering};
+use quire_mm::{Page, PageRange, Slot};
+use quire_swapd::ReadError;
+use quire_swapd::policy::{MOST_AHEAD, Pressure, Readahead};
+
+/// How long to wait before looking whether the disk lives and the thread shall.
+const LOOK: u64 = 50_000_000;
+
+/// Faults that had to read.
+pub static MAJOR: AtomicU64 = AtomicU64::new(0);
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Brought {
+    /// Fault again.
+    Again,
+    /// The disk has failed for good (SIGBUS).
+    Lost,
+    /// The thread is being killed, or there is no memory for it: give up.
+    Dying,
+}
+
+/// Brings the content of `slot`, which the entry of `page` in `space` names, into memory, with what lies near.
+pub fn bring(space: &Space, page: Page, slot: Slot) -> Brought {
+    let mut ahead = [Slot(0); MOST_AHEAD as usize];
+    let wanted = area().is_some_and(|area| area.wants_read(slot));
+    let n = if wanted { neighbours(space, page, &mut ahead) } else { 0 };
+    read_and_wait(slot, &ahead[..n])
+}
+
+/// Brings the content of `slot` into memory, or waits for what is under way with it; reads those of `ahead` with it.
+pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
+    let Some(area) = area() else { return Brought::Lost };
+    while area.wants_read(slot) {
+        match area.read(slot, ahead) {
+            Ok(()) => {
+                MAJOR.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            Err(ReadError::OutOfFrames) if wait_for_frames() => {}
+            Err(ReadError::OutOfFrames) => return Brought::Dying,
+            Err(ReadError::Full) => {
+                // Interrupts bring completions.
+                crate::arch::interrupt_window();
+                sched::yield_now();
+                poll();
+            }
+            Err(ReadError::Dead) => {}
+        }
+        if signal::is_dying() {
+            return Brought::Dying;
+        }
+        if disk::is_dead() {
+            return Brought::Lost;
+        }
+    }
+    wait(area, slot)
+}
+
+fn wait(area: &Area, slot: Slot) -> Brought {
+    while host::queue(slot).wait(Some(timer::now_ns() + LOOK), false, || (!area.is_busy(slot)).then_some(())).is_err() {
+        if signal::is_dying() {
+            return Brought::Dying;
+        }
+        poll();
+        if disk::is_dead() {
+            return Brought::Lost;
+        }
+    }
+    Brought::Again
+}
+
+/// The slots to read together with that of `page`: its neighbours in the space, more of them the better the last guesses were.
+fn neighbours(space: &Space, page: Page, out: &mut [Slot]) -> usize {
+    let word = &sched::current().readahead;
+    // ordering: Relaxed; the thread's own.
+    let (range, next) = Readahead(word.load(Ordering::Relaxed)).read(page.0);
+    word.store(next.0, Ordering::Relaxed);
+    // What is read ahead must not take the frames that are needed now.
+    if marks().pressure(memory().free_frames()) == Pressure::Direct {
+        return 0;
+    }
+    PageRange::new(Page(range.start), range.end - range.start).map_or(0, |range| space.swapped_near(range, out))
+}

@@ -1,0 +1,104 @@
+//! The thread that keeps some frames free, so that faults seldom have to.
+
+use super::relief;
+use super::scan::Scan;
+use super::{disk, open_area, poll};
+use crate::mem::memory;
+use crate::sched::{self, WaitQueue, timer};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_swapd::daemon::{Daemon, Next};
+use quire_swapd::policy::Watermarks;
+use spin::Once;
+
+/// How long to sleep when nothing can be evicted and nothing is on its way.
+const PAUSE: u64 = 20_000_000;
+/// How long to wait for a completion before looking at the disk's health.
+const LOOK: u64 = 200_000_000;
+
+/// How long an audit waits for the disk.
+const SETTLE: u64 = 10_000_000_000;
+
+static QUEUE: WaitQueue = WaitQueue::new();
+/// Somebody has asked for frames since the daemon looked.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Completions, so that one which comes before the wait is not missed.
+static COMPLETED: AtomicU64 = AtomicU64::new(0);
+static STARTED: Once<bool> = Once::new();
+static MARKS: Once<Watermarks> = Once::new();
+
+/// How many free frames are few on this machine.
+pub fn marks() -> Watermarks {
+    *MARKS.call_once(|| Watermarks::of(memory().total_frames()))
+}
+
+/// Starts the thread, once. False: no memory for it.
+pub fn start() -> bool {
+    *STARTED.call_once(|| sched::spawn_kernel("swapd", run, 0).is_ok())
+}
+
+/// Frames are few: the daemon shall work.
+pub fn wake() {
+    // ordering: Relaxed; a flag that is up already needs no second wake-up, and the swap is one word.
+    if !WANTED.load(Ordering::Relaxed) && !WANTED.swap(true, Ordering::AcqRel) {
+        QUEUE.wake_all();
+    }
+}
+
+/// The disk has completed something.
+pub fn completed() {
+    // ordering: Relaxed; the queue's fences order it before the waiter's look.
+    COMPLETED.fetch_add(1, Ordering::Relaxed);
+    QUEUE.wake_all();
+}
+
+fn run(_: usize) {
+    let mut daemon = Daemon::new(marks());
+    loop {
+        let seen = COMPLETED.load(Ordering::Relaxed);
+        let next = match open_area() {
+            Some(area) => daemon.step(area, &Scan),
+            None => Next::Sleep,
+        };
+        match next {
+            Next::Again => {
+                crate::arch::interrupt_window();
+                sched::yield_now();
+                continue;
+            }
+            // ordering: AcqRel pairs with `wake`.
+            Next::Sleep => {
+                let wanted = || WANTED.swap(false, Ordering::AcqRel).then_some(());
+                let _ = QUEUE.wait(None, false, wanted);
+            }
+            Next::Wait => {
+                let news = || (COMPLETED.load(Ordering::Relaxed) != seen).then_some(());
+                if QUEUE.wait(Some(timer::now_ns() + LOOK), false, news).is_err() {
+                    // An interrupt may have been lost with the CPU that had it.
+                    poll();
+                    disk::is_dead();
+                }
+            }
+            Next::Exhausted => {
+                relief::frames_came();
+                let news = || (COMPLETED.load(Ordering::Relaxed) != seen).then_some(());
+                let _ = QUEUE.wait(Some(timer::now_ns() + PAUSE), false, news);
+                if memory().free_frames() >= marks().low {
+                    continue;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until no read or write is under way and nothing waits to be written, for an audit: no program runs.
+pub fn settle() {
+    let Some(area) = super::area() else { return };
+    let until = timer::now_ns() + SETTLE;
+    while (area.has_pending() || area.census().busy != 0) && timer::now_ns() < until && !disk::is_dead() {
+        wake();
+        poll();
+        area.write_out();
+        crate::arch::interrupt_window();
+        sched::yield_now();
+    }
+}

@@ -1,0 +1,123 @@
+//! swapoff: everything comes back into memory, then the area is closed. If it does not fit, nothing is lost and the area stays open.
+
+use super::area::{ADMIN, usable};
+use super::bring::{self, Brought};
+use super::daemon::marks;
+use super::{Area, OPEN, area, is_open, poll};
+use crate::fs::regular::each_written;
+use crate::mem::{Space, memory};
+use crate::proc::{signal, tree};
+use crate::sched;
+use crate::sys::errno::*;
+use core::ops::Bound;
+use core::sync::atomic::Ordering;
+use quire_mm::{Back, Page, PageRange, Slot};
+
+/// Pages that come back with one read.
+const AHEAD: u64 = 32;
+/// Rounds over all processes: each that forks meanwhile may cost another one.
+const ROUNDS: u32 = 64;
+
+/// Empties and closes the area.
+pub fn close() -> Result<(), Errno> {
+    let _admin = ADMIN.lock();
+    let (true, Some(area)) = (is_open(), area()) else { return Err(EINVAL) };
+    // As Linux: what can be seen beforehand not to fit is refused at once.
+    let used = usable().saturating_sub(area.free_slots());
+    if used + marks().min > memory().free_frames() + area.census().cached {
+        return Err(ENOMEM);
+    }
+    area.set_open(false);
+    // ordering: Relaxed; a hint for reclaim, the area's own map refuses.
+    OPEN.store(false, Ordering::Relaxed);
+    match empty(area) {
+        Ok(()) => {
+            log::info!("swap: closed");
+            Ok(())
+        }
+        Err(why) => {
+            area.set_open(true);
+            OPEN.store(true, Ordering::Relaxed);
+            Err(why)
+        }
+    }
+}
+
+/// Brings back what the closed area has.
+fn empty(area: &Area) -> Result<(), Errno> {
+    let mut lost = 0;
+    for _ in 0..ROUNDS {
+        let mut after = Bound::Unbounded;
+        loop {
+            let next = tree::lock().processes.range((after, Bound::Unbounded)).next().map(|(&p, q)| (p, q.clone()));
+            let Some((pid, process)) = next else { break };
+            after = Bound::Excluded(pid);
+            let shared = process.memory.lock().clone();
+            if let Some(shared) = shared {
+                empty_space(&shared.space, &mut lost)?;
+            }
+        }
+        each_written(0, |_, object| empty_object(object, &mut lost))?;
+        memory().break_links();
+        while area.trim(1 << 16, true) != 0 || area.census().busy != 0 {
+            rest();
+        }
+        if area.is_empty() {
+            return Ok(());
+        }
+        // Pages that cannot be read stay where they are.
+        if lost != 0 {
+            return Err(EIO);
+        }
+    }
+    Err(EBUSY)
+}
+
+fn empty_space(space: &Space, lost: &mut u64) -> Result<(), Errno> {
+    let mut cursor = Page(0);
+    loop {
+        match space.bring_back(&mut cursor, lost) {
+            Back::Done => return Ok(()),
+            Back::Busy => rest(),
+            Back::Wait(slot) => {
+                let mut ahead = [Slot(0); AHEAD as usize];
+                let n = PageRange::new(cursor, AHEAD).map_or(0, |near| space.swapped_near(near, &mut ahead));
+                come(slot, &ahead[..n])?;
+            }
+        }
+    }
+}
+
+fn empty_object(object: &quire_mm::Object, lost: &mut u64) -> Result<(), Errno> {
+    for index in 0..object.pages() {
+        while let Back::Wait(slot) = memory().bring_object_back(object, index, lost) {
+            come(slot, &[])?;
+        }
+    }
+    Ok(())
+}
+
+fn come(slot: Slot, ahead: &[Slot]) -> Result<(), Errno> {
+    // The caller may be killed; nothing is lost then.
+    if signal::is_dying() {
+        return Err(EINTR);
+    }
+    // The last frames are for those who need them: a swapoff is no reason to kill anybody.
+    if memory().free_frames() < marks().min {
+        memory().drain_all(crate::arch::cpu::online());
+        if memory().free_frames() < marks().min {
+            return Err(ENOMEM);
+        }
+    }
+    match bring::read_and_wait(slot, ahead) {
+        Brought::Again => Ok(()),
+        Brought::Lost => Err(EIO),
+        Brought::Dying => Err(ENOMEM),
+    }
+}
+
+fn rest() {
+    poll();
+    crate::arch::interrupt_window();
+    sched::yield_now();
+}
