@@ -40,12 +40,20 @@ pub struct Map<'a> {
     /// Where each CPU looks next: written once a cluster.
     next: [Hint; CPUS],
     closed: AtomicU64,
+    /// How many slots are free, about.
+    free: Hint,
 }
 
 impl<'a> Map<'a> {
     /// A map without free slots over zeroed words: one a cluster, and [`HANDS`] for the CPUs.
     pub fn new(clusters: &'a [AtomicU64], hands: &'a [AtomicU64]) -> Map<'a> {
-        Map { clusters, hands, next: core::array::from_fn(|_| Hint::new(0)), closed: AtomicU64::new(0) }
+        Map {
+            clusters,
+            hands,
+            next: core::array::from_fn(|_| Hint::new(0)),
+            closed: AtomicU64::new(0),
+            free: Hint::new(0),
+        }
     }
 
     /// No more slots are given out (swapoff), or again.
@@ -82,7 +90,10 @@ impl<'a> Map<'a> {
                 return None;
             }
             match hand.compare_exchange(now, now & (now - 1), AcqRel, Acquire) {
-                Ok(_) => return Some(Slot(((now >> 32) as usize * CLUSTER) as u32 + now.trailing_zeros())),
+                Ok(_) => {
+                    self.free.fetch_sub(1, Relaxed);
+                    return Some(Slot(((now >> 32) as usize * CLUSTER) as u32 + now.trailing_zeros()));
+                }
                 Err(v) => now = v,
             }
         }
@@ -132,6 +143,12 @@ impl<'a> Map<'a> {
         let bit = 1u64 << (slot.0 as usize % CLUSTER);
         let old = self.clusters[slot.0 as usize / CLUSTER].fetch_or(bit, AcqRel);
         assert!(old & bit == 0, "{slot:?} was freed twice");
+        self.free.fetch_add(1, Relaxed);
+    }
+
+    /// How many slots are free, as it looks: one load. Never below zero at rest.
+    pub fn free_hint(&self) -> u64 {
+        (self.free.load(Relaxed) as i64).max(0) as u64
     }
 
     /// How many slots are free. Exact when nobody takes or gives.

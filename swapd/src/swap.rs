@@ -309,7 +309,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// that the disk has its content.
     pub fn installed(&self, slot: Slot, frame: Frame, link: bool) {
         let word = self.slot(slot);
-        if link {
+        if link && !self.is_crowded() {
             let seen = word.look();
             // Other entries would have to read it again.
             if seen.holds() == 2 && seen.frame() == Some(frame) {
@@ -566,6 +566,16 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// About how many slots are free; exact at rest. Walks the map.
     pub fn free_slots(&self) -> u64 {
         self.map.free()
+    }
+
+    /// About how many slots are free, by one load.
+    pub fn free_hint(&self) -> u64 {
+        self.map.free_hint()
+    }
+
+    /// Whether more than half of the area is in use: then a page that is in memory does not keep its slot.
+    fn is_crowded(&self) -> bool {
+        self.map.free_hint() < self.slots.len() as u64 / 2
     }
 
     /// Whether no slot is in use: a closed area may go.

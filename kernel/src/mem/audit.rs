@@ -20,5 +20,6 @@ pub fn audit(spaces: &[Arc<super::Space>]) -> Result<Report, ()> {
     }
     let report = m.audit(spaces.iter().map(|s| &**s), &mut counts);
     m.set_quiet(false);
+    crate::swap::daemon::unsettle();
     Ok(report)
 }

@@ -90,15 +90,21 @@ fn run(_: usize) {
     }
 }
 
-/// Waits until no read or write is under way and nothing waits to be written, for an audit: no program runs.
+/// Waits until no scan, read or write is under way and nothing waits to be written, for an audit: no program runs. No scan begins
+/// before [`unsettle`].
 pub fn settle() {
+    super::scan::quiet(true);
     let Some(area) = super::area() else { return };
     let until = timer::now_ns() + SETTLE;
     while (area.has_pending() || area.census().busy != 0) && timer::now_ns() < until && !disk::is_dead() {
-        wake();
         poll();
         area.write_out();
         crate::arch::interrupt_window();
         sched::yield_now();
     }
+}
+
+/// Ends [`settle`].
+pub fn unsettle() {
+    super::scan::quiet(false);
 }

@@ -8,7 +8,7 @@ use super::{disk, is_open, open_area};
 use crate::arch::cpu::{self, CPUS};
 use crate::mem::memory;
 use crate::proc::signal;
-use crate::sched::{WaitQueue, timer};
+use crate::sched::{self, WaitQueue, timer};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use quire_mm::Evicted;
 use quire_swapd::daemon::shrink;
@@ -41,8 +41,12 @@ pub fn frames_came() {
     WAITING.wake_all();
 }
 
+/// Arenas that a scan left to another scan or to an edit.
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Counts what a scan did.
 pub fn scanned(done: &Evicted) {
+    SKIPPED.fetch_add(done.skipped, Ordering::Relaxed);
     SCANNED.fetch_add(done.looked, Ordering::Relaxed);
     STOLEN.fetch_add(done.pages, Ordering::Relaxed);
 }
@@ -80,17 +84,23 @@ pub fn reclaim_until(enough: u64) -> bool {
     let mut round = 0;
     loop {
         let seen = CAME.load(Ordering::Relaxed);
+        // ordering: Relaxed; hints.
+        let elsewhere = SKIPPED.load(Ordering::Relaxed) + STOLEN.load(Ordering::Relaxed);
         let gone = shrink(area, &Scan, TURN, round);
         if memory().free_frames() >= enough || signal::is_dying() {
             return true;
         }
         let writing = area.stats.writing.load(Ordering::Relaxed) != 0;
         if gone == 0 && !writing {
-            if round == LAST_ROUND {
-                // Another thread's scan may hold all arenas: what it takes is free soon.
+            if SKIPPED.load(Ordering::Relaxed) + STOLEN.load(Ordering::Relaxed) != elsewhere {
+                // Somebody else scans or edits: what he takes is free soon, what he holds may be scanned then.
+                crate::arch::interrupt_window();
+                sched::yield_now();
+            } else if round == LAST_ROUND {
                 return memory().free_frames() >= enough;
+            } else {
+                round += 1;
             }
-            round += 1;
             continue;
         }
         if writing {

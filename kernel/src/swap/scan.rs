@@ -5,9 +5,10 @@ use crate::fs::regular::each_written;
 use crate::mem::memory;
 use crate::proc::tree;
 use crate::proc::{Memory, process::Process};
+use crate::sched;
 use alloc::sync::Arc;
 use core::ops::Bound;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_mm::{ObjectRef, Page};
 use quire_swapd::daemon::Reclaim;
 
@@ -25,6 +26,7 @@ impl Reclaim for Scan {
     }
 
     fn evict(&self, want: u64, round: u32) -> u64 {
+        let Some(_busy) = Busy::begin() else { return 0 };
         // ordering: Relaxed; two scans may begin at the same process.
         let first = LAST.load(Ordering::Relaxed);
         let (mut after, mut wrapped, mut gone) = (first, false, 0);
@@ -61,10 +63,21 @@ fn next(after: u32) -> Option<Arc<Process>> {
     tree::lock().processes.range(range).next().map(|(_, p)| p.clone())
 }
 
+/// The area is full: slots that only remember that the disk has a page of memory, too, are of more use for others. True: some
+/// are free now.
+fn break_links() -> bool {
+    memory().break_links();
+    super::open_area().is_some_and(|area| area.free_hint() != 0)
+}
+
 fn from_one(shared: &Arc<Memory>, want: u64, round: u32) -> u64 {
     // ordering: Relaxed; a place to begin, no more.
     let mut cursor = Page(shared.scan_cursor.load(Ordering::Relaxed));
-    let done = shared.space.evict(want, round, &mut cursor);
+    let mut done = shared.space.evict(want, round, &mut cursor);
+    if done.full && break_links() {
+        relief::scanned(&done);
+        done = shared.space.evict(want, round, &mut cursor);
+    }
     shared.scan_cursor.store(cursor.0, Ordering::Relaxed);
     relief::scanned(&done);
     done.pages
@@ -88,4 +101,36 @@ fn from_files(want: u64) -> u64 {
         let _ = each_written(0, &mut see);
     }
     gone
+}
+
+/// Scans under way, which hold processes and their memory.
+static BUSY: AtomicU64 = AtomicU64::new(0);
+/// Someone counts everything: no scan begins.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// A scan.
+struct Busy;
+
+impl Busy {
+    fn begin() -> Option<Busy> {
+        // ordering: SeqCst here and in `quiet`: one writes BUSY and reads QUIET, the other the other way round.
+        BUSY.fetch_add(1, Ordering::SeqCst);
+        let busy = Busy;
+        (!QUIET.load(Ordering::SeqCst)).then_some(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Ends all scans and lets none begin, or lets them begin again.
+pub fn quiet(on: bool) {
+    QUIET.store(on, Ordering::SeqCst);
+    while on && BUSY.load(Ordering::SeqCst) != 0 {
+        crate::arch::interrupt_window();
+        sched::yield_now();
+    }
 }
