@@ -10,11 +10,12 @@ use crate::frames::{Block, Frame, FrameWord};
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
 use crate::page::{Access, ENTRIES, LEVELS, PAGE, Page, TABLE_BITS};
+use crate::pager::Pager;
 use crate::space::Space;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::vec::Vec;
 
 /// What every freed frame is filled with.
@@ -53,6 +54,16 @@ pub struct Fake {
     /// How many TLB entries lead to a frame.
     cached: Vec<AtomicU32>,
     interrupts: Vec<AtomicBool>,
+    pager: OnceLock<Attached>,
+}
+
+/// A swap area.
+struct Attached(&'static dyn Pager);
+
+impl core::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("a pager")
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +88,7 @@ pub fn memory(frames: usize) -> &'static Memory<Fake> {
         tlbs: (0..CPUS).map(|_| Mutex::default()).collect(),
         cached: (0..frames).map(|_| AtomicU32::new(0)).collect(),
         interrupts: (0..CPUS).map(|_| AtomicBool::new(false)).collect(),
+        pager: OnceLock::new(),
     };
     // In place, as the kernel does it: by value it would not fit on the stack of a test without optimisation.
     // SAFETY: not empty; zeroed, of this layout, and never given back.
@@ -155,6 +167,9 @@ unsafe impl Machine for Fake {
         assert!(n == 0, "{frame:?} was freed while {n} TLB entries lead to it");
         self.fill(frame, POISON);
     }
+    fn pager(&self) -> Option<&dyn Pager> {
+        self.pager.get().map(|a| a.0 as &dyn Pager)
+    }
 }
 
 impl Fake {
@@ -162,7 +177,13 @@ impl Fake {
         self.tlbs[CPU.get()].lock().expect("a TLB")
     }
 
-    fn cell(&self, frame: Frame, i: usize) -> &AtomicU64 {
+    /// Attaches a swap area, once.
+    pub fn attach(&self, pager: &'static dyn Pager) {
+        assert!(self.pager.set(Attached(pager)).is_ok(), "a second swap area");
+    }
+
+    /// Word `i` of a frame.
+    pub fn cell(&self, frame: Frame, i: usize) -> &AtomicU64 {
         // SAFETY: word `i` of the frame; all accesses to frames are atomic words (tables included).
         unsafe { &*self.page(frame).cast::<AtomicU64>().add(i) }
     }

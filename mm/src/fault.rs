@@ -261,10 +261,11 @@ impl<M: Machine> Space<M> {
         if others != 0 {
             return Copied { old, copy, others };
         }
+        // Before the old page can be free.
+        m.machine.invalidate(page);
         if !self.settle(old, copy) {
             return Again;
         }
-        m.machine.invalidate(page);
         match entry.reuse(word.parity_of(e), p.prot) {
             Ok(()) => End(Fault::Done),
             Err(_) => Again,

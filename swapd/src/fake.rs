@@ -183,9 +183,26 @@ struct Request {
     moved: bool,
 }
 
+/// Memory that the disk moves data from and to.
+pub trait Pages: Send + Sync {
+    /// Words of a page.
+    fn words(&self) -> usize;
+    /// A word of a frame's page.
+    fn word(&self, f: Frame, i: usize) -> &AtomicU64;
+}
+
+impl Pages for Arc<Pool> {
+    fn words(&self) -> usize {
+        WORDS
+    }
+    fn word(&self, f: Frame, i: usize) -> &AtomicU64 {
+        self.data(f, i)
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    pages: Vec<[u64; WORDS]>,
+    pages: Vec<Vec<u64>>,
     requests: Vec<Request>,
     manners: Manners,
     dead: bool,
@@ -194,9 +211,8 @@ struct State {
 }
 
 /// The disk.
-#[derive(Debug)]
 pub struct FakeDisk {
-    pool: Arc<Pool>,
+    memory: std::boxed::Box<dyn Pages>,
     state: Mutex<State>,
     /// The area: pages 1 to this one.
     last: usize,
@@ -207,18 +223,30 @@ pub struct FakeDisk {
 /// Pages of the disk behind the area.
 const BEHIND: usize = 8;
 
+impl core::fmt::Debug for FakeDisk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("FakeDisk").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 impl FakeDisk {
     /// A disk whose area ends with page `last`.
     pub fn new(pool: &Arc<Pool>, last: usize, manners: Manners, seed: u64) -> FakeDisk {
+        FakeDisk::beside(pool.clone(), last, manners, seed)
+    }
+
+    /// A disk beside any memory.
+    pub fn beside(memory: impl Pages + 'static, last: usize, manners: Manners, seed: u64) -> FakeDisk {
         let state = State {
-            pages: std::vec![[GUARD; WORDS]; last + 1 + BEHIND],
+            pages: std::vec![std::vec![GUARD; memory.words()]; last + 1 + BEHIND],
             requests: Vec::new(),
             manners,
             dead: false,
             random: seed | 1,
             bad: Vec::new(),
         };
-        FakeDisk { pool: pool.clone(), state: Mutex::new(state), last, requests: core::sync::atomic::AtomicU64::new(0) }
+        let memory = std::boxed::Box::new(memory);
+        FakeDisk { memory, state: Mutex::new(state), last, requests: core::sync::atomic::AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -261,10 +289,10 @@ fn random(x: &mut u64) -> u64 {
 }
 
 impl FakeDisk {
-    fn transfer(&self, pages: &mut [[u64; WORDS]], r: &Request) {
+    fn transfer(&self, pages: &mut [Vec<u64>], r: &Request) {
         for (i, &f) in r.frames[..r.len].iter().enumerate() {
             for (w, word) in pages[r.first + i].iter_mut().enumerate() {
-                let cell = self.pool.data(f, w);
+                let cell = self.memory.word(f, w);
                 match r.op {
                     Op::Read => cell.store(*word, Relaxed),
                     Op::Write => *word = cell.load(Relaxed),
