@@ -23,6 +23,8 @@ struct Interest {
     data: u64,
     /// What an edge-triggered interest has reported since it last saw the event absent.
     reported: u32,
+    /// The file's edges when that was.
+    edges: [u64; 2],
     armed: bool,
 }
 
@@ -31,7 +33,17 @@ pub struct Epoll(Mutex<BTreeMap<(i32, usize), Interest>>);
 
 const EPOLLET: u32 = 1 << 31;
 const EPOLLONESHOT: u32 = 1 << 30;
+const IN: u32 = l::POLLIN | l::POLLRDNORM;
+const OUT: u32 = l::POLLOUT | l::POLLWRNORM;
 const MODIFIERS: u32 = EPOLLET | EPOLLONESHOT | 1 << 29 | 1 << 28;
+
+impl Interest {
+    /// The events that have been reported and have not come again since.
+    fn stale(&self, edges: [u64; 2]) -> u32 {
+        let again = |i: usize, events: u32| if edges[i] == self.edges[i] { 0 } else { events };
+        self.reported & !(again(0, IN) | again(1, OUT))
+    }
+}
 
 impl Epoll {
     /// Takes up to `most` events.
@@ -46,11 +58,13 @@ impl Epoll {
             if out.len() == most {
                 break;
             }
+            // Before the poll: an edge in between is reported once more, not lost.
+            let edges = file.file.edges();
             let now = file.file.poll() & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
             let mut set = self.0.lock();
             let Some(interest) = set.get_mut(&key) else { continue };
-            let fresh = if events & EPOLLET != 0 { now & !interest.reported } else { now };
-            interest.reported = now;
+            let fresh = if events & EPOLLET != 0 { now & !interest.stale(edges) } else { now };
+            (interest.reported, interest.edges) = (now, edges);
             if fresh != 0 {
                 if events & EPOLLONESHOT != 0 {
                     interest.armed = false;
@@ -134,7 +148,7 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
                 if set.contains_key(&key) {
                     return Err(EEXIST);
                 }
-                let interest = Interest { file: Arc::downgrade(&file), events, data, reported: 0, armed: true };
+                let interest = Interest { file: Arc::downgrade(&file), events, data, reported: 0, edges: [0; 2], armed: true };
                 set.insert(key, interest);
             }
             l::EPOLL_CTL_MOD => {

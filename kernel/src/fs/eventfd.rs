@@ -6,6 +6,7 @@ use crate::proc::sleep::wait_on;
 use crate::sched::WaitQueue;
 use crate::sys::errno::*;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use spin::Mutex;
 
@@ -14,6 +15,8 @@ pub struct EventFd {
     value: Mutex<u64>,
     semaphore: bool,
     changed: WaitQueue,
+    written: AtomicU64,
+    read: AtomicU64,
 }
 
 const MAX: u64 = u64::MAX - 1;
@@ -21,7 +24,13 @@ const MAX: u64 = u64::MAX - 1;
 impl EventFd {
     /// A counter with this value.
     pub fn new(value: u64, semaphore: bool) -> Self {
-        EventFd { value: Mutex::new(value), semaphore, changed: WaitQueue::new() }
+        EventFd {
+            value: Mutex::new(value),
+            semaphore,
+            changed: WaitQueue::new(),
+            written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+        }
     }
 }
 
@@ -37,6 +46,7 @@ impl File for EventFd {
             }
             let taken = if self.semaphore { 1 } else { *value };
             *value -= taken;
+            self.read.fetch_add(1, Ordering::SeqCst);
             Some(taken)
         };
         let taken = match take() {
@@ -66,6 +76,7 @@ impl File for EventFd {
                 return None;
             }
             *value += more;
+            self.written.fetch_add(1, Ordering::SeqCst);
             Some(())
         };
         match add() {
@@ -90,6 +101,9 @@ impl File for EventFd {
             events |= l::POLLOUT | l::POLLWRNORM;
         }
         events
+    }
+    fn edges(&self) -> [u64; 2] {
+        [self.written.load(Ordering::SeqCst), self.read.load(Ordering::SeqCst)]
     }
     fn as_any(&self) -> &dyn Any {
         self

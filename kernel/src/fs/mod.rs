@@ -48,6 +48,11 @@ pub trait File: Send + Sync + Any {
     fn stat(&self) -> Stat;
     /// What poll says: POLLIN and so on.
     fn poll(&self) -> u32;
+    /// How often something came to be read, and room to be written. Edge-triggered polling reports each time, even when
+    /// what came before is still there.
+    fn edges(&self) -> [u64; 2] {
+        [0, 0]
+    }
     /// Whether it has positions.
     fn seekable(&self) -> bool {
         false

@@ -12,7 +12,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 
 /// Bytes that a pipe holds at most.
@@ -36,6 +36,9 @@ pub struct Pipe {
     len: AtomicUsize,
     /// Slots in use; likewise.
     used: AtomicUsize,
+    /// Writes and reads so far, for [`File::edges`].
+    writes: AtomicU64,
+    reads: AtomicU64,
     readers: AtomicUsize,
     writers: AtomicUsize,
     /// Wakes readers.
@@ -52,6 +55,8 @@ impl Pipe {
             slots: SleepMutex::new(VecDeque::new()),
             len: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
+            writes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
             filled: WaitQueue::new(),
@@ -76,6 +81,13 @@ impl Pipe {
         self.used.load(Ordering::SeqCst) >= SLOTS
     }
 
+    /// There is something new.
+    fn tell_readers(&self) {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.filled.wake_all();
+        poll::notify();
+    }
+
     fn read(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
@@ -85,6 +97,7 @@ impl Pipe {
             if self.len() > 0 {
                 let result = self.drain(&mut slots, io);
                 drop(slots);
+                self.reads.fetch_add(1, Ordering::SeqCst);
                 self.drained.wake_all();
                 poll::notify();
                 return result;
@@ -162,8 +175,7 @@ impl Pipe {
                 break Err(EAGAIN);
             }
             drop(slots);
-            self.filled.wake_all();
-            poll::notify();
+            self.tell_readers();
             let room = wait_on(&self.drained, None, || (!self.is_full() || !self.has_readers()).then_some(()));
             if let Err(e) = room {
                 return if done > 0 { Ok(done) } else { Err(e) };
@@ -171,8 +183,7 @@ impl Pipe {
             slots = self.slots.lock();
         };
         drop(slots);
-        self.filled.wake_all();
-        poll::notify();
+        self.tell_readers();
         match result {
             Err(e) if done == 0 => Err(e),
             _ => Ok(done),
@@ -270,6 +281,10 @@ impl File for End {
             }
         }
         events
+    }
+    fn edges(&self) -> [u64; 2] {
+        let count = |on: bool, counter: &AtomicU64| if on { counter.load(Ordering::SeqCst) } else { 0 };
+        [count(self.reads, &self.pipe.writes), count(self.writes, &self.pipe.reads)]
     }
     fn ioctl(&self, command: u32, argument: usize) -> SysResult {
         if command == linux_raw_sys::ioctl::FIONREAD {

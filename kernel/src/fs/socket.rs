@@ -80,6 +80,10 @@ impl File for Socket {
         }
         events
     }
+    fn edges(&self) -> [u64; 2] {
+        let writes = self.writes.lock().clone().map_or(0, |end| end.edges()[1]);
+        [self.reads.edges()[0], writes]
+    }
     fn ioctl(&self, command: u32, argument: usize) -> SysResult {
         self.reads.ioctl(command, argument)
     }

@@ -23,6 +23,8 @@ pub struct TimerFd {
     armed: Mutex<Option<u64>>,
     /// How often it went off since the last read.
     count: AtomicU64,
+    /// How often altogether.
+    total: AtomicU64,
     changed: WaitQueue,
 }
 
@@ -30,6 +32,7 @@ impl TimerFd {
     /// It went off `count` times.
     pub fn expired(&self, count: u64) {
         self.count.fetch_add(count, Ordering::SeqCst);
+        self.total.fetch_add(count, Ordering::SeqCst);
         self.changed.wake_all();
         poll::notify();
     }
@@ -65,6 +68,9 @@ impl File for Arc<TimerFd> {
     fn poll(&self) -> u32 {
         if self.count.load(Ordering::SeqCst) > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
     }
+    fn edges(&self) -> [u64; 2] {
+        [self.total.load(Ordering::SeqCst), 0]
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -81,7 +87,13 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME | l::CLOCK_BOOTTIME_ALARM => false,
         _ => return Err(EINVAL),
     };
-    let file = arc(TimerFd { realtime, armed: Mutex::new(None), count: AtomicU64::new(0), changed: WaitQueue::new() })?;
+    let file = arc(TimerFd {
+        realtime,
+        armed: Mutex::new(None),
+        count: AtomicU64::new(0),
+        total: AtomicU64::new(0),
+        changed: WaitQueue::new(),
+    })?;
     let file = OpenFile::new(arc(file)?, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[timerfd]", None)?;
     user().files().add(file, flags & l::O_CLOEXEC != 0)
 }
