@@ -27,9 +27,16 @@ use crate::sync::{Mutant, Ordering::*, fence, mutant};
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
     pub fn fork(&self) -> Result<Space<M>, EditError> {
+        let child = Space::new(self.memory());
+        self.fork_into(&child)?;
+        Ok(child)
+    }
+
+    /// As [`Space::fork`], into an empty space that nobody else has: for callers whose stack is too small for a space. On
+    /// failure the child is to be dropped.
+    pub fn fork_into(&self, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
-        let child = Space::new(m);
         // Words, not claims: 256 of those are too much for a kernel stack.
         let mut claims = [None; ARENAS];
         for arena in self.each_arena() {
@@ -50,7 +57,7 @@ impl<M: Machine> Space<M> {
         let result = (0..ARENAS)
             .filter(|&i| claims[i].is_some())
             .filter_map(|i| self.arena(i))
-            .try_for_each(|arena| self.fork_arena(arena, &child));
+            .try_for_each(|arena| self.fork_arena(arena, child));
         fence(SeqCst);
         let others = self.active.bits() & !me;
         let mut all = Pages::none();
@@ -66,7 +73,7 @@ impl<M: Machine> Space<M> {
                 drop(Claim::kept(&arena.claims, word));
             }
         }
-        result.map(|()| child)
+        result
     }
 
     fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {

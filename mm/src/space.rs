@@ -308,8 +308,8 @@ impl<M: Machine> Space<M> {
         pages
     }
 
-    /// Frees everything, and tells how many pages were in frames. As dropping.
-    pub fn destroy(mut self) -> u64 {
+    /// Frees everything, and tells how many pages were in frames. As dropping, which finds nothing to do afterwards.
+    pub fn destroy(&mut self) -> u64 {
         self.clear()
     }
 

@@ -1,6 +1,7 @@
 //! The memory manager's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
 use super::memory;
+use crate::sched::stack;
 use alloc::string::String;
 use core::fmt::Write;
 use quire_mm::Report;
@@ -26,6 +27,7 @@ pub fn frames(report: &Report) -> String {
         ("frames_slabs", report.slabs),
         ("frames_kernel", report.kernel),
         ("objects", report.objects),
+        ("kernel_stack_peak_bytes", stack::peak()),
     ] {
         let _ = writeln!(out, "{name} {value}");
     }

@@ -269,6 +269,7 @@ fn enlist(
     Ok(())
 }
 
+#[inline(never)]
 fn new_process(
     pid: u32,
     me: &Arc<Process>,
@@ -278,15 +279,13 @@ fn new_process(
     let shared = me.actions.lock().clone();
     let actions = if request.flags & CLONE_SIGHAND != 0 {
         shared
+    } else if request.flags & CLONE_CLEAR_SIGHAND != 0 {
+        signal::actions_for_exec(&shared)?
     } else {
-        let copy = Actions::new();
-        let table = *shared.0.lock();
-        *copy.0.lock() = table;
-        if request.flags & CLONE_CLEAR_SIGHAND != 0 {
-            arc(signal::actions_for_exec(&Arc::new(copy)))?
-        } else {
-            arc(copy)?
-        }
+        let copy = arc(Actions::new())?;
+        // In place: the table is too large to travel over the stack.
+        copy.0.lock().copy_from_slice(&*shared.0.lock());
+        copy
     };
     let (pgid, sid) = {
         let mut tree = tree::lock();

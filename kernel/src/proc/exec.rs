@@ -213,6 +213,7 @@ fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno
 }
 
 /// A new space, empty.
+#[inline(never)]
 pub fn new_space() -> Result<Arc<Space>, Errno> {
     arc(Space::new(crate::mem::memory()))
 }
@@ -272,7 +273,7 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     let space = new_space()?;
     let thread = user();
     let process = thread.process.clone();
-    let actions = arc(signal::actions_for_exec(&process.actions.lock().clone()))?;
+    let actions = signal::actions_for_exec(&process.actions.lock().clone())?;
     let files = thread.files().copy()?;
     alone(thread, &process)?;
 

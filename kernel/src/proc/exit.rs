@@ -126,8 +126,9 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::timers::forget(process);
     let memory = process.memory.lock().take();
     // The space ends here unless somebody shares it; its pages are counted while they are freed.
-    if let Some(Ok(memory)) = memory.map(Arc::try_unwrap)
-        && let Ok(space) = Arc::try_unwrap(memory.space)
+    // In place: a space is too large to travel over the stack.
+    if let Some(Some(mut memory)) = memory.map(Arc::into_inner)
+        && let Some(space) = Arc::get_mut(&mut memory.space)
     {
         process.max_resident.fetch_max(space.destroy(), Ordering::Relaxed);
     }

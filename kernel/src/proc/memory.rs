@@ -3,7 +3,8 @@
 use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
-use crate::mem::Space;
+use super::exec::new_space;
+use crate::mem::{EditError, Space};
 use crate::sys::errno::Errno;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -58,10 +59,13 @@ impl Memory {
     }
 
     /// A copy-on-write copy for a child.
+    #[inline(never)]
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         let heap = *self.heap.lock();
-        let space = vm::retry(|| self.space.fork())?;
-        let space = arc(space)?;
+        let space = vm::retry(|| {
+            let child = new_space().map_err(|_| EditError::OutOfFrames)?;
+            self.space.fork_into(&child).map(|()| child)
+        })?;
         Self::new(space, heap, self.layout)
     }
 }

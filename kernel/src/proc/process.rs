@@ -186,10 +186,17 @@ impl Process {
     }
 }
 
-/// `Arc::new` that reports exhaustion instead of aborting: the memory is tried for first.
+/// `Arc::new` that reports exhaustion instead of aborting: the memory is tried for first. Not inlined, and in place: what is
+/// put into an `Arc` is often large, and kernel stacks are small.
+#[inline(never)]
 pub fn arc<T>(value: T) -> Result<Arc<T>, Errno> {
     let mut probe: Vec<core::mem::MaybeUninit<T>> = Vec::new();
     probe.try_reserve_exact(2).map_err(|_| ENOMEM)?;
     drop(probe);
-    Ok(Arc::new(value))
+    let mut place = Arc::<T>::new_uninit();
+    if let Some(place) = Arc::get_mut(&mut place) {
+        place.write(value);
+    }
+    // SAFETY: it was just made, so `get_mut` gave it to us and it is written.
+    Ok(unsafe { place.assume_init() })
 }

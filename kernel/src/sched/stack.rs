@@ -114,6 +114,22 @@ pub fn is_guard(address: u64) -> bool {
     address >= STACK_BASE && address - STACK_BASE < 1 << 39 && (address - STACK_BASE) % STRIDE < SIZE
 }
 
+/// The most bytes that any thread has used of a stack that lies in the pool now. Stacks begin zeroed, so what was never
+/// reached is still zero.
+pub fn peak() -> u64 {
+    let pool = POOL.lock();
+    let (mut top, mut peak) = (pool.free, 0);
+    while top != 0 {
+        let bottom = top - SIZE;
+        // SAFETY: a free stack in the pool is mapped, and nobody uses it while the lock is held.
+        let words = unsafe { core::slice::from_raw_parts(bottom as *const u64, (SIZE / 8) as usize) };
+        let untouched = words.iter().take_while(|w| **w == 0).count() as u64 * 8;
+        peak = peak.max(SIZE - untouched);
+        top = words[words.len() - 1];
+    }
+    peak
+}
+
 /// CPUs that still have to answer a flush.
 static FLUSHING: AtomicU64 = AtomicU64::new(0);
 

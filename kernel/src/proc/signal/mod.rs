@@ -13,10 +13,12 @@ pub mod send;
 
 pub use deliver::before_user;
 
+use super::process::arc;
 use super::thread::{self, Own};
 use crate::arch::UserRegs;
 use crate::mem::{Backing, Page};
 use crate::sched;
+use crate::sys::errno::Errno;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -409,8 +411,8 @@ pub fn kill_current(signal: u8) -> ! {
 }
 
 /// A process's action table for a new program: handlers become default, ignored signals stay ignored.
-pub fn actions_for_exec(old: &Arc<Actions>) -> Actions {
-    let new = Actions::new();
+pub fn actions_for_exec(old: &Actions) -> Result<Arc<Actions>, Errno> {
+    let new = arc(Actions::new())?;
     {
         let old = old.0.lock();
         let mut table = new.0.lock();
@@ -420,5 +422,5 @@ pub fn actions_for_exec(old: &Arc<Actions>) -> Actions {
             }
         }
     }
-    new
+    Ok(new)
 }
