@@ -102,18 +102,28 @@ impl<M: Machine> Space<M> {
         self.tops[cpu].load(Acquire) != 0
     }
 
+    /// Makes the top-level table of `cpu`, which may be another one, if it has none. False: no memory. The machine puts the
+    /// kernel's half into a new table ([`Machine::fill_top`]).
+    pub fn prepare(&self, cpu: usize) -> bool {
+        if self.has_top(cpu) {
+            return true;
+        }
+        let Some(f) = self.memory.new_table() else { return false };
+        self.memory.machine.fill_top(f);
+        // Release: who finds the table finds it filled. The CPU itself may be faster.
+        if self.tops[cpu].compare_exchange(0, f.0 as u64, AcqRel, Acquire).is_err() {
+            self.memory.free(f);
+        }
+        true
+    }
+
     /// Makes the calling CPU active; returns the frame of its top-level table, which it must load now. `None`: no memory.
-    /// The machine puts the kernel's half into a new table ([`Machine::fill_top`]).
     pub fn activate(&self) -> Option<Frame> {
         let cpu = self.memory.machine.cpu();
-        let mut top = self.tops[cpu].load(Relaxed);
-        if top == 0 {
-            let f = self.memory.new_table()?;
-            self.memory.machine.fill_top(f);
-            top = f.0 as u64;
-            // Only this CPU writes its own place.
-            self.tops[cpu].store(top, Release);
+        if !self.prepare(cpu) {
+            return None;
         }
+        let top = self.tops[cpu].load(Acquire);
         if !mutant(Mutant::ActiveLate) {
             self.active.add(cpu);
             // Pairs with the fence between a sweep and its look at the set.

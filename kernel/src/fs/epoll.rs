@@ -148,7 +148,8 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
                 if set.contains_key(&key) {
                     return Err(EEXIST);
                 }
-                let interest = Interest { file: Arc::downgrade(&file), events, data, reported: 0, edges: [0; 2], armed: true };
+                let interest =
+                    Interest { file: Arc::downgrade(&file), events, data, reported: 0, edges: [0; 2], armed: true };
                 set.insert(key, interest);
             }
             l::EPOLL_CTL_MOD => {

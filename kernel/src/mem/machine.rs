@@ -268,7 +268,8 @@ struct Loaded([Cell<*const Space>; CPUS]);
 unsafe impl Sync for Loaded {}
 static LOADED: Loaded = Loaded([const { Cell::new(core::ptr::null()) }; CPUS]);
 
-/// Loads a space on this CPU, or the kernel's table alone. The caller keeps the space alive until another one is loaded.
+/// Loads a space on this CPU, or the kernel's table alone. The caller has prepared it, and keeps it alive until another one is
+/// loaded.
 ///
 /// Out: another table is loaded before the old space stops counting this CPU as active; in: active first, then the load.
 pub fn switch_space(space: Option<&Arc<Space>>) {
@@ -279,11 +280,7 @@ pub fn switch_space(space: Option<&Arc<Space>>) {
     }
     match space {
         Some(s) => {
-            let top = s.activate().or_else(|| {
-                memory().drain_here();
-                s.activate()
-            });
-            let Some(top) = top else { panic!("no memory for a top-level table") };
+            let Some(top) = s.activate() else { panic!("a space was not prepared for this CPU") };
             // SAFETY: the space's table for this CPU, with the kernel's half in it.
             unsafe { paging::load_top(top.addr()) };
         }
@@ -297,7 +294,11 @@ pub fn switch_space(space: Option<&Arc<Space>>) {
     }
 }
 
-/// Whether `cpu` can load the space without memory.
-pub fn has_top(space: &Space, cpu: usize) -> bool {
-    space.has_top(cpu)
+/// Makes sure that this CPU can load the space without memory, from here until it next gives the CPU away. False: no memory.
+pub fn prepare_here(space: &Space) -> bool {
+    let cpu = cpu::cpu_id();
+    space.prepare(cpu) || {
+        memory().drain_here();
+        space.prepare(cpu)
+    }
 }

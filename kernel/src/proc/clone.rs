@@ -3,8 +3,9 @@
 use super::process::{Process, arc};
 use super::signal::{self, Actions, SIGCHLD};
 use super::thread::{self, UserThread, of};
-use super::tree;
+use super::{tree, vm};
 use crate::arch::UserRegs;
+use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::sched::{self, WaitQueue};
 use crate::sys::Args;
@@ -207,7 +208,8 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     new.set_space(Some(memory.space.clone()));
     new.set_affinity(sched::current().affinity());
 
-    if let Err(error) = enlist(&process, &new, me, is_thread, flags) {
+    let ready = vm::retry(|| if sched::prepare(&new) { Ok(()) } else { Err(EditError::OutOfFrames) });
+    if let Err(error) = ready.and_then(|()| enlist(&process, &new, me, is_thread, flags)) {
         discard(&new);
         return Err(error);
     }

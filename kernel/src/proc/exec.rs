@@ -9,8 +9,9 @@ use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, limits, tree, vm};
 use crate::arch::UserRegs;
 use crate::fs::{self, Regular};
+use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
-use crate::mem::{Backing, Flags, Page, Place, Prot, Space};
+use crate::mem::{Backing, EditError, Flags, Page, Place, Prot, Space};
 use crate::sched;
 use crate::sys::Args;
 use crate::sys::errno::*;
@@ -213,6 +214,14 @@ fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno
 }
 
 /// A new space, empty.
+/// Makes the current thread run in `space`.
+pub fn enter(space: &Arc<Space>) -> Result<(), Errno> {
+    vm::retry(|| if prepare_here(space) { Ok(()) } else { Err(EditError::OutOfFrames) })?;
+    sched::current().set_space(Some(space.clone()));
+    Ok(())
+}
+
+/// An empty space. Not inlined: it passes over the stack.
 #[inline(never)]
 pub fn new_space() -> Result<Arc<Space>, Errno> {
     arc(Space::new(crate::mem::memory()))
@@ -280,9 +289,8 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     // From here on there is no way back: the old program's memory goes.
     process.note_resident();
     exit::leave_memory();
-    sched::current().set_space(Some(space.clone()));
     let stack_limit = process.limit(l::RLIMIT_STACK);
-    let (start, memory) = match image.load(&space, stack_limit) {
+    let (start, memory) = match enter(&space).and_then(|()| image.load(&space, stack_limit)) {
         Ok(loaded) => loaded,
         Err(_) => signal::kill_current(SIGKILL),
     };

@@ -1,6 +1,6 @@
 //! Process 1: runs the jobs that the host asks for, one after the other, and reports how each ended.
 
-use super::exec::{Image, new_space};
+use super::exec::{Image, enter, new_space};
 use super::process::{Ended, FsContext, Process, arc};
 use super::signal::{Actions, SIGKILL};
 use super::thread::{UserThread, of};
@@ -188,7 +188,7 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
 
     // The kernel thread borrows the new space to fill it.
     let space = new_space()?;
-    sched::current().set_space(Some(space.clone()));
+    enter(&space)?;
     let loaded = image.load(&space, process.limit(l::RLIMIT_STACK));
     sched::current().set_space(None);
     let (begin, memory) = loaded?;

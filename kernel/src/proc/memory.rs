@@ -1,9 +1,9 @@
 //! The memory of a process as this layer sees it: the space, the heap's end, where things were put.
 
+use super::exec::new_space;
 use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
-use super::exec::new_space;
 use crate::mem::{EditError, Space};
 use crate::sys::errno::Errno;
 use alloc::sync::Arc;

@@ -158,6 +158,12 @@ pub fn start(t: &ThreadRef) {
     enqueue(Arc::into_raw(t.clone()));
 }
 
+/// Prepares a new thread's space for the CPU that [`start`] would choose now, so that there is one on which it can run however
+/// short memory becomes. False: no memory.
+pub fn prepare(t: &ThreadRef) -> bool {
+    t.space().is_none_or(|space| space.prepare(choose(t)))
+}
+
 /// Where a kernel thread begins.
 #[allow(improper_ctypes_definitions, reason = "the pointer only passes through the entry's assembler")]
 extern "C" fn kernel_main(f: fn(usize), arg: usize) -> ! {
@@ -186,8 +192,12 @@ pub(crate) fn preempt() {
 }
 
 fn misplaced(t: &Thread) -> bool {
+    misplaced_on(t, cpu::cpu_id())
+}
+
+fn misplaced_on(t: &Thread, cpu: usize) -> bool {
     let allowed = t.affinity() & cpu::online();
-    allowed != 0 && allowed & 1 << cpu::cpu_id() == 0
+    allowed != 0 && allowed & 1 << cpu == 0
 }
 
 /// Gives the CPU away until [`Thread::unpark`] or the deadline; returns at once if `unpark` has come since the last `park`.
@@ -254,17 +264,25 @@ fn wake_cpu(target: usize) {
     }
 }
 
-/// Whether a CPU may take a thread that it has not run before: entering a space for the first time costs it a frame.
-fn can_enter(t: &Thread, cpu: usize) -> bool {
-    const PLENTY: u64 = 256;
-    // SAFETY: the thread is off every CPU, and the caller owns it or holds the lock of its queue.
-    match unsafe { &(*t.inner.get()).space } {
-        Some(space) => mem::machine::has_top(space, cpu) || mem::memory().free_frames() >= PLENTY,
-        None => true,
-    }
+/// The space of a thread that is on no CPU and that the caller owns, or whose queue he has locked.
+fn space_of(t: &Thread) -> Option<&Arc<mem::Space>> {
+    // SAFETY: nobody else looks at the thread meanwhile.
+    unsafe { &(*t.inner.get()).space }.as_ref()
 }
 
-/// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again.
+/// Whether a CPU that a thread has not run on should take it: entering a space for the first time costs a frame.
+fn may_enter(t: &Thread, cpu: usize) -> bool {
+    const PLENTY: u64 = 256;
+    space_of(t).is_none_or(|space| space.has_top(cpu) || mem::memory().free_frames() >= PLENTY)
+}
+
+/// Whether this CPU can switch to a thread now.
+fn can_run(t: &Thread) -> bool {
+    space_of(t).is_none_or(|space| mem::machine::prepare_here(space))
+}
+
+/// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again; but one that can load
+/// its space if memory is short.
 fn choose(t: &Thread) -> usize {
     let online = cpu::online();
     let mut allowed = t.affinity() & online;
@@ -276,13 +294,20 @@ fn choose(t: &Thread) -> usize {
     let idle = IDLE.load(Ordering::Relaxed) & allowed;
     if idle & 1 << last != 0 {
         last
-    } else if idle != 0 && can_enter(t, idle.trailing_zeros() as usize) {
+    } else if idle != 0 && may_enter(t, idle.trailing_zeros() as usize) {
         idle.trailing_zeros() as usize
     } else if allowed & 1 << last != 0 {
         last
     } else {
-        allowed.trailing_zeros() as usize
+        let first = allowed.trailing_zeros() as usize;
+        if may_enter(t, first) { first } else { with_table(t, allowed).unwrap_or(first) }
     }
+}
+
+/// The first of the CPUs that has a table for a thread's space.
+fn with_table(t: &Thread, among: u64) -> Option<usize> {
+    let space = space_of(t)?;
+    (0..CPUS).find(|&cpu| among & 1 << cpu != 0 && space.has_top(cpu))
 }
 
 impl Cpu {
@@ -318,7 +343,7 @@ impl Cpu {
         t
     }
 
-    /// Takes the first thread that `cpu` may run.
+    /// Takes the first thread that `cpu`, the calling one, may run and can.
     fn steal(&self, cpu: usize) -> *mut Thread {
         let own = core::ptr::eq(self, &SCHED[cpu]);
         // ordering: Relaxed; a hint, and rule 4 makes sure that somebody looks again.
@@ -334,7 +359,7 @@ impl Cpu {
             // ordering: Relaxed; under the lock.
             let next = t.next.load(Ordering::Relaxed);
             let allowed = t.affinity() & online;
-            if (allowed == 0 || allowed & 1 << cpu != 0) && (own || can_enter(t, cpu)) {
+            if (allowed == 0 || allowed & 1 << cpu != 0) && (own || may_enter(t, cpu)) && can_run(t) {
                 if before.is_null() {
                     queue.head = next;
                 } else {
@@ -354,7 +379,7 @@ impl Cpu {
     }
 }
 
-/// Takes a thread from this CPU's own queue; those that may not run here any more go elsewhere.
+/// Takes a thread from this CPU's own queue; those that may not run here any more, or cannot for want of a table, go elsewhere.
 fn pop_own(cpu: usize) -> *mut Thread {
     loop {
         let t = SCHED[cpu].steal(cpu);
@@ -363,8 +388,27 @@ fn pop_own(cpu: usize) -> *mut Thread {
             return t;
         }
         let stray = SCHED[cpu].take_first();
-        if !stray.is_null() {
+        if stray.is_null() {
+            continue;
+        }
+        // SAFETY: it came from a queue: it is alive, and ours.
+        let thread = unsafe { &*stray };
+        if misplaced_on(thread, cpu) {
             enqueue(stray);
+            continue;
+        }
+        match with_table(thread, thread.affinity() & cpu::online()) {
+            Some(other) => {
+                SCHED[other].push(stray);
+                // ordering: SeqCst; as in `enqueue`.
+                fence(Ordering::SeqCst);
+                wake_cpu(other);
+            }
+            // Its affinity has changed while memory was short. It waits here until there is some.
+            None => {
+                SCHED[cpu].push(stray);
+                return null_mut();
+            }
         }
     }
 }
@@ -597,7 +641,8 @@ pub(crate) fn idle() -> ! {
         fence(Ordering::SeqCst);
         let next = pick(cpu);
         if next.is_null() {
-            if mem::idle() {
+            // ordering: Relaxed; our own queue. A thread in it waits for a frame.
+            if mem::idle() || mine().len.load(Ordering::Relaxed) != 0 {
                 // There was something to do for memory, and may be more: look again at once.
                 crate::arch::interrupt_window();
                 IDLE.fetch_and(!bit, Ordering::Relaxed);
