@@ -7,12 +7,13 @@
 //! * *Freed frames* are poison. Whoever frees one while a TLB leads to it fails the model, and so does everybody whose access to
 //!   its words has not happened before the free (loom's `with_mut` knows): a missing answer, a weak ordering, a short grace period.
 
+use crate::area::Area;
 use loom::thread::yield_now;
 use quire_mm::entry::{Entry, Table, Word};
 use quire_mm::frames::{Block, FrameWord};
 use quire_mm::page::{ARENA_BITS, ENTRIES, TABLE_BITS};
 use quire_mm::sync::{AtomicU64, Ordering::*};
-use quire_mm::{CPUS, Frame, Machine, Memory, PAGE, Page};
+use quire_mm::{CPUS, Frame, Machine, Memory, PAGE, Page, Pager, Slot};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -89,6 +90,8 @@ pub struct Loom {
     lines: [AtomicU64; CPUS],
     waits: [Cell<u32>; CPUS],
     memory: Cell<*const Memory<Loom>>,
+    /// The swap area, where a model has one.
+    area: Cell<Option<&'static Area>>,
 }
 
 // SAFETY: loom runs one of its threads at a time, all on one thread of the host; cells are only borrowed between two switches.
@@ -111,6 +114,7 @@ impl Loom {
             lines: std::array::from_fn(|_| AtomicU64::new(AWAY)),
             waits: Default::default(),
             memory: Cell::new(std::ptr::null()),
+            area: Cell::new(None),
         }
     }
 
@@ -128,6 +132,28 @@ impl Loom {
     /// Tells the machine what serves its interrupts.
     pub fn connect(&self, memory: *const Memory<Loom>) {
         self.memory.set(memory);
+    }
+
+    /// Gives the machine a swap area.
+    pub fn attach(&self, area: &'static Area) {
+        self.area.set(Some(area));
+    }
+
+    /// The swap area.
+    pub fn area(&self) -> &'static Area {
+        self.area.get().expect("a model with a swap area")
+    }
+
+    /// What the kernel does when a fault needs a slot's content: begins to read it, lets the disk work, gives way.
+    pub fn bring(&self, slot: Slot) {
+        let area = self.area();
+        if area.wants_read(slot) {
+            let _ = area.read(slot, &[]);
+        }
+        area.poll();
+        if area.is_busy(slot) {
+            self.pause();
+        }
     }
 
     fn serve(&self) {
@@ -218,6 +244,11 @@ impl Loom {
         self.tlbs[self.cpu()].borrow().pages[page.0 as usize].is_some()
     }
 
+    /// The frame is somebody's again, to be filled by a device.
+    pub fn handed_out(&self, f: Frame) {
+        self.freed[f.0 as usize].set(false);
+    }
+
     /// A word of a page's data. x86 orders loads and stores as Acquire and Release.
     pub fn data(&self, f: Frame, i: usize) -> &AtomicU64 {
         &self.data[f.0 as usize][i]
@@ -305,6 +336,9 @@ unsafe impl Machine for Loom {
         self.give_way();
     }
     fn fill_top(&self, _top: Frame) {}
+    fn pager(&self) -> Option<&dyn Pager> {
+        self.area.get().map(|a| a as &dyn Pager)
+    }
     fn freed(&self, frame: Frame) {
         note("free", frame.0 as u64);
         for (cpu, tlb) in self.tlbs.iter().enumerate() {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(loom)]
+mod area;
+#[cfg(loom)]
 mod machine;
 #[cfg(loom)]
 mod models;

@@ -1,5 +1,6 @@
 //! What the models share: a memory and a space of one execution, CPUs as threads, user code with the hardware's walk, the audit.
 
+use crate::area::{Area, Swapping};
 pub use crate::machine::on;
 use crate::machine::{Loom, WORDS, note};
 use loom::thread::{self, JoinHandle};
@@ -12,7 +13,7 @@ pub const RW: Prot = Prot::READ.union(Prot::WRITE);
 pub const NONE: Prot = Prot::empty();
 
 /// The memory of one execution. Dropped at its end, after everything that was borrowed from it.
-pub struct World(*mut Memory<Loom>);
+pub struct World(*mut Memory<Loom>, Option<Swapping>);
 
 impl World {
     /// A memory of `frames` frames, the zero page made, all CPUs with free frames and nodes of their own so that the threads of a
@@ -25,6 +26,20 @@ impl World {
         w
     }
 
+    /// As [`World::new`], with a swap area of `slots` slots.
+    pub fn swapping(frames: usize, slots: usize) -> World {
+        let mut w = World::new(frames);
+        let area = Swapping::new(w.memory(), slots);
+        w.memory().machine.attach(area.area());
+        w.1 = Some(area);
+        w
+    }
+
+    /// The swap area.
+    pub fn area(&self) -> &'static Area {
+        self.memory().machine.area()
+    }
+
     /// A memory with nothing in the caches.
     pub fn bare(frames: usize) -> World {
         let memory = Box::new(Memory::new(Loom::new(frames)));
@@ -32,7 +47,7 @@ impl World {
         // SAFETY: the frames are the machine's own.
         unsafe { memory.add(Frame(1), Frame(frames as u32)) };
         assert!(memory.start());
-        World(Box::into_raw(memory))
+        World(Box::into_raw(memory), None)
     }
 
     /// The memory, for as long as the execution lasts: the models join their threads before the world goes.
@@ -66,10 +81,14 @@ impl World {
 
     /// The end of an execution whose threads have been joined: the audit with the spaces alive, and after them.
     pub fn end(self, spaces: &[Scene]) {
+        let settle = || self.1.iter().for_each(|s| on(0, || s.settle()));
         let live: Vec<&Space<Loom>> = spaces.iter().map(|s| &**s).collect();
+        settle();
         self.audit(&live);
         spaces.iter().for_each(|s| s.close());
+        settle();
         self.audit(&[]);
+        self.1.iter().for_each(Swapping::check_empty);
     }
 }
 
@@ -80,6 +99,8 @@ pub fn flag() -> Arc<AtomicU64> {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // The area, which refers to the memory, goes first, and is not used any more.
+        self.1.take();
         // SAFETY: made by `bare`, dropped once.
         drop(unsafe { Box::from_raw(self.0) });
     }
@@ -175,6 +196,7 @@ impl Scene {
             note("fault", matches!(fault, Fault::Done) as u64);
             match fault {
                 Fault::Done => {}
+                Fault::SwapIn(slot) => self.memory.machine.bring(slot),
                 refused => return Err(refused),
             }
         }

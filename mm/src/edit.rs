@@ -425,7 +425,7 @@ impl<M: Machine> Space<M> {
         let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() && !scanned };
         let mut flush = Flush::new(self, arena);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
-        if scanned {
+        if scanned && !mutant(Mutant::ScannedNoFlush) {
             flush.everything();
         }
         flush.finish();

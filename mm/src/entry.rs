@@ -357,6 +357,9 @@ impl Entry {
     #[must_use = "on failure the slot must go back"]
     pub fn evict(&self, old: Word, slot: Slot) -> Result<(), Changed> {
         debug_assert!(old.frame().is_some());
+        // The defect: the word that is there now, if the frame is the same.
+        let now = if mutant(Mutant::EvictBlind) { self.load() } else { old };
+        let old = if now.frame() == old.frame() { now } else { old };
         self.swap_from(old, Word::swapped(slot, old))
     }
 
@@ -365,8 +368,12 @@ impl Entry {
     #[must_use = "on failure the frame must go back"]
     pub fn restore(&self, old: Word, frame: Frame, prot: Prot) -> Result<(), Changed> {
         debug_assert!(old.is_swapped());
-        let page = Word::page(frame, prot - Prot::WRITE).cow();
-        self.swap_from(old, Word(page.0 | old.0 & (PARITY | PRIVATE)))
+        let page = Word(Word::page(frame, prot - Prot::WRITE).cow().0 | old.0 & (PARITY | PRIVATE));
+        if mutant(Mutant::RestoreBlind) {
+            self.0.store(page.0, Release);
+            return Ok(());
+        }
+        self.swap_from(old, page)
     }
 
     /// `Swapped -> Hidden`, by who empties the swap area and is no CPU of the space: nobody gets a right here, the next fault gives
@@ -389,6 +396,10 @@ impl Entry {
     #[must_use = "on failure the frame must go back"]
     pub fn put_back(&self, old: Word, page: Word) -> Result<(), Changed> {
         debug_assert!(old.is_swapped());
+        if mutant(Mutant::RestoreBlind) {
+            self.0.store(page.0, Release);
+            return Ok(());
+        }
         self.swap_from(old, page)
     }
 

@@ -6,7 +6,8 @@
 //!      absent entries): it has its claim, and no scan comes before it has ended;
 //!    * fork and move wait, once they have their claims, until the bit is clear ([`Space::wait_for_scans`]): the word of an entry
 //!      comes back the same only by them (races 35, 57);
-//!    * other edits that meet a scan skip nothing, and shoot down what they sweep even where they met only empty entries (race 53).
+//!    * other edits that meet a scan skip nothing, and shoot down what they sweep even where they met only swapped or empty
+//!      entries (races 34, 53).
 //! 2. A private page, also a hidden one: the slot is made *leaving*, then `Page -> Swapped(slot)` takes the exact word that was
 //!    judged, so an access or store in between makes it fail. A page whose frame names a slot with its content goes there without a
 //!    write, together with others that share the frame.

@@ -225,7 +225,8 @@ impl<M: Machine> Space<M> {
                 return Wait;
             }
             // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
-            if m.word(old).is_alone() || mutant(Mutant::ReuseShared) {
+            let linked = || mutant(Mutant::KeepLink) && m.word(old).is_alone_but_linked();
+            if m.word(old).is_alone() || mutant(Mutant::ReuseShared) || linked() {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;
                 }

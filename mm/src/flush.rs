@@ -51,7 +51,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         self.pages.push(Page::of(self.arena.index, local));
     }
 
-    /// Entries that were found empty may have been emptied by a scan whose answers are not in (race 53).
+    /// Entries that were found swapped or empty may have been left so by a scan whose answers are not in (races 34, 53).
     #[cold]
     pub fn everything(&mut self) {
         self.pages.all();

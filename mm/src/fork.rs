@@ -186,6 +186,13 @@ impl<M: Machine> Space<M> {
             let e = entry.load();
             let Some(slot) = e.slot() else { return self.share(entry, alone, m.zero_page()) };
             let pager = m.machine.pager()?;
+            if mutant(Mutant::HoldAfterShare) {
+                let shared = entry.share(e, true);
+                match shared {
+                    Ok(word) if pager.hold(slot) => return Some(word),
+                    _ => continue,
+                }
+            }
             // The hold comes first, as a frame's reference does. It fails only if the page has come back since.
             if pager.hold(slot) {
                 // The hold may be a later life's, if the entry had changed before: the compare-and-swap proves that it had not. So it

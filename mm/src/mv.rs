@@ -222,7 +222,10 @@ impl<M: Machine> Space<M> {
                     let (entry, e, level) = from.walk(m, &pin, slo + i + k);
                     if level == 0 {
                         let was = entry.take(g);
-                        if !was.is_empty() {
+                        if was.is_swapped() {
+                            // Its answers are in: no scan is under way.
+                            words[k as usize] = was;
+                        } else if was.frame().is_some() {
                             pages.push(Page::of(from.index, slo + i + k));
                             words[k as usize] = was;
                         }

@@ -149,8 +149,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             self.flush.page(page);
             self.flush.frame(f);
         } else if was.is_swapped() {
-            // The eviction's answers may not be in (race 34). The slot can go at once: an eviction holds it itself.
-            self.flush.page(page);
+            // An eviction whose answers are not in holds the slot itself, and its scan makes this flush a full one (race 34).
             self.memory.release_slot(was);
         }
     }

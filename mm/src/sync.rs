@@ -98,11 +98,23 @@ pub enum Mutant {
     NoScanWait,
     /// Eviction: slots are answered without answers.
     EvictNoAnswer,
+    /// Swap-in: the entry is overwritten, whatever is there meanwhile.
+    RestoreBlind,
+    /// Edit: a scan that works in the arena changes nothing about the shootdown.
+    ScannedNoFlush,
+    /// Copy-on-write: a page is reused in place though its frame is linked to a slot.
+    KeepLink,
+    /// Objects: a page is given up without a second look at its count.
+    GiveUpBlind,
+    /// Fork: the slot of a swapped page is held after the entry was shared.
+    HoldAfterShare,
+    /// Eviction: a page that was stored to since the look at its word goes all the same.
+    EvictBlind,
 }
 
 impl Mutant {
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::EvictNoAnswer as u32;
+    pub const LAST: u32 = Mutant::EvictBlind as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` outside the model checker.

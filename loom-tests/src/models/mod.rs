@@ -13,6 +13,9 @@ mod protect;
 mod retire;
 mod segv;
 mod shootdown;
+mod swap;
+mod swap_edit;
+mod swap_object;
 mod unmap;
 
 use crate::runner::Model;
@@ -34,6 +37,9 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         claims::MODELS,
         edits::MODELS,
         frames::MODELS,
+        swap::MODELS,
+        swap_edit::MODELS,
+        swap_object::MODELS,
     ];
     files.into_iter().flatten()
 }

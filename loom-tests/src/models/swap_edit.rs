@@ -1,0 +1,152 @@
+//! Evictions and swap-ins against edits: unmap, protect, fork.
+//!
+//! *Invariant*: no access after the edit has returned; no right that it took away; a child is frozen and has its parent's pages;
+//! every slot and frame is counted right in the end. *Races*: 24, 27, 34, 35, 50, 57. *Bounds*: one or two pages, two or three CPUs,
+//! one scan or fault, one edit.
+
+use super::swap::{evicted, out};
+use crate::area::pump;
+use crate::runner::Model;
+use crate::world::{NONE, RW, Scene, World, flag, on, script, spawn};
+use quire_mm::sync::Mutant::*;
+use quire_mm::sync::Ordering::*;
+
+pub const MODELS: &[Model] = &[
+    Model::new("swap-unmap", unmap, &[&[ScannedNoFlush]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("swap-discard-alone", discard_alone, &[&[ScanUnderEdit]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("swap-protect", protect, &[&[NoParityFlip]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("swap-fork", fork, &[&[HoldAfterShare], &[NoParityFlip]]).bounds([Some(2); 2], [Some(2); 2]),
+    Model::new("swap-fork-evict", fork_evict, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
+];
+
+/// CPU 2 evicts, CPU 0 unmaps and says so, CPU 1 stores through what it has cached.
+fn unmap() {
+    let w = World::swapping(30, 2);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    on(0, || s.enter());
+    let over = flag();
+    let seen = over.clone();
+    let user = spawn(&w, 1, move || {
+        let over = seen.load(Acquire);
+        let wrote = s.poke(0, 0, 2);
+        assert!(over == 0 || !wrote, "a store after the unmap returned");
+    });
+    let scan = spawn(&w, 2, move || _ = s.page_out(Scene::range(0, 1)));
+    script(&w, || {
+        s.unmap(0, 1);
+        over.store(1, Release);
+    });
+    let _ = (user.join(), scan.join());
+    w.end(&[s]);
+}
+
+/// The only CPU of a space empties a whole table, under an unchanged list, while another one scans it.
+fn discard_alone() {
+    let w = World::swapping(30, 2);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    let scan = spawn(&w, 1, move || _ = s.page_out(Scene::range(0, 2)));
+    script(&w, || assert!((*s).discard(Scene::range(0, 2)).is_ok()));
+    let _ = scan.join();
+    on(0, || assert_eq!(s.read(0, 0), Ok(0), "a page that was dropped is back"));
+    w.end(&[s]);
+}
+
+/// A page comes back while it is hidden.
+fn protect() {
+    let w = World::swapping(30, 2);
+    let s = evicted(&w, 0..2, 5, false);
+    let over = flag();
+    let seen = over.clone();
+    let t = spawn(&w, 1, move || {
+        let _ = s.read(0, 0);
+        let over = seen.load(Acquire);
+        let read = s.peek(0, 0);
+        assert!(over == 0 || read.is_none(), "a load after the protect returned");
+    });
+    script(&w, || {
+        s.protect(0, 1, NONE);
+        over.store(1, Release);
+    });
+    let _ = t.join();
+    on(0, || assert_eq!(s.peek(0, 0), None, "a readable page in a hidden segment"));
+    w.end(&[s]);
+}
+
+/// One slot. A page comes back while its space is forked; a stranger's page takes the slot.
+fn fork() {
+    let w = World::swapping(34, 2);
+    let stranger = w.space();
+    stranger.map(0, 1, RW);
+    on(2, || {
+        stranger.enter();
+        assert!(stranger.write(0, 0, 9).is_ok());
+        stranger.leave();
+    });
+    let s = evicted(&w, 1..2, 5, true);
+    let area = w.area();
+    let t = spawn(&w, 1, move || {
+        assert_eq!(s.read(0, 0), Ok(5));
+        stranger.page_out(Scene::range(0, 1));
+        pump(area);
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    on(1, || assert_eq!(s.read(0, 0), Ok(5), "foreign content"));
+    on(2, || {
+        child.enter();
+        assert_eq!(child.read(0, 0), Ok(5), "foreign content in the child");
+        child.leave();
+        stranger.enter();
+        assert_eq!(stranger.read(0, 0), Ok(9), "foreign content");
+    });
+    w.end(&[s, child, stranger]);
+}
+
+/// A page whose frame is linked, in a child of the one who evicted it: CPU 0 stores to it and forks, alone, which gives the entry
+/// the word that it had, while CPU 1 scans.
+fn fork_evict() {
+    let w = World::swapping(40, 4);
+    let parent = w.space();
+    parent.map(0, 1, RW);
+    let s = on(0, || {
+        parent.enter();
+        assert!(parent.write(0, 0, 5).is_ok());
+        let child = parent.fork();
+        parent.leave();
+        child
+    });
+    out(&w, parent, true);
+    on(0, || {
+        s.enter();
+        assert_eq!(s.read(0, 0), Ok(5));
+    });
+    let area = w.area();
+    let scan = spawn(&w, 1, move || {
+        s.page_out(Scene::range(0, 1));
+        pump(area);
+    });
+    let child = script(&w, || {
+        assert!(s.write(0, 0, 6).is_ok());
+        s.fork()
+    });
+    let _ = scan.join();
+    on(0, || assert_eq!(s.read(0, 0), Ok(6), "a store was lost"));
+    on(1, || {
+        child.enter();
+        assert_eq!(child.read(0, 0), Ok(6), "the child has not its parent's page");
+        child.leave();
+        parent.enter();
+        assert_eq!(parent.read(0, 0), Ok(5), "the parent sees its child's store");
+    });
+    w.end(&[s, child, parent]);
+}
