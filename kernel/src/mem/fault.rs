@@ -22,7 +22,8 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         _ => Access::Read,
     };
     match resolve(address, access) {
-        Outcome::Done => {}
+        // Who is being killed sees to that on the way back to user mode.
+        Outcome::Done | Outcome::Dying => {}
         Outcome::Denied => signal::fault(regs, Trap { vector: PAGE_FAULT, error, address }),
         Outcome::Lost => signal::lost_page(Trap { vector: PAGE_FAULT, error, address }),
     }
@@ -36,8 +37,10 @@ pub fn kernel(address: u64, write: bool) -> bool {
 /// What came of a fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// The access may be tried again (or the thread is being killed).
+    /// The access may be tried again.
     Done,
+    /// The thread is being killed: it must not wait for what it needs, for it may be the one whose end gives some.
+    Dying,
     /// SIGSEGV, or SIGBUS behind an object's end.
     Denied,
     /// The content cannot be read from the swap area: SIGBUS.
@@ -60,17 +63,21 @@ fn resolve(address: u64, access: Access) -> Outcome {
             Fault::SwapIn(slot) => match bring(space, page, slot) {
                 Brought::Again => {}
                 Brought::Lost => return Outcome::Lost,
-                Brought::Dying => return if signal::is_dying() { Outcome::Done } else { Outcome::Denied },
+                Brought::Dying => return given_up(),
             },
             Fault::Lost => return Outcome::Lost,
             Fault::OutOfFrames => {
-                // A killed thread must not wait for memory: it may be the one whose end gives some.
                 if signal::is_dying() || !wait_for_frames() {
-                    return if signal::is_dying() { Outcome::Done } else { Outcome::Denied };
+                    return given_up();
                 }
             }
         }
     }
+}
+
+/// No memory, for this thread or for anybody.
+fn given_up() -> Outcome {
+    if signal::is_dying() { Outcome::Dying } else { Outcome::Denied }
 }
 
 /// Extends a segment that grows down to `page`, if the next one above is such a segment and nothing is near.

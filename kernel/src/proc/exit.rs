@@ -26,17 +26,13 @@ pub fn exit_group(r: &mut UserRegs) -> SysResult {
 
 /// Tells every thread of the process to end; the first reason wins.
 pub fn end_process(process: &Arc<Process>, ended: Ended) {
-    let list = {
-        let mut threads = process.threads.lock();
-        threads.ending.get_or_insert(ended);
-        process.must_stop.store(true, Ordering::SeqCst);
-        threads.list.clone()
-    };
+    // Under the lock, without a copy of the list: this must work without any memory.
+    let mut threads = process.threads.lock();
+    threads.ending.get_or_insert(ended);
+    process.must_stop.store(true, Ordering::SeqCst);
     process.stopped.store(false, Ordering::SeqCst);
     process.resumed.wake_all();
-    for thread in &list {
-        send::poke(thread);
-    }
+    threads.list.iter().for_each(send::poke);
 }
 
 /// Ends the whole group and this thread with it.
