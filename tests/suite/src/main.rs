@@ -11,6 +11,7 @@ mod contract;
 mod guest;
 mod oracle;
 mod stress;
+mod swap;
 mod tally;
 mod workloads;
 
@@ -54,9 +55,9 @@ impl House {
 enum Task {
     /// Run the standard workloads on four CPUs and print a table
     Workloads,
-    /// Run all tests, or those of the parts named: host, loom, contract, bad, guest
+    /// Run all tests, or those of the parts named: host, loom, contract, bad, guest, swap
     Test {
-        #[arg(value_parser = ["host", "loom", "contract", "bad", "guest"])]
+        #[arg(value_parser = ["host", "loom", "contract", "bad", "guest", "swap"])]
         parts: Vec<String>,
     },
     /// Model-check the protocols
@@ -111,6 +112,9 @@ fn test(house: &House, parts: &[String]) -> i32 {
     }
     if wanted("guest") {
         workloads::test(house, &mut tally);
+    }
+    if wanted("swap") {
+        swap::test(house, &mut tally);
     }
     tally.finish()
 }
