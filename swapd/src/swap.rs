@@ -117,6 +117,8 @@ pub struct Swap<'a, H: Host, D: Disk> {
     pub stats: Stats,
     /// So many pages more go out one by one: a request of many pages has failed, and only the bad ones shall be marked.
     careful: Counter,
+    /// The same for reads: nothing is read ahead.
+    careful_reads: Counter,
     /// Where the next trim begins.
     cursor: Counter,
 }
@@ -143,6 +145,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
             disk,
             stats: Stats::default(),
             careful: Counter::new(0),
+            careful_reads: Counter::new(0),
             cursor: Counter::new(0),
         };
         if let Some(header) = slots.first() {
@@ -338,7 +341,12 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
                 n += 1;
             }
         }
-        for &s in ahead {
+        let careful = self.careful_reads.load(Relaxed);
+        if careful != 0 {
+            // Lost counts do not matter: it is a number of tries.
+            self.careful_reads.store(careful - 1, Relaxed);
+        }
+        for &s in if careful != 0 { &[] } else { ahead } {
             if n == MOST_PAGES || !self.wants_read(s) {
                 continue;
             }
@@ -464,15 +472,30 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
         for slot in run.slots() {
             match run.op {
                 Op::Write => self.write_ended(slot, run.pages, result),
-                Op::Read => {
-                    let counter = if result.is_ok() { &self.stats.read } else { &self.stats.read_errors };
-                    counter.fetch_add(1, Relaxed);
-                    let owed = self.slot(slot).end_read(result.is_ok());
-                    self.pay(slot, owed);
-                }
+                Op::Read => self.read_ended(slot, run.pages, result),
             }
             self.host.wake(slot);
         }
+    }
+
+    fn read_ended(&self, slot: Slot, pages: u32, result: Result<(), IoError>) {
+        let word = self.slot(slot);
+        let owed = match result {
+            Ok(()) => {
+                self.stats.read.fetch_add(1, Relaxed);
+                word.end_read(true)
+            }
+            // One of the pages is to blame: whoever wants one reads it by itself.
+            Err(_) if pages > 1 => {
+                self.careful_reads.store(2 * MOST_PAGES as u64, Relaxed);
+                word.cancel_read()
+            }
+            Err(_) => {
+                self.stats.read_errors.fetch_add(1, Relaxed);
+                word.end_read(false)
+            }
+        };
+        self.pay(slot, owed);
     }
 
     fn write_ended(&self, slot: Slot, pages: u32, result: Result<(), IoError>) {

@@ -485,11 +485,27 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
         return Err(EINVAL);
     }
     user().memory().lock_future.store(u32::from(flags & 2 != 0), Ordering::Relaxed);
+    if flags & 1 != 0 {
+        each_part(|start, len| _ = lock(start, len, true));
+    }
     Ok(0)
 }
+
+/// Calls `act` with each segment of this process, its address and length.
+fn each_part(mut act: impl FnMut(usize, usize)) {
+    let space = &user().memory().space;
+    let mut at = Page(0);
+    while let Some(segment) = space.find(at) {
+        let (start, end) = (segment.range.start, segment.range.end);
+        act(start.addr() as usize, (end.0 - start.0) as usize * PAGE);
+        at = end;
+    }
+}
+
 /// `munlockall`
 pub fn munlockall(_: &mut UserRegs) -> SysResult {
     user().memory().lock_future.store(0, Ordering::Relaxed);
+    each_part(|start, len| _ = lock(start, len, false));
     Ok(0)
 }
 
