@@ -30,6 +30,7 @@ use crate::splice::{Act, Splice, Spliced, Version};
 use crate::stats::Counter;
 use crate::sweep::{Fate, Sweep};
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use core::mem::MaybeUninit;
 
 /// Why an edit was not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,48 +252,53 @@ impl<M: Machine> Space<M> {
 
     /// Gives a range another protection. All of it must be mapped.
     pub fn protect(&self, range: PageRange, prot: Prot) -> Result<(), EditError> {
+        self.memory.stats.add(&self.memory.machine, Counter::Protect, 1);
+        if let Some((arena, lo, hi)) = range.one_arena() {
+            return self.protect_part(arena, lo, hi, prot);
+        }
+        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot))
+    }
+
+    fn protect_part(&self, index: usize, lo: u32, hi: u32, prot: Prot) -> Result<(), EditError> {
         let m = self.memory();
-        m.stats.add(&m.machine, Counter::Protect, 1);
-        for (index, lo, hi) in range.by_arena() {
-            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let _claim = arena.claims.acquire_one(m, lo, hi);
-            let (mut narrows, mut widens) = (false, false);
-            let mut change = |p: &Part| {
-                narrows |= !prot.contains(p.prot);
-                widens |= !p.prot.contains(prot);
-                Part { prot, ..*p }
-            };
-            let early = mutant(Mutant::AloneTooEarly) && self.alone();
-            match self.splice(arena, lo, hi, Act::Each(&mut change))? {
-                Quick::Same => continue,
-                Quick::Hole => return Err(EditError::NotMapped),
-                Quick::Done => {}
-                _ => {
-                    let mut at = lo;
-                    let pin = m.pin();
-                    arena.list(&pin).each(lo, hi, &mut |p| {
-                        if p.start > at {
-                            return false;
-                        }
-                        change(p);
-                        at = p.end;
-                        true
-                    });
-                    drop(pin);
-                    if at < hi {
-                        return Err(EditError::NotMapped);
+        let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+        let _claim = arena.claims.acquire_one(m, lo, hi);
+        let mut narrows = false;
+        let mut change = |p: &Part| {
+            narrows |= !prot.contains(p.prot);
+            Part { prot, ..*p }
+        };
+        let early = mutant(Mutant::AloneTooEarly) && self.alone();
+        match self.splice(arena, lo, hi, Act::Each(&mut change))? {
+            Quick::Same => return Ok(()),
+            Quick::Hole => return Err(EditError::NotMapped),
+            Quick::Done => {}
+            _ => {
+                let mut at = lo;
+                let mut same = true;
+                let pin = m.pin();
+                arena.list(&pin).each(lo, hi, &mut |p| {
+                    if p.start > at {
+                        return false;
                     }
-                    if !narrows && !widens {
-                        continue;
-                    }
-                    self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
+                    same &= change(p).prot == p.prot;
+                    at = p.end;
+                    true
+                });
+                drop(pin);
+                if at < hi {
+                    return Err(EditError::NotMapped);
                 }
+                if same {
+                    return Ok(());
+                }
+                self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
             }
-            if narrows {
-                self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
-            } else if prot.contains(Prot::WRITE) {
-                self.widen_ahead(arena, lo, hi);
-            }
+        }
+        if narrows {
+            self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
+        } else if prot.contains(Prot::WRITE) {
+            self.widen_ahead(arena, lo, hi);
         }
         Ok(())
     }
@@ -428,7 +434,7 @@ impl<M: Machine> Space<M> {
         if scanned && !mutant(Mutant::ScannedNoFlush) {
             flush.everything();
         }
-        flush.finish();
+        flush.settle();
     }
 
     /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
@@ -442,19 +448,23 @@ impl<M: Machine> Space<M> {
         while page < hi {
             // A window for a part of the range in one leaf table: all its entries first, then the list.
             let pin = m.pin();
-            let end = (page | (ENTRIES as u32 - 1).min(CHUNK - 1)).saturating_add(1).min(hi);
+            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(page + CHUNK).min(hi);
             let entries = match arena.leaf(m, &pin, page) {
                 Ok(table) => &table[index(page, 0)..][..(end - page) as usize],
                 Err(_) => &[],
             };
-            let mut words = [Word::empty(0); CHUNK as usize];
-            entries.iter().zip(&mut words).for_each(|(e, w)| *w = e.load());
+            let mut words = [const { MaybeUninit::uninit() }; CHUNK as usize];
+            entries.iter().zip(&mut words).for_each(|(e, w)| {
+                w.write(e.load());
+            });
             let part = arena.list(&pin).find(page).filter(|p| {
                 p.end >= end && p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking()
             });
             if let Some(p) = part {
                 let mut at = Page::of(arena.index, page);
-                for (entry, e) in entries.iter().zip(words) {
+                for (entry, e) in entries.iter().zip(&words) {
+                    // SAFETY: written for each entry above.
+                    let e: Word = unsafe { e.assume_init() };
                     // A lost race leaves the page to its next fault.
                     if e.awaits_store() && entry.widen(e, p.prot, Access::Write).is_ok() {
                         m.machine.invalidate(at);

@@ -57,6 +57,12 @@ impl<'a, M: Machine> Flush<'a, M> {
         self.pages.all();
     }
 
+    /// As [`Flush::page`], for `n` pages from `local` on.
+    #[inline]
+    pub fn run(&mut self, local: u32, n: usize) {
+        self.pages.push_run(Page::of(self.arena.index, local), n);
+    }
+
     /// The swept entry's reference to this frame is dropped at the next payment.
     #[inline]
     pub fn frame(&mut self, frame: Frame) {
@@ -81,7 +87,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         }
     }
 
-    /// Pays: answers first, then frames and tables.
+    /// Pays: answers first, then frames and tables. The last thing that is done with it.
     pub fn settle(&mut self) {
         let m = self.space.memory();
         if self.pages.is_empty() {
@@ -102,10 +108,5 @@ impl<'a, M: Machine> Flush<'a, M> {
         self.pages.clear();
         self.frame_count = 0;
         self.table_count = 0;
-    }
-
-    /// The last payment.
-    pub fn finish(mut self) {
-        self.settle();
     }
 }

@@ -218,17 +218,23 @@ impl Node {
     /// # Safety
     ///
     /// The node is about to be freed, and nobody else has it.
+    #[inline]
     pub unsafe fn disown(&self) {
         if self.level == 0 && self.objects {
-            for p in self.parts() {
-                if !p.object.is_null() {
-                    // SAFETY: `own` took one reference for this part.
-                    unsafe { crate::object::drop_reference(p.object) };
-                }
-            }
+            self.drop_references();
         }
         #[cfg(loom)]
         self.alive.end(0);
+    }
+
+    #[cold]
+    fn drop_references(&self) {
+        for p in self.parts() {
+            if !p.object.is_null() {
+                // SAFETY: `own` took one reference for this part, and `disown` is called once.
+                unsafe { crate::object::drop_reference(p.object) };
+            }
+        }
     }
 }
 

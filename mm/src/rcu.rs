@@ -248,6 +248,7 @@ impl<M: Machine> Memory<M> {
     /// # Safety
     ///
     /// No reader is left, and the node is released once.
+    #[inline]
     pub(crate) unsafe fn release_node(&self, node: *mut Node) {
         // SAFETY: by this function's contract the caller is the only one who has the node.
         unsafe {

@@ -114,6 +114,17 @@ impl Pages {
         self.len += 1;
     }
 
+    /// Adds `n` pages from `first` on.
+    #[inline]
+    pub(crate) fn push_run(&mut self, first: Page, n: usize) {
+        if let Some(list) = self.list.get_mut(self.len..).and_then(|l| l.get_mut(..n)) {
+            list.iter_mut().zip(first.0..).for_each(|(at, p)| {
+                at.write(Page(p));
+            });
+        }
+        self.len += n;
+    }
+
     pub(crate) fn all(&mut self) {
         self.len = MAX_PAGES + 1;
     }

@@ -68,6 +68,9 @@ pub(crate) enum Spliced {
     Made,
 }
 
+/// More segments than this are copied faster with the whole of their leaf.
+const MANY: usize = 5;
+
 /// A version that differs in one leaf. Dropped unpublished, it frees what was made.
 pub(crate) struct Splice<'a, M: Machine> {
     memory: &'a Memory<M>,
@@ -178,10 +181,26 @@ impl<'a, M: Machine> Splice<'a, M> {
             Act::Insert(_) if i != j => return Err(Stop(Spliced::Occupied)),
             Act::Remove if i == j => return Err(Stop(Spliced::Free)),
             Act::Remove if j - i == parts.len() && parts[i].start >= lo && parts[j - 1].end <= hi => return Ok(()),
+            Act::Each(f) if j - i == 1 && parts[i].start == lo && parts[i].end == hi => {
+                let new = f(&parts[i]);
+                if new.prot == parts[i].prot && new.flags == parts[i].flags {
+                    return Err(Stop(Spliced::Same));
+                }
+                let joins = i > 0 && parts[i - 1].joins(&new) || j < parts.len() && new.joins(&parts[j]);
+                if !joins {
+                    return self.exchange(i, &new, parts.len());
+                }
+            }
             _ => {}
         }
         self.leaf = self.node(0)?;
-        self.copy(&parts[..i])?;
+        if i > MANY {
+            // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
+            unsafe { self.memory.machine.copy_body(parts.as_ptr().cast(), self.at(0).cast()) };
+            self.len = i;
+        } else {
+            self.copy(&parts[..i])?;
+        }
         match act {
             Act::Insert(p) => {
                 self.objects |= !p.object.is_null();
@@ -217,6 +236,21 @@ impl<'a, M: Machine> Splice<'a, M> {
             self.copy(rest)?;
         }
         self.end_leaf(self.leaf, self.len);
+        Ok(())
+    }
+
+    /// Makes a leaf that differs from the old one, of `len` segments, in the rights and flags of segment `i` only.
+    #[inline]
+    fn exchange(&mut self, i: usize, new: &Part, len: usize) -> Result<(), Stop> {
+        self.leaf = self.node(0)?;
+        // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
+        unsafe {
+            let old: *const Part = (*self.path.leaf).parts().as_ptr();
+            self.memory.machine.copy_body(old.cast(), self.at(0).cast());
+            (*self.at(i)).prot = new.prot;
+            (*self.at(i)).flags = new.flags;
+        }
+        self.end_leaf(self.leaf, len);
         Ok(())
     }
 
@@ -373,7 +407,7 @@ fn leaf_summary(leaf: &Node) -> (u32, u32, u32, *mut Node) {
 }
 
 /// `(start, end, gap, node)` of `to`, which was made from `from` by changing child `i`; `largest` is the largest hole of `from`.
-#[inline]
+#[inline(never)]
 fn summary(from: &Node, to: &Node, i: usize, largest: u32) -> (u32, u32, u32, *mut Node) {
     let (starts, ends) = (to.starts(), to.ends());
     let gap = if from.len != to.len {

@@ -8,12 +8,12 @@
 //!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed.
 
 use crate::arena::{Arena, index};
-use crate::entry::{Changed, Entry, Narrowing, Word};
+use crate::entry::{Entry, Narrowing, Word};
 use crate::flush::Flush;
 use crate::frames::Frame;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::page::{LEVELS, Prot, TABLE_BITS};
+use crate::page::{ENTRIES, LEVELS, Prot, TABLE_BITS};
 use crate::stats::Counter;
 use crate::sync::{Mutant, mutant};
 
@@ -64,7 +64,31 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         if mutant(Mutant::EmptyZero) {
             self.g = 0;
         }
-        self.entry(&arena.table, LEVELS, 0);
+        if !self.in_one_leaf(arena) {
+            self.entry(&arena.table, LEVELS, 0);
+        }
+    }
+
+    /// The common case: the range is a part of one leaf table. False: another case, nothing done.
+    ///
+    /// The table stays while the claim is held: only an edit that covers all of it detaches it.
+    #[inline]
+    fn in_one_leaf(&mut self, arena: &'a Arena) -> bool {
+        if (self.lo ^ (self.hi - 1)) >> TABLE_BITS != 0 || self.hi - self.lo == ENTRIES as u32 {
+            return false;
+        }
+        let mut entry = &arena.table;
+        let mut table = &[][..];
+        for level in (0..LEVELS).rev() {
+            // Alone, what is absent stays as it is.
+            let Some(frame) = entry.load().frame() else { return self.alone };
+            table = self.memory.machine.table(frame);
+            entry = &table[index(self.lo, level)];
+        }
+        let first = index(self.lo, 0);
+        self.leaves(&table[first..first + (self.hi - self.lo) as usize], self.lo);
+        self.memory.serve();
+        true
     }
 
     /// Sweeps the part of the range below `entry`, whose first page is `base`.
@@ -76,7 +100,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                 if self.alone || mutant(Mutant::SkipAbsent) || entry.empty(e, self.g).is_ok() {
                     return;
                 }
-                self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, 1);
+                self.retry();
                 continue;
             };
             if level < LEVELS && self.fate == Fate::Gone && self.lo <= base && base + span <= self.hi {
@@ -106,41 +130,57 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
 
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
-    fn leaves(&mut self, entries: &[Entry], at: u32) {
-        match self.fate {
-            Fate::Gone => entries.iter().zip(at..).for_each(|(entry, page)| {
-                self.leaf(entry, |this, entry, _| {
-                    let was = entry.take(this.g);
-                    this.gone(was, page);
-                    Ok(())
-                });
-            }),
-            Fate::Narrow(_) => entries.iter().zip(at..).for_each(|(entry, page)| {
-                self.leaf(entry, |this, entry, e| {
-                    if entry.narrow(e, &this.narrowing)? != e {
-                        this.flush.page(page);
-                    }
-                    Ok(())
-                });
-            }),
+    fn leaves(&mut self, entries: &[Entry], mut at: u32) {
+        if let Fate::Narrow(_) = self.fate {
+            return self.narrow(entries, at);
+        }
+        for entry in entries {
+            loop {
+                let e = entry.load();
+                if !e.is_empty() {
+                    let was = entry.take(self.g);
+                    self.gone(was, at);
+                } else if !self.alone && entry.empty(e, self.g).is_err() {
+                    self.retry();
+                    continue;
+                }
+                break;
+            }
+            at += 1;
         }
     }
 
-    /// Sweeps one entry; `full` deals with one that is not empty.
-    #[inline(always)]
-    fn leaf(&mut self, entry: &Entry, full: impl Fn(&mut Self, &Entry, Word) -> Result<(), Changed>) {
-        loop {
-            let e = entry.load();
-            let swept = match e.is_empty() {
-                true if self.alone => Ok(()),
-                true => entry.empty(e, self.g),
-                false => full(self, entry, e),
-            };
-            if swept.is_ok() {
-                return;
+    /// As [`Sweep::leaves`], for pages that stay.
+    #[inline]
+    fn narrow(&mut self, entries: &[Entry], at: u32) {
+        let (narrowing, alone, g) = (self.narrowing, self.alone, self.g);
+        let (mut changed, mut retries) = (false, 0);
+        for entry in entries {
+            loop {
+                let e = entry.load();
+                if e.is_empty() {
+                    if alone || entry.empty(e, g).is_ok() {
+                        break;
+                    }
+                } else if let Ok(now) = entry.narrow(e, &narrowing) {
+                    changed |= now != e;
+                    break;
+                }
+                retries += 1;
             }
-            self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, 1);
         }
+        if changed {
+            // Where some did not change, their translations go without need.
+            self.flush.run(at, entries.len());
+        }
+        if retries != 0 {
+            self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, retries);
+        }
+    }
+
+    #[cold]
+    fn retry(&self) {
+        self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, 1);
     }
 
     #[inline]

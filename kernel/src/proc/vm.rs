@@ -19,15 +19,25 @@ pub fn errno(error: EditError) -> Errno {
 }
 
 /// Runs an edit; when frames are short, asks for some and tries again.
+#[inline]
 pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
-    for _ in 0..ROUNDS {
+    let mut rounds = ROUNDS;
+    loop {
         match edit() {
-            Err(EditError::OutOfFrames) if !signal::is_dying() && crate::mem::wait_for_frames() => {}
-            Err(error) => return Err(errno(error)),
             Ok(value) => return Ok(value),
+            Err(error) => again(error, &mut rounds)?,
         }
     }
-    Err(ENOMEM)
+}
+
+/// Whether a failed edit may be tried again: asks for frames if that is what it lacked.
+#[cold]
+fn again(error: EditError, rounds: &mut usize) -> Result<(), Errno> {
+    *rounds -= 1;
+    match error {
+        EditError::OutOfFrames if *rounds != 0 && !signal::is_dying() && crate::mem::wait_for_frames() => Ok(()),
+        error => Err(errno(error)),
+    }
 }
 
 /// Brings the page of a user address in, writable, as a store would; changes nothing in it.
