@@ -154,7 +154,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     #[inline]
     fn narrow(&mut self, entries: &[Entry], at: u32) {
         let (narrowing, alone, g) = (self.narrowing, self.alone, self.g);
-        let (mut changed, mut retries) = (false, 0);
+        let (mut changed, mut retries) = (0, 0);
         for entry in entries {
             loop {
                 let e = entry.load();
@@ -163,13 +163,13 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                         break;
                     }
                 } else if let Ok(now) = entry.narrow(e, &narrowing) {
-                    changed |= now != e;
+                    changed |= now.bits() ^ e.bits();
                     break;
                 }
                 retries += 1;
             }
         }
-        if changed {
+        if changed != 0 {
             // Where some did not change, their translations go without need.
             self.flush.run(at, entries.len());
         }
