@@ -46,6 +46,11 @@ impl Table {
         Some(table)
     }
 
+    /// How many messages there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     fn write(&self, entry: usize, word: usize, value: u32) {
         // SAFETY: the table was mapped with `count` entries of four words, and `entry` was checked or enumerated.
         unsafe { self.entries.add(entry * 4 + word).write_volatile(value) };

@@ -3,10 +3,11 @@
 //! * A request is a header, up to 32 pages anywhere in memory, and a status byte: one chain of descriptors. Requests,
 //!   headers and status bytes are allocated when the device starts; nothing is allocated afterwards.
 //! * Up to [`QUEUES`] queues of 256 descriptors. The largest request takes 34 of them, so a queue holds 7 of those or 64 small
-//!   ones; a request goes to the queue with the most room.
+//!   ones; a request goes to the queue of the caller's choice ([`Block::prefer`]) or else to the one with the most room.
 //! * Left out on purpose: EVENT_IDX (the queue's `should_notify` compares indices without wrap-around when it is negotiated) and
 //!   indirect descriptors (the queue allocates them with each request).
-//! * Completions raise one message-signalled interrupt for all queues. Interrupts are never suppressed, so there is no re-arming
+//! * Completions raise message-signalled interrupts, one message for each queue where the device has so many, so that the CPU that
+//!   asks can be the one that is told ([`Block::route`]). Interrupts are never suppressed, so there is no re-arming
 //!   that could miss one. Notifying the device is the one Dekker-shaped pair: *index, fence, the device's flag* meets *flag,
 //!   fence, index* in the device; the fence is in [`Block::kick`].
 //! * A device that has not answered for [`Block::set_limit`] is reported dead and takes no more requests. The pages of those in
@@ -141,6 +142,9 @@ impl<H: Hal> Queue<H> {
 pub struct Block<H: Hal, T: Transport = PciTransport> {
     transport: T,
     queues: Vec<Box<Queue<H>>>,
+    /// The messages of the queues; absent where somebody else delivers interrupts.
+    table: Option<Table>,
+    preferred: usize,
     shared: *mut Shared,
     requests: Box<[Request]>,
     flying: usize,
@@ -181,15 +185,19 @@ impl<H: Hal> Block<H> {
         let table = Table::enable(&mut ports, &mut root, function, map).ok_or(Error::Broken)?;
         let common = common_config(&ports, &mut root, function).ok_or(Error::Broken)?;
         let common = map(common, 0x38).ok_or(Error::Broken)?;
-        table.set(0, apic_id, vector);
-        Self::over(transport, |queue| {
+        let message = |queue: u16| (queue as usize).min(table.count() - 1);
+        let mut block = Self::over(transport, |queue| {
+            let message = message(queue);
+            table.set(message, apic_id, vector);
             // SAFETY: `common` maps the common configuration: queue_select at 0x16, queue_msix_vector at 0x1a.
             unsafe {
                 common.add(0x16).cast::<u16>().write_volatile(queue);
-                common.add(0x1a).cast::<u16>().write_volatile(0);
-                common.add(0x1a).cast::<u16>().read_volatile() == 0
+                common.add(0x1a).cast::<u16>().write_volatile(message as u16);
+                common.add(0x1a).cast::<u16>().read_volatile() == message as u16
             }
-        })
+        })?;
+        block.table = Some(table);
+        Ok(block)
     }
 }
 
@@ -247,6 +255,8 @@ impl<H: Hal, T: Transport> Block<H, T> {
         Ok(Block {
             transport,
             queues,
+            table: None,
+            preferred: 0,
             shared: shared.as_ptr().cast(),
             requests: requests.into_boxed_slice(),
             flying: 0,
@@ -277,6 +287,18 @@ impl<H: Hal, T: Transport> Block<H, T> {
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.flying
+    }
+
+    /// Sends the interrupts of a queue to the CPU with this identity; other queues' too where the device has few messages.
+    pub fn route(&mut self, queue: usize, apic_id: u32, vector: u8) {
+        if let Some(table) = &self.table {
+            table.set(queue.min(table.count() - 1), apic_id, vector);
+        }
+    }
+
+    /// Later requests go to this queue (modulo their number) while it has room.
+    pub fn prefer(&mut self, queue: usize) {
+        self.preferred = queue % self.queues.len();
     }
 
     /// How many queues are in use.
@@ -321,7 +343,7 @@ impl<H: Hal, T: Transport> Block<H, T> {
             .enumerate()
             .map(|(q, queue)| (q, queue.queue.available_desc()))
             .filter(|&(_, room)| room >= pages.len() + 2)
-            .max_by_key(|&(q, room)| (room, QUEUES - q))
+            .max_by_key(|&(q, room)| (q == self.preferred, room, QUEUES - q))
             .ok_or(Refused::Full)?;
         let request = &mut self.requests[id];
         request.pages[..pages.len()].copy_from_slice(pages);

@@ -52,6 +52,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     if let Some(m) = &machine {
         smp::start(&m.cpus[..m.cpu_count]); //    the other CPUs
     }
+    swap::disk::spread(); //                       each CPU gets its own completions
     log::info!(
         "{} CPUs, {} MiB, booted in {} us",
         arch::cpu_count(),

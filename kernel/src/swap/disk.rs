@@ -54,6 +54,17 @@ pub fn start() {
     }
 }
 
+/// Lets each queue interrupt the CPU that uses it. Called once all CPUs are there; queue and CPU have the same number.
+pub fn spread() {
+    if let Some(block) = &mut *BLOCK.lock() {
+        for queue in 0..block.queues().min(crate::arch::cpu_count()) {
+            // ordering: Relaxed; published with the CPU's online bit.
+            let apic_id = cpu::block(queue).apic_id.load(Ordering::Relaxed);
+            block.route(queue, apic_id, irq::DISK);
+        }
+    }
+}
+
 /// The disk's properties, if there is one.
 pub fn facts() -> Option<Facts> {
     BLOCK.lock().as_ref().map(|b| Facts { pages: b.pages(), read_only: b.is_read_only() })
@@ -108,6 +119,7 @@ impl Disk {
         }
         let mut guard = BLOCK.lock();
         let block = guard.as_mut().ok_or(Refused::Dead)?;
+        block.prefer(cpu::cpu_id());
         // SAFETY: the frames are in RAM, which the linear map shows; until the completion they are the device's.
         let taken = unsafe { block.submit(op, first as u64, &pages[..frames.len()], cookie, timer::now_ns()) };
         taken.map_err(|why| match why {
