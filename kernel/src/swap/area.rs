@@ -34,6 +34,11 @@ pub fn usable() -> u64 {
 /// One swapon or swapoff at a time; what is open or was last.
 pub static ADMIN: SleepMutex<Option<Shape>> = SleepMutex::new(None);
 
+/// Pages of the area while it is open.
+pub fn open_pages() -> u64 {
+    if super::is_open() { usable() } else { 0 }
+}
+
 /// Why there is no swapping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {

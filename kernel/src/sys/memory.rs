@@ -9,7 +9,7 @@ use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Space, memory};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
-use crate::swap::{advice, relief};
+use crate::swap::{self, advice, relief};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -40,7 +40,7 @@ fn protection(bits: u32) -> Prot {
 
 /// Linux's default overcommit heuristic: only a single request that could never be met is refused.
 fn hopeless(pages: u64) -> bool {
-    pages > memory().total_frames()
+    pages > memory().total_frames() + swap::area::open_pages()
 }
 
 /// RLIMIT_AS.
