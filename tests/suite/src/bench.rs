@@ -1,8 +1,9 @@
 //! The benchmark: instructions on one CPU, then wall clock on four, each figure beside Linux's.
 
 use std::io;
+use std::path::Path;
 
-use quire_launch::{Boot, Collected, End, How, Image, Input, Job, Machine};
+use quire_launch::{Boot, Collected, End, How, Image, Input, Job, Machine, Store, Swap};
 
 use crate::House;
 use crate::guest;
@@ -72,6 +73,34 @@ pub fn run(house: &House) -> i32 {
         };
         println!("| {meaning} | {} | {} | {one} | {four} |", show(1), show(4));
     }
+    swapping(house)
+}
+
+/// Passes of `swap_bench`, MiB/s: name, meaning, Linux 6.12 on the same machine.
+const SWAP: &[(&str, &str, f64)] = &[
+    ("swap_fill", "fill", 43.0),
+    ("swap_sequential", "read in order", 68.0),
+    ("swap_rewrite", "read and rewrite in order", 55.0),
+    ("swap_random", "read at random", 19.0),
+];
+
+/// 256 MiB of working set in 128 MiB of memory, one thread.
+fn swapping(house: &House) -> i32 {
+    let mut columns = Vec::new();
+    for cpus in [1, 4] {
+        let mut machine = guest::machine(house, cpus, 300);
+        machine.memory = 128;
+        machine.swap = Some(Swap::new(Store::Size(512 << 20)));
+        match measure_program(&machine, &house.program("swap_bench"), &["256"]) {
+            Ok(values) => columns.push(values),
+            Err(error) => return failed(&error),
+        }
+    }
+    println!("\n| swapping, 256 MiB in 128 MiB, MiB/s | 1 CPU | 4 CPUs | Linux | aim |\n|---|---|---|---|---|");
+    for (name, meaning, linux) in SWAP {
+        let show = |column: usize| find(&columns[column], name).map_or("-".to_owned(), |value| format!("{value:.0}"));
+        println!("| {meaning} | {} | {} | {linux:.0} | {:.0} |", show(0), show(1), 2.0 * linux);
+    }
     0
 }
 
@@ -81,10 +110,15 @@ fn find(values: &[(String, f64)], name: &str) -> Option<f64> {
 
 /// Runs `bench` and reads its `name value` lines.
 fn measure(house: &House, machine: &Machine, what: &str) -> Result<Vec<(String, f64)>, String> {
+    measure_program(machine, &house.program("bench"), &[what])
+}
+
+/// Runs a program that prints `name value` lines.
+fn measure_program(machine: &Machine, program: &Path, arguments: &[&str]) -> Result<Vec<(String, f64)>, String> {
     let mut image = Image::new();
     let mut collected = Collected::new();
-    let ended = Job::new(&house.program("bench"), "bench".as_ref())
-        .and_then(|job| image.job(job.args([what])))
+    let ended = Job::new(program, program.file_name().unwrap_or_default())
+        .and_then(|job| image.job(job.args(arguments)))
         .and_then(|()| Boot { machine, image: &image }.run(Input::Bytes(Vec::new()), &mut collected))
         .map_err(|error: io::Error| error.to_string())?;
     let report = match (&ended.end, collected.reports.first()) {

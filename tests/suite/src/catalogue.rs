@@ -45,6 +45,8 @@ pub const ALL: &[Workload] = &[
     stress("futex_storm", &["60"]),
     stress("exit_storm", &["6"]),
     stress("oom", &["1"]),
+    stress("swap_races", &["5"]),
+    stress("thrash", &["1", "4", "4"]),
 ];
 
 /// The cases of a short run.

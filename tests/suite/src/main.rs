@@ -77,6 +77,9 @@ enum Task {
         /// Memory in MiB
         #[arg(long, value_name = "MIB", default_value_t = 512)]
         mem: u32,
+        /// Swap to a new image of this size, or to a file
+        #[arg(long, value_name = "SIZE|FILE", value_parser = |text: &str| quire_launch::Swap::parse(text.as_ref()))]
+        swap: Option<quire_launch::Swap>,
         /// Only these workloads
         names: Vec<String>,
     },
@@ -90,7 +93,9 @@ fn main() {
         Task::Workloads => workloads::table(&house),
         Task::Test { parts } => test(&house, &parts),
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
-        Task::Stress { minutes, cpus, mem, names } => stress::run(&house, minutes, cpus, mem, &names),
+        Task::Stress { minutes, cpus, mem, swap, names } => {
+            stress::run(&house, minutes, cpus, mem, swap.as_ref(), &names)
+        }
         Task::Bench => bench::run(&house),
     })
 }

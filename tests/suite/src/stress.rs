@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use quire_launch::How;
+use quire_launch::{How, Swap};
 
 use crate::House;
 use crate::catalogue;
@@ -15,7 +15,7 @@ const SLICE: u64 = 5;
 const PATIENCE: u64 = 180;
 
 /// Runs the mix; 0 when nothing broke.
-pub fn run(house: &House, minutes: f64, cpus: u32, memory: u32, names: &[String]) -> i32 {
+pub fn run(house: &House, minutes: f64, cpus: u32, memory: u32, swap: Option<&Swap>, names: &[String]) -> i32 {
     let chosen: Vec<_> = catalogue::ALL
         .iter()
         .filter(|workload| workload.stress && (names.is_empty() || names.iter().any(|name| name == workload.name)))
@@ -41,6 +41,7 @@ pub fn run(house: &House, minutes: f64, cpus: u32, memory: u32, names: &[String]
         }
         let mut machine = guest::machine(house, cpus, SLICE * 4 * cases.len() as u64 + PATIENCE);
         machine.memory = memory;
+        machine.swap = swap.cloned();
         boots += 1;
         guest::run(&machine, &cases, |case, report| {
             runs += 1;
