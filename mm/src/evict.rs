@@ -4,7 +4,7 @@
 //!    scan looks for claims. If there is any, it gives up: *no scan begins under an edit*. So
 //!    * an edit that found nobody else active and the bit clear, after its own fence, may skip what it skips (parities, seals,
 //!      absent entries): it has its claim, and no scan comes before it has ended;
-//!    * fork and move wait, once they have their claims, until the bit is clear ([`Space::wait_for_scans`]): the word of an entry
+//!    * fork and move wait, once they have their claims, until the bit is clear (`wait_for_scans`): the word of an entry
 //!      comes back the same only by them (races 35, 57);
 //!    * other edits that meet a scan skip nothing, and shoot down what they sweep even where they met only swapped or empty
 //!      entries (races 34, 53).
@@ -13,7 +13,7 @@
 //!    write, together with others that share the frame.
 //! 3. An object's page in a shared mapping is only unmapped: `Page -> Empty(g)`, with a generation of the scan's own.
 //! 4. One shootdown for a batch. Only after all answers: slots are answered ([`Pager::answered`]), references of frames that were
-//!    on a slot already go, and objects are asked to give up what nobody maps any more ([`crate::shared`]).
+//!    on a slot already go, and objects are asked to give up what nobody maps any more (`shared`).
 //! 5. The bit goes after the last answer. No claim is taken, no memory is needed, nothing waits but for answers.
 
 use crate::arena::{Arena, index};

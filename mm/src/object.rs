@@ -5,7 +5,7 @@
 //!
 //! A page is made by whoever first asks for it: `Empty(0) -> Page`, one compare-and-swap; losers use the winner's. Whoever maps a
 //! page takes its frame reference first, then reads the object's entry again (race 52): a page that has left the object is
-//! not mapped. How pages leave for the swap area and come back: [`crate::shared`].
+//! not mapped. How pages leave for the swap area and come back: `shared`.
 
 use crate::entry::{Entry, Word};
 use crate::frames::slab::{NODE, NodePlace};

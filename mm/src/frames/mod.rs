@@ -38,8 +38,8 @@ impl core::fmt::Debug for Frame {
 /// ```
 ///
 /// * *Linked*: the page's content is in the swap slot that the upper half names, and the link holds that slot. Only while no
-///   entry maps the page writable: whoever makes it writable breaks the link first. Links are made ([`FrameWord::settle`]) and
-///   broken ([`FrameWord::break_link`]) by compare-and-swap only. A slot in the upper half without this bit is a mere *note*: the
+///   entry maps the page writable: whoever makes it writable breaks the link first. Links are made (`settle`) and
+///   broken (`break_link`) by compare-and-swap only. A slot in the upper half without this bit is a mere *note*: the
 ///   slot may cache the frame, which its own word must confirm.
 /// * *Object*: an object owns the page (one of the references) or the table.
 /// * The kind tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
