@@ -3,6 +3,7 @@
 use super::io::short;
 use super::stat::{Stat, kind};
 use super::{File, UserIo, inode, poll};
+use crate::mem::page::KernelPage;
 use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use crate::proc::sleep::{SleepMutex, wait_on};
@@ -10,7 +11,6 @@ use crate::sched::WaitQueue;
 use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
@@ -22,7 +22,7 @@ const PAGE: usize = 4096;
 
 /// A page with bytes in it.
 struct Slot {
-    page: Vec<u8>,
+    page: KernelPage,
     start: usize,
     end: usize,
 }
@@ -193,10 +193,8 @@ impl Pipe {
     /// One page of a write; it goes in whole or, when the program's memory ends in it, not at all.
     fn fill(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo) -> SysResult {
         let want = io.left().min(PAGE);
-        let mut page = Vec::new();
-        page.try_reserve_exact(PAGE).map_err(|_| ENOMEM)?;
+        let mut page = KernelPage::new().ok_or(ENOMEM)?;
         slots.try_reserve(1).map_err(|_| ENOMEM)?;
-        page.resize(PAGE, 0);
         if io.get(&mut page[..want]) < want {
             return Err(EFAULT);
         }

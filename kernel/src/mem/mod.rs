@@ -2,7 +2,7 @@
 //!
 //! [`early`] reads the map and serves the boot; [`machine`] is the hardware under `quire-mm`; [`fault`] resolves page faults;
 //! [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
-//! kernel's own data; [`audit`] counts everything, [`counters`] tells what has happened.
+//! kernel's own data, [`page`] whole pages of it; [`audit`] counts everything, [`counters`] tells what has happened.
 
 pub mod audit;
 pub mod counters;
@@ -10,11 +10,13 @@ pub mod early;
 pub mod fault;
 pub mod layout;
 pub mod machine;
+pub mod page;
 pub mod shortage;
 pub mod user;
 
 mod heap;
 
+pub use heap::is_low as heap_is_low;
 pub use machine::{Space, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
 pub use quire_mm::{
     Access, Backing, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Remap,

@@ -1,4 +1,4 @@
-//! Out of memory: what is free but hidden comes first, then pages go to the swap area, then the largest process dies.
+//! Out of memory: what is free but hidden and unused stacks come first, then pages go to the swap area, then the largest process dies.
 
 use super::memory;
 use crate::arch::cpu;
@@ -21,7 +21,15 @@ static CHOOSING: AtomicBool = AtomicBool::new(false);
 /// caller waits for its end.
 pub fn wait_for_frames() -> bool {
     memory().drain_all(cpu::online());
-    if memory().free_frames() >= ENOUGH || relief::reclaim_until(ENOUGH) {
+    if memory().free_frames() >= ENOUGH {
+        return true;
+    }
+    if sched::give_stacks_back() {
+        // The reaper frees them while this thread, or its caller's next try, is out of the way.
+        crate::arch::interrupt_window();
+        sched::yield_now();
+    }
+    if relief::reclaim_until(ENOUGH) {
         return true;
     }
     // What was evicted or freed meanwhile may sit in caches again.

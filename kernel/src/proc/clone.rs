@@ -164,6 +164,9 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     }
     let parent = thread::user();
     let me = &parent.process;
+    if crate::mem::heap_is_low() && !crate::mem::wait_for_frames() {
+        return Err(ENOMEM);
+    }
     let id = ReservedId(tree::lock().new_id()?);
     let tid = id.0;
 

@@ -20,7 +20,8 @@ pub fn end_largest() -> bool {
             return;
         }
         let pages = memory.space.usage();
-        if best.as_ref().is_none_or(|b| b.0.0 + b.0.1 < pages.0 + pages.1) {
+        // Of equals the youngest, as on Linux.
+        if best.as_ref().is_none_or(|b| b.0.0 + b.0.1 <= pages.0 + pages.1) {
             best = Some((pages, p.clone()));
         }
     });

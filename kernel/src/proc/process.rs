@@ -190,6 +190,9 @@ impl Process {
 /// put into an `Arc` is often large, and kernel stacks are small.
 #[inline(never)]
 pub fn arc<T>(value: T) -> Result<Arc<T>, Errno> {
+    if crate::mem::heap_is_low() {
+        return Err(ENOMEM);
+    }
     let mut probe: Vec<core::mem::MaybeUninit<T>> = Vec::new();
     probe.try_reserve_exact(2).map_err(|_| ENOMEM)?;
     drop(probe);

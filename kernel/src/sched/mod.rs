@@ -558,6 +558,15 @@ fn bury(t: *mut Thread) {
     }
 }
 
+/// Memory is short: the reaper is to give the frames of unused stacks back. True: it will.
+pub fn give_stacks_back() -> bool {
+    let asked = stack::ask();
+    if asked && let Some(reaper) = REAPER.get() {
+        reaper.unpark();
+    }
+    asked
+}
+
 /// The reaper thread: drops what is left of exited threads, and shrinks the pool of stacks.
 fn reap(_: usize) {
     loop {

@@ -7,14 +7,15 @@ use crate::arch::{cpu, irq, paging};
 use crate::mem;
 use crate::mem::layout::STACK_BASE;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 
 const SIZE: u64 = 16384;
 const STRIDE: u64 = 2 * SIZE;
-/// Stacks that [`trim`] leaves in the pool, and the number above which it starts.
-const KEEP: usize = 64;
+/// Stacks that [`trim`] takes at once, and the number in the pool above which it does: usually, and when memory is short.
+const BATCH: usize = 128;
 const TRIM_ABOVE: usize = 192;
+const TRIM_ABOVE_SHORT: usize = 8;
 
 struct Pool {
     /// Top of the first mapped free stack; its highest word holds the next. 0 ends the list.
@@ -143,19 +144,37 @@ pub fn serve_flush() {
     }
 }
 
-/// Whether [`trim`] has something to do.
-pub fn wants_trim() -> bool {
-    POOL.try_lock().is_some_and(|p| p.count > TRIM_ABOVE)
+/// Memory is short: the next [`trim`] leaves few.
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// Asks for the frames of the stacks in the pool, if there are many. True: the reaper has something to do.
+pub fn ask() -> bool {
+    let many = POOL.lock().count > TRIM_ABOVE_SHORT;
+    // ordering: Relaxed; a hint.
+    SHORT.fetch_or(many, Ordering::Relaxed);
+    many
 }
 
 /// Returns the frames of a large pool. Only the reaper thread calls it, holding nothing.
 pub fn trim() {
-    let mut slots: [u64; TRIM_ABOVE - KEEP] = [0; TRIM_ABOVE - KEEP];
-    let mut frames: Vec<u64> = Vec::new();
-    if !wants_trim() || frames.try_reserve(slots.len() * 4).is_err() {
-        return;
+    // ordering: Relaxed; a hint.
+    let most = if SHORT.swap(false, Ordering::Relaxed) { TRIM_ABOVE_SHORT } else { TRIM_ABOVE };
+    loop {
+        let many = POOL.lock().count.saturating_sub(most);
+        if many == 0 || !trim_some(many) {
+            return;
+        }
     }
-    for slot in &mut slots {
+}
+
+/// Returns the frames of up to `many` stacks. False: there was no memory for the list.
+fn trim_some(many: usize) -> bool {
+    let mut slots = [0; BATCH];
+    let mut frames: Vec<u64> = Vec::new();
+    if frames.try_reserve(slots.len() * (SIZE / 4096) as usize).is_err() {
+        return false;
+    }
+    for slot in slots.iter_mut().take(many) {
         let Some(stack) = Stack::new() else { break };
         *slot = stack.leak() - STRIDE;
         for page in 0..SIZE / 4096 {
@@ -182,4 +201,5 @@ pub fn trim() {
     paging::flush_all();
     frames.into_iter().for_each(mem::free_frame);
     slots.into_iter().filter(|&s| s != 0).for_each(recycle);
+    true
 }
