@@ -182,6 +182,11 @@ impl Fake {
         assert!(self.pager.set(Attached(pager)).is_ok(), "a second swap area");
     }
 
+    /// The calling CPU drops its translations, as hardware may at any time.
+    pub fn forget(&self) {
+        self.invalidate_all();
+    }
+
     /// Word `i` of a frame.
     pub fn cell(&self, frame: Frame, i: usize) -> &AtomicU64 {
         // SAFETY: word `i` of the frame; all accesses to frames are atomic words (tables included).

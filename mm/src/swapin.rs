@@ -66,29 +66,30 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Slots that pages of `range` name, for readahead: fills `out` from its beginning and says how many. Pages of one segment,
-    /// the one of the first page; in a segment that shows an object, the object's pages.
+    /// Slots that pages of `range` name, for readahead: fills `out` from its beginning and says how many. In segments that show an
+    /// object, also the slots of the object's pages. Only the first page's arena is looked at.
     pub fn swapped_near(&self, range: PageRange, out: &mut [Slot]) -> usize {
         let m = self.memory();
-        let Some(arena) = self.arena(range.start.arena()) else { return 0 };
-        let lo = range.start.local();
+        let Some((arena, lo, hi)) = range.by_arena().next() else { return 0 };
+        let Some(arena) = self.arena(arena) else { return 0 };
         let pin = m.pin();
-        let Some(p) = arena.list(&pin).find(lo) else { return 0 };
-        let hi = p.end.min(lo.saturating_add(range.pages().min(u32::MAX as u64) as u32));
         let mut n = 0;
-        let mut page = lo;
-        while page < hi && n < out.len() {
-            let slot = arena.walk(m, &pin, page).1.slot().or_else(|| {
-                // SAFETY: the segment's leaf holds a reference, and the read section keeps the leaf.
-                let object = unsafe { p.object.as_ref() }?;
-                m.object_slot(object, p.offset + (page - p.start) as u64)
-            });
-            if let Some(slot) = slot {
-                out[n] = slot;
-                n += 1;
+        arena.list(&pin).each(lo, hi, &mut |p| {
+            let part = p.clip(lo, hi);
+            // SAFETY: the segment's leaf holds a reference, and the read section keeps the leaf.
+            let object = unsafe { part.object.as_ref() };
+            for page in part.start..part.end {
+                let slot = arena.walk(m, &pin, page).1.slot();
+                let of_object = || m.object_slot(object?, part.offset + (page - part.start) as u64);
+                if let Some(slot) = slot.or_else(of_object)
+                    && let Some(place) = out.get_mut(n)
+                {
+                    *place = slot;
+                    n += 1;
+                }
             }
-            page += 1;
-        }
+            n < out.len()
+        });
         n
     }
 

@@ -458,3 +458,87 @@ fn swapoff_brings_everything_back() {
     drop((cpu, object));
     rig.end(vec![space, child]);
 }
+
+/// A fork without memory undoes what it has done: the slots that it held for the child are given back.
+#[test]
+fn race_17_24_fork_without_memory() {
+    let rig = Rig::new(600, 800, LATE);
+    let space = rig.space();
+    let mut cpu = Cpu::new(rig.memory, 0);
+    cpu.enter(&space);
+    // Many tables, so that the fork fails late.
+    for k in 0..60u64 {
+        fixed(&rig, &mut cpu, BASE + k * 512, 4, RW);
+        (0..4).for_each(|i| rig.stamp(&mut cpu, BASE + k * 512 + i, k * 4 + i + 1));
+    }
+    space.page_out(range(BASE, 20 * 512));
+    rig.pump();
+    let holds = || rig.swap.census().holds;
+    let mut failed = 0;
+    let mut taken = Vec::new();
+    // Less and less memory.
+    loop {
+        let before = holds();
+        match space.fork() {
+            Ok(child) => assert_eq!((drop(child), holds()).1, before),
+            Err(e) => {
+                assert_eq!(e, quire_mm::EditError::OutOfFrames);
+                assert_eq!(holds(), before, "a fork that failed keeps slots");
+                failed += 1;
+            }
+        }
+        if failed == 20 {
+            break;
+        }
+        rig.memory.drain_here();
+        taken.extend((0..7).filter_map(|_| rig.memory.alloc_kernel()));
+    }
+    taken.into_iter().for_each(|f| rig.memory.free(f));
+    for k in 0..60u64 {
+        (0..4).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + k * 512 + i), Ok(k * 4 + i + 1)));
+    }
+    drop(cpu);
+    rig.end(vec![space]);
+}
+
+/// Second chance: pages that are used stay, cold ones go first; what is asked for ahead is found; populating asks for what it needs.
+#[test]
+fn ages_cold_pages_and_neighbours() {
+    use quire_mm::{Fault, Page};
+    let rig = Rig::new(2000, 2000, LATE);
+    let space = rig.space();
+    let mut cpu = Cpu::new(rig.memory, 0);
+    cpu.enter(&space);
+    fixed(&rig, &mut cpu, BASE, 100, RW);
+    (0..100).for_each(|i| rig.stamp(&mut cpu, BASE + i, i + 1));
+    // The first look clears Accessed, the second lets pages grow old; used ones are young again.
+    let scan = |want, round| space.evict(want, round, &mut Page(0));
+    assert_eq!(scan(1000, 0).pages, 0);
+    assert_eq!(scan(1000, 0).pages, 0);
+    rig.memory.machine.forget();
+    (0..50).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
+    assert_eq!(scan(1000, 0).pages, 50);
+    assert!((0..50).all(|i| space.is_resident(Page(BASE + i))));
+    assert_eq!(space.usage(), (50, 50));
+    // Cold ones go at the next look.
+    space.cool(range(BASE + 10, 5));
+    assert_eq!(scan(1000, 0).pages, 5);
+    assert!(!space.is_resident(Page(BASE + 12)));
+    rig.pump();
+    // A window that begins before the segment, one that ends behind it, and one over a hole.
+    let mut near = [quire_swapd::Slot(0); 32];
+    assert_eq!(space.swapped_near(range(BASE - 20, 32), &mut near), 2);
+    assert_eq!(space.swapped_near(range(BASE + 90, 32), &mut near), 10);
+    assert_eq!(space.swapped_near(range(BASE + 50, 50), &mut near[..7]), 7);
+    space.unmap(range(BASE + 60, 10)).unwrap();
+    assert_eq!(space.swapped_near(range(BASE + 50, 30), &mut near), 20);
+    // Populating ends where the kernel has to act.
+    assert!(matches!(space.populate(range(BASE, 20), true), Err((Page(p), Fault::SwapIn(_))) if p == BASE + 10));
+    fixed(&rig, &mut cpu, BASE + 60, 10, RW);
+    for i in (0..100).filter(|i| !(60..70).contains(i)) {
+        assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1));
+    }
+    assert_eq!(space.populate(range(BASE, 20), true), Ok(()));
+    drop(cpu);
+    rig.end(vec![space]);
+}
