@@ -54,10 +54,8 @@ impl<M: Machine> Space<M> {
         if others != 0 && !mutant(Mutant::NoForkAnswer) {
             m.await_answers(others);
         }
-        let result = (0..ARENAS)
-            .filter(|&i| claims[i].is_some())
-            .filter_map(|i| self.arena(i))
-            .try_for_each(|arena| self.fork_arena(arena, child));
+        let result =
+            self.each_arena().filter(|a| claims[a.index].is_some()).try_for_each(|arena| self.fork_arena(arena, child));
         fence(SeqCst);
         let others = self.active.bits() & !me;
         let mut all = Pages::none();

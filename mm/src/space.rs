@@ -18,6 +18,7 @@ use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
 use crate::segment::Segment;
+use crate::shootdown::bits;
 use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::null_mut;
 
@@ -29,6 +30,8 @@ const HOMES: usize = 3;
 pub struct Space<M: Machine> {
     pub(crate) memory: &'static Memory<M>,
     arenas: [AtomicPtr<Arena>; ARENAS],
+    /// A bit for each arena that may be there, set before its pointer.
+    known: [AtomicU64; ARENAS.div_ceil(64)],
     /// Frame of each CPU's top-level table, 0 while it has none.
     tops: [AtomicU64; CPUS],
     pub(crate) active: CpuSet,
@@ -42,6 +45,7 @@ impl<M: Machine> Space<M> {
         Space {
             memory,
             arenas: core::array::from_fn(|_| AtomicPtr::new(null_mut())),
+            known: core::array::from_fn(|_| AtomicU64::new(0)),
             tops: core::array::from_fn(|_| AtomicU64::new(0)),
             active: CpuSet::new(),
             forking: AtomicU64::new(0),
@@ -68,6 +72,8 @@ impl<M: Machine> Space<M> {
             return Ok(a);
         }
         let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
+        // Relaxed: the Release below publishes it with the arena, so who finds the arena finds the bit (`each_arena`).
+        self.known[index / 64].fetch_or(1 << (index % 64), Relaxed);
         // Release publishes the arena. The loser frees his.
         if self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_err() {
             // SAFETY: nobody has seen it.
@@ -78,7 +84,13 @@ impl<M: Machine> Space<M> {
 
     /// All arenas, in ascending order.
     pub(crate) fn each_arena(&self) -> impl Iterator<Item = &Arena> {
-        (0..ARENAS).filter_map(|i| self.arena(i))
+        self.known_arenas().filter_map(|i| self.arena(i))
+    }
+
+    /// The arenas that may be there. Acquire: whoever has seen one of them by its pointer, or by what was done to it, sees its bit.
+    fn known_arenas(&self) -> impl Iterator<Item = usize> {
+        let words = self.known.iter().zip(0..);
+        words.flat_map(|(word, n)| bits(word.load(Acquire)).map(move |i| n * 64 + i))
     }
 
     /// Whether no other CPU is active here. The caller fences first, after whatever must have been seen by who comes later.
@@ -299,18 +311,24 @@ impl<M: Machine> Space<M> {
         let Some(f) = word.frame() else { return 0 };
         let mut pages = 0;
         let zero = self.memory.zero_page();
-        for e in self.memory.machine.table(f) {
-            let w = e.load();
-            if w == Word::empty(0) {
+        // Most tables are empty for the most part: eight entries at a time.
+        for some in self.memory.machine.table(f).chunks(8) {
+            if some.iter().fold(0, |any, e| any | e.load().bits()) == 0 {
                 continue;
             }
-            if level > 1 {
-                pages += self.free_tables(w, level - 1);
-            } else if let Some(page) = w.frame() {
-                self.memory.release(page);
-                pages += (page != zero) as u64;
-            } else if w.is_swapped() {
-                self.memory.release_slot(w);
+            for e in some {
+                let w = e.load();
+                if w == Word::empty(0) {
+                    continue;
+                }
+                if level > 1 {
+                    pages += self.free_tables(w, level - 1);
+                } else if let Some(page) = w.frame() {
+                    self.memory.release(page);
+                    pages += (page != zero) as u64;
+                } else if w.is_swapped() {
+                    self.memory.release_slot(w);
+                }
             }
         }
         self.memory.serve();
@@ -328,7 +346,7 @@ impl<M: Machine> Space<M> {
     fn clear(&mut self) -> u64 {
         debug_assert!(self.active.bits() == 0, "a space was dropped while a CPU is active in it");
         let mut pages = 0;
-        for i in 0..ARENAS {
+        for i in self.known_arenas() {
             let arena = self.arenas[i].swap(null_mut(), AcqRel);
             // SAFETY: null, or an arena that lives until freed below.
             if let Some(a) = unsafe { arena.as_ref() } {
