@@ -23,16 +23,18 @@ pub struct TimerFd {
     armed: Mutex<Option<u64>>,
     /// How often it went off since the last read.
     count: AtomicU64,
-    /// How often altogether.
-    total: AtomicU64,
+    /// How often it went off for the first time since a read.
+    edges: AtomicU64,
     changed: WaitQueue,
 }
 
 impl TimerFd {
     /// It went off `count` times.
     pub fn expired(&self, count: u64) {
-        self.count.fetch_add(count, Ordering::SeqCst);
-        self.total.fetch_add(count, Ordering::SeqCst);
+        // As on Linux, a timer that nobody reads has one edge.
+        if self.count.fetch_add(count, Ordering::SeqCst) == 0 {
+            self.edges.fetch_add(1, Ordering::SeqCst);
+        }
         self.changed.wake_all();
         poll::notify();
     }
@@ -69,7 +71,7 @@ impl File for Arc<TimerFd> {
         if self.count.load(Ordering::SeqCst) > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
     }
     fn edges(&self) -> [u64; 2] {
-        [self.total.load(Ordering::SeqCst), 0]
+        [self.edges.load(Ordering::SeqCst), 0]
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -91,7 +93,7 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         realtime,
         armed: Mutex::new(None),
         count: AtomicU64::new(0),
-        total: AtomicU64::new(0),
+        edges: AtomicU64::new(0),
         changed: WaitQueue::new(),
     })?;
     let file = OpenFile::new(arc(file)?, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[timerfd]", None)?;

@@ -45,6 +45,11 @@ pub const ALL: &[Workload] = &[
     stress("futex_storm", &["60"]),
     stress("exit_storm", &["6"]),
     stress("oom", &["1"]),
+    stress("own_memory", &["100"]),
+    stress("crowds", &["1"]),
+    stress("events", &["10"]),
+    stress("hoard", &["1"]),
+    basic("allocator", &["2"]),
     stress("swap_races", &["5"]),
     stress("thrash", &["1", "4", "4"]),
 ];

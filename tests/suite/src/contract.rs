@@ -239,6 +239,14 @@ const CHECKS: &[(&str, Check)] = &[
         }
         Ok(())
     }),
+    ("too little memory on a wide machine", |door| {
+        for name in ["oom", "hoard"] {
+            let output = door.exec(&["--mem", "64", "--cpus", "16", "--audit", &door.program(name), "1"], b"");
+            expect(&output, 0).map_err(|error| format!("{name}: {error}"))?;
+            same("output", &output.stdout, format!("{name}: ok\n").as_bytes())?;
+        }
+        Ok(())
+    }),
     ("instructions counted twice give the same time", |door| {
         let arguments = ["--icount", "--cpus", "1", &door.program("carrier"), "clock"];
         let (one, two) = (door.exec(&arguments, b""), door.exec(&arguments, b""));

@@ -1,0 +1,65 @@
+//! Four threads of one process that map, touch and unmap memory of their own interrupt nobody.
+//!
+//! Quire's counters say so: /proc/quire is read while the threads stand at a barrier, before and after. Elsewhere there are no
+//! such counters, and only the contents are checked. Each thread stays on one CPU: what a thread touches on another CPU that
+//! CPU may have translations of.
+
+use std::sync::Barrier;
+use std::thread;
+
+use quire_workloads::{Area, Budget, check, cpus, ok, pin};
+
+const THREADS: usize = 4;
+const PAGES: usize = 16;
+
+fn main() {
+    let rounds: Vec<u64> = Budget::from_arguments(200).rounds().collect();
+    let barrier = Barrier::new(THREADS + 1);
+    thread::scope(|scope| {
+        for index in 0..THREADS {
+            let (barrier, rounds) = (&barrier, &rounds);
+            scope.spawn(move || {
+                pin(index % cpus());
+                // What a thread needs once (its stack, its CPU's tables) comes before the count begins.
+                turn(0);
+                barrier.wait();
+                barrier.wait();
+                rounds.iter().for_each(|&round| turn(round + index as u64));
+                barrier.wait();
+                barrier.wait();
+            });
+        }
+        barrier.wait();
+        let before = counters();
+        barrier.wait();
+        barrier.wait();
+        let after = counters();
+        barrier.wait();
+        for (name, value) in &after {
+            let earlier = before.iter().find(|counter| counter.0 == *name).map_or(0, |counter| counter.1);
+            let more = value - earlier;
+            match name.as_str() {
+                "shootdowns_sent" | "shootdown_interrupts" => check!(more == 0, "{name}: {more}, none was due"),
+                // Were it not counted, the zeros above would mean nothing.
+                "edits_unmap" => check!(more >= (THREADS * rounds.len()) as u64, "only {more} unmaps were counted"),
+                _ => {}
+            }
+        }
+    });
+    ok();
+}
+
+fn turn(value: u64) {
+    let area = Area::new(PAGES);
+    area.fill(0..PAGES, value);
+    area.expect(0..PAGES, value, "memory of one's own");
+    area.unmap(0..PAGES);
+}
+
+/// The kernel's counters; none where there are none.
+fn counters() -> Vec<(String, u64)> {
+    let text = std::fs::read_to_string("/proc/quire").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, n)| (name.into(), n.parse().unwrap_or(0))))
+        .collect()
+}
