@@ -16,7 +16,7 @@ pub const MODELS: &[Model] = &[
     Model::new("claims-pairs", pairs, &[&[NoClaim]]),
     Model::new("claims-three", three, &[&[NoChoosing]]).bounds([Some(1), Some(2)], [Some(2), Some(3)]),
     Model::new("claims-sweep", sweep, &[&[NoClaim]]),
-    Model::new("hole", hole, &[&[HoleOnce], &[NoClaim]]),
+    Model::new("hole", hole, &[&[HoleOnce]]),
 ];
 
 struct Pages {

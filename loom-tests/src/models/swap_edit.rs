@@ -10,12 +10,15 @@ use crate::runner::Model;
 use crate::world::{NONE, RW, Scene, World, flag, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
+use quire_mm::{Page, Remap};
 
 pub const MODELS: &[Model] = &[
     Model::new("swap-unmap", unmap, &[&[ScannedNoFlush]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-discard-alone", discard_alone, &[&[ScanUnderEdit]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-protect", protect, &[&[NoParityFlip]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-fork", fork, &[&[HoldAfterShare], &[NoParityFlip]]).bounds([Some(2); 2], [Some(2); 2]),
+    Model::new("swap-fork-store", fork_store, &[&[EvictNoAnswer]]).bounds([Some(1), Some(2)], [Some(2); 2]),
+    Model::new("swap-move", there_and_back, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
     Model::new("swap-fork-evict", fork_evict, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
 ];
 
@@ -149,4 +152,61 @@ fn fork_evict() {
         assert_eq!(parent.read(0, 0), Ok(5), "the parent sees its child's store");
     });
     w.end(&[s, child, parent]);
+}
+
+/// CPU 0 forks, CPU 1 stores twice, CPU 2 evicts the page and writes it out.
+fn fork_store() {
+    let w = World::swapping(36, 2);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    on(0, || s.enter());
+    let area = w.area();
+    let user = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 2).is_ok());
+        assert!(s.write(0, 0, 3).is_ok());
+    });
+    let scan = spawn(&w, 2, move || {
+        s.page_out(Scene::range(0, 1));
+        pump(area);
+    });
+    let child = script(&w, || s.fork());
+    let _ = (user.join(), scan.join());
+    let then = on(2, || {
+        child.enter();
+        child.read(0, 0).expect("a page of the child")
+    });
+    assert!(then <= 3, "foreign content in the child");
+    on(1, || assert_eq!(s.read(0, 0), Ok(3), "a store of the parent was lost"));
+    on(1, || assert!(s.write(0, 0, 9).is_ok()));
+    on(2, || assert_eq!(child.read(0, 0), Ok(then), "the child sees a later store of its parent"));
+    w.end(&[s, child]);
+}
+
+/// A linked page moves to another arena, is stored to, evicted and taken back there, and moves back, so that its entry has the word
+/// again that it had; CPU 1 scans the first arena.
+fn there_and_back() {
+    let w = World::swapping(40, 6);
+    let s = evicted(&w, 0..1, 5, true);
+    on(0, || assert_eq!(s.read(0, 0), Ok(5)));
+    let far = quire_mm::page::ARENA_PAGES as u64;
+    let area = w.area();
+    let scan = spawn(&w, 1, move || {
+        s.page_out(Scene::range(0, 1));
+        pump(area);
+    });
+    script(&w, || {
+        let to = |from, to| assert!((*s).remap(Scene::range(from, 1), 1, Remap::Fixed(Page(to)), false).is_ok());
+        to(0, far);
+        assert!(s.write(far, 0, 6).is_ok());
+        s.page_out(Scene::range(far, 1));
+        assert_eq!(s.read(far, 0), Ok(6));
+        to(far, 0);
+    });
+    let _ = scan.join();
+    on(0, || assert_eq!(s.read(0, 0), Ok(6), "a store was lost"));
+    w.end(&[s]);
 }
