@@ -290,9 +290,8 @@ impl<M: Machine> Space<M> {
     pub fn populate(&self, range: PageRange, write: bool) -> Result<(), (Page, Fault)> {
         let access = if write { Access::Write } else { Access::Read };
         for page in (range.start.0..range.end.0).map(Page) {
-            match self.fault(page, access) {
-                needs @ (Fault::OutOfFrames | Fault::SwapIn(_) | Fault::Lost) => return Err((page, needs)),
-                _ => {}
+            if let needs @ (Fault::OutOfFrames | Fault::SwapIn(_) | Fault::Lost) = self.fault(page, access) {
+                return Err((page, needs));
             }
         }
         Ok(())

@@ -82,7 +82,7 @@ fn race_24_33_fork_shares_slots() {
     fixed(&rig, &mut cpu, BASE, n, RW);
     let mut spaces = vec![parent.clone()];
     for generation in 0..3u64 {
-        (0..n).for_each(|i| rig.stamp(&mut cpu, BASE + i, generation << 32 | i + 1));
+        (0..n).for_each(|i| rig.stamp(&mut cpu, BASE + i, (generation << 32) | (i + 1)));
         let space = cpu.space().clone();
         // Some on the disk, some in the cache, some in frames.
         space.page_out(range(BASE, n / 2));
@@ -96,14 +96,14 @@ fn race_24_33_fork_shares_slots() {
         for i in 0..n {
             assert_eq!(
                 rig.check(&mut cpu, BASE + i),
-                Ok(generation << 32 | i + 1),
+                Ok((generation << 32) | (i + 1)),
                 "the child sees its parent's store"
             );
         }
         (0..n).step_by(2).for_each(|i| rig.stamp(&mut cpu, BASE + i, 99 << 40 | i));
         rig.enter(&mut cpu, &space);
         for i in 0..n {
-            let want = if i % 3 == 0 { 77 << 40 | i } else { generation << 32 | i + 1 };
+            let want = if i % 3 == 0 { 77 << 40 | i } else { (generation << 32) | (i + 1) };
             assert_eq!(rig.check(&mut cpu, BASE + i), Ok(want), "the parent sees its child's store");
         }
         rig.enter(&mut cpu, &child);
@@ -111,7 +111,7 @@ fn race_24_33_fork_shares_slots() {
     // The middle ones end; first and last stay right.
     drop(spaces.drain(1..3));
     for i in 0..n {
-        let want = if i % 2 == 0 { 99 << 40 | i } else { 2 << 32 | i + 1 };
+        let want = if i % 2 == 0 { 99 << 40 | i } else { (2 << 32) | (i + 1) };
         assert_eq!(rig.check(&mut cpu, BASE + i), Ok(want));
     }
     rig.enter(&mut cpu, &parent);

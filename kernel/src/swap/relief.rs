@@ -64,7 +64,7 @@ fn look_sometimes() {
     // ordering: Relaxed; this CPU's own, and no count that matters.
     let n = turn.load(Ordering::Relaxed).wrapping_add(1);
     turn.store(n, Ordering::Relaxed);
-    if n % STRIDE != 0 {
+    if !n.is_multiple_of(STRIDE) {
         return;
     }
     match marks().pressure(memory().free_frames()) {

@@ -198,8 +198,8 @@ impl FrameWord {
     pub(crate) fn settle(&self, slot: Slot) -> Settled {
         let step = |w: u64| match w & COUNT {
             0 => None,
-            1 => Some(w - 1 & LOWER & !LINKED),
-            _ if w & (LINKED | OBJECT) == 0 => Some(w - 1 & LOWER | LINKED | (slot.0 as u64) << 32),
+            1 => Some((w - 1) & LOWER & !LINKED),
+            _ if w & (LINKED | OBJECT) == 0 => Some((w - 1) & LOWER | LINKED | (slot.0 as u64) << 32),
             _ => Some(w - 1),
         };
         match self.update(step) {

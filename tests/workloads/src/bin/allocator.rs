@@ -69,7 +69,7 @@ fn collections(entries: u64) -> u64 {
         let key = random.below(entries as usize) as u64;
         tree.insert(key, format!("value {key}"));
         *table.entry(key / 3).or_insert(0u64) += key;
-        if key % 4 == 0 {
+        if key.is_multiple_of(4) {
             tree.remove(&(key + 1));
         }
     }
