@@ -12,10 +12,10 @@ use crate::memory::Memory;
 use crate::page::{Access, ENTRIES, LEVELS, PAGE, Page, TABLE_BITS};
 use crate::pager::Pager;
 use crate::space::Space;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::vec::Vec;
 
 /// What every freed frame is filled with.
@@ -23,6 +23,72 @@ pub const POISON: u64 = 0xdead_f4ee_dead_f4ee;
 
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
+    /// Uses of the machine until this thread stops; 0: it does not.
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+    static STOP: RefCell<Option<Arc<Stop>>> = const { RefCell::new(None) };
+}
+
+/// A place where a CPU stops, in the middle of whatever it does, until it is released.
+#[derive(Debug, Default)]
+pub struct Stop {
+    /// 0 on its way, 1 stopped or through, 2 released.
+    state: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Stops the calling thread at its `n`-th use of the machine from now on (`n` > 0).
+    pub fn after(n: u64, stop: &Arc<Stop>) {
+        STOP.set(Some(stop.clone()));
+        STEPS.set(n);
+    }
+
+    /// Ends what [`Stop::after`] began on this thread. True if it did not get that far.
+    pub fn disarm() -> bool {
+        STEPS.replace(0) != 0
+    }
+
+    /// Says that the thread is through, stopped or not.
+    pub fn finish(&self) {
+        self.set(1);
+    }
+
+    /// Waits until the thread stands or is through.
+    pub fn wait(&self) {
+        self.until(1);
+    }
+
+    /// Lets the thread go on.
+    pub fn release(&self) {
+        self.set(2);
+    }
+
+    fn set(&self, to: u32) {
+        let mut state = self.state.lock().expect("a stop");
+        *state = to.max(*state);
+        self.changed.notify_all();
+    }
+
+    fn until(&self, least: u32) {
+        let mut state = self.state.lock().expect("a stop");
+        while *state < least {
+            state = self.changed.wait(state).expect("a stop");
+        }
+    }
+
+    /// One use of the machine by the calling thread.
+    #[inline]
+    fn step() {
+        let left = STEPS.get();
+        if left != 0 {
+            STEPS.set(left - 1);
+            if left == 1 {
+                let stop = STOP.take().expect("armed");
+                stop.set(1);
+                stop.until(2);
+            }
+        }
+    }
 }
 
 /// A cached translation.
@@ -106,12 +172,15 @@ pub fn memory(frames: usize) -> &'static Memory<Fake> {
 // zeroed allocation, and TLB entries are dropped as asked.
 unsafe impl Machine for Fake {
     fn cpu(&self) -> usize {
+        Stop::step();
         CPU.get()
     }
     fn words(&self) -> &[FrameWord] {
+        Stop::step();
         &self.words
     }
     fn blocks(&self) -> &[Block] {
+        Stop::step();
         &self.blocks
     }
     fn slabs(&self) -> &[Block] {
@@ -123,6 +192,7 @@ unsafe impl Machine for Fake {
         unsafe { self.memory.0.add(frame.0 as usize * PAGE) }
     }
     fn table(&self, frame: Frame) -> &Table {
+        Stop::step();
         // SAFETY: a frame is as large and aligned as a table, and every bit pattern is an entry.
         unsafe { &*self.page(frame).cast::<Table>() }
     }
@@ -135,6 +205,7 @@ unsafe impl Machine for Fake {
         }
     }
     fn invalidate(&self, page: Page) {
+        Stop::step();
         let mut tlb = self.tlb();
         if let Some(c) = tlb.leaves.remove(&page.0) {
             self.uncache(c.frame);
