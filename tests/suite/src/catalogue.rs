@@ -39,7 +39,7 @@ pub const ALL: &[Workload] = &[
     stress("fork_freeze", &["10"]),
     stress("fork_storm", &["20"]),
     stress("cow_scribble", &["8"]),
-    stress("segments_64k", &["1"]),
+    stress("segments_64k", &["2"]),
     stress("dontneed_race", &["40"]),
     stress("thread_churn", &["200"]),
     stress("futex_storm", &["60"]),

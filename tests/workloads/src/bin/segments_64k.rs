@@ -65,6 +65,8 @@ fn touch(area: Area, writable: usize, seed: u64) {
 /// Equal neighbours become one segment again, so that others fit.
 fn merge(area: Area, writable: usize) {
     area.protect(0..2 * writable, READ_WRITE);
-    let more = split(Area::mapped(0, PAGES, NONE, libc::MAP_PRIVATE | libc::MAP_NORESERVE));
+    let other = Area::mapped(0, PAGES, NONE, libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+    let more = split(other);
+    other.unmap(0..PAGES);
     check!(more >= writable - 16, "{more} segments fit after the others were merged, {writable} before");
 }
