@@ -70,6 +70,7 @@ pub enum Text {
 pub enum System {
     Meminfo,
     Swaps,
+    Vmstat,
     Cpuinfo,
     Stat,
     Uptime,
@@ -95,9 +96,10 @@ const TEXTS: [(&str, Text); 11] = [
     ("oom_score_adj", Text::OomScoreAdj),
 ];
 const LINKS: [(&str, Place); 3] = [("exe", Place::Exe), ("cwd", Place::Cwd), ("root", Place::Root)];
-const SYSTEM: [(&str, System); 9] = [
+const SYSTEM: [(&str, System); 10] = [
     ("meminfo", System::Meminfo),
     ("swaps", System::Swaps),
+    ("vmstat", System::Vmstat),
     ("cpuinfo", System::Cpuinfo),
     ("stat", System::Stat),
     ("uptime", System::Uptime),
@@ -281,6 +283,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         }
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
+        ProcEntry::System(System::Vmstat) => Ok(swap::report::vmstat().into_bytes()),
         ProcEntry::System(System::Swaps) => Ok(swap::report::swaps().into_bytes()),
         ProcEntry::System(System::Cpuinfo) => Ok(info::cpuinfo()),
         ProcEntry::System(System::Stat) => Ok(info::stat()),

@@ -30,8 +30,9 @@ pub fn end_largest() -> bool {
     }
     let Some(((resident, swapped), victim)) = best else { return false };
     log::warn!(
-        "out of memory: process {} ({} KiB resident, {} KiB swapped) is killed",
+        "out of memory: process {} ({}, {} KiB resident, {} KiB swapped) is killed",
         victim.pid,
+        crate::fs::Printable(&victim.exe.lock()),
         resident * 4,
         swapped * 4
     );

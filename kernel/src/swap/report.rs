@@ -4,7 +4,7 @@ use super::{area, bring, is_open, open_area, relief};
 use crate::mem::memory;
 use alloc::string::String;
 use core::fmt::Write;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use quire_mm::Counter;
 
 /// Pages of the open area and free ones among them; zeros if none is open.
@@ -30,24 +30,40 @@ pub fn swaps() -> String {
     out
 }
 
-/// Counters as `name value` lines; nothing if there never was an area.
-pub fn counters(out: &mut String) {
-    let get = |c: &core::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
-    let mut put = |name: &str, value: u64| _ = writeln!(out, "{name} {value}");
+/// Calls `put` with each counter that Linux has, under Linux's name.
+fn linux(mut put: impl FnMut(&str, u64)) {
+    let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
     put("pgfault", memory().stats.get(Counter::Fault));
     put("pgmajfault", get(&bring::MAJOR));
-    let Some(area) = super::area() else { return };
-    let s = &area.stats;
-    put("pswpin", get(&s.read));
-    put("pswpout", get(&s.written));
     put("allocstall", get(&relief::STALLS));
     put("pgscan", get(&relief::SCANNED));
     put("pgsteal", get(&relief::STOLEN));
-    put("swap_ra", get(&s.ahead));
-    put("swap_ra_hit", get(&s.ahead_hits));
-    put("swap_taken_back", get(&s.taken_back));
-    put("swap_read_errors", get(&s.read_errors));
-    put("swap_write_errors", get(&s.write_errors));
+    let stats = super::area().map(|area| &area.stats);
+    let of = |pick: fn(&quire_swapd::swap::Stats) -> &AtomicU64| stats.map_or(0, |s| get(pick(s)));
+    put("pswpin", of(|s| &s.read));
+    put("pswpout", of(|s| &s.written));
+    put("swap_ra", of(|s| &s.ahead));
+    put("swap_ra_hit", of(|s| &s.ahead_hits));
+}
+
+/// /proc/vmstat
+pub fn vmstat() -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    let _ = writeln!(out, "nr_free_pages {}", memory().free_frames());
+    linux(|name, value| _ = writeln!(out, "{name} {value}"));
+    out
+}
+
+/// Counters as `name value` lines: Linux's, then those of the area, if there ever was one.
+pub fn counters(out: &mut String) {
+    let mut put = |name: &str, value: u64| _ = writeln!(out, "{name} {value}");
+    linux(&mut put);
+    let Some(area) = super::area() else { return };
+    let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+    put("swap_taken_back", get(&area.stats.taken_back));
+    put("swap_read_errors", get(&area.stats.read_errors));
+    put("swap_write_errors", get(&area.stats.write_errors));
     let c = area.census();
     put("swap_slots", c.total);
     put("swap_slots_free", c.free);

@@ -289,6 +289,7 @@ pub fn status(process: &Process) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
     process.note_resident();
     let peak = process.max_resident.load(Ordering::Relaxed) * 4;
+    let swapped = process.memory.lock().clone().map_or(0, |m| m.space.usage().1);
     let name = name_of(process);
     let letter = state(process);
     let long = match letter {
@@ -303,13 +304,14 @@ pub fn status(process: &Process) -> Vec<u8> {
         "Name:\t{name}\nUmask:\t0022\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
          TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
          VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
-         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{vm:8} kB\nVmStk:\t    8192 kB\nVmSwap:\t       0 kB\n\
+         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{vm:8} kB\nVmStk:\t    8192 kB\nVmSwap:\t{swapped:8} kB\n\
          Threads:\t{threads}\nSigPnd:\t{sig:016x}\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n",
         name = crate::fs::Printable(&name),
         pid = process.pid,
         ppid = tree::parent_pid(process),
         vm = mapped * 4,
         rss = resident * 4,
+        swapped = swapped * 4,
         threads = process.threads.lock().list.len(),
         sig = process.pending_bits.load(Ordering::Relaxed),
         last = n - 1,
