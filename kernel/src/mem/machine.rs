@@ -66,10 +66,12 @@ pub fn init() -> Result<(), &'static str> {
     memory.start().then_some(()).ok_or("no memory for the zero page")
 }
 
+/// A static slice of zeros, from the early allocator.
+///
 /// # Safety
 ///
 /// All-zero bytes are a value of `T`.
-unsafe fn zeroed<T>(n: usize) -> Option<&'static [T]> {
+pub unsafe fn zeroed<T>(n: usize) -> Option<&'static [T]> {
     let at = early::alloc((n * size_of::<T>()) as u64, align_of::<T>().max(64) as u64)?;
     // SAFETY: fresh zeroed memory, ours for ever.
     Some(unsafe { core::slice::from_raw_parts(phys_to_virt(at).cast(), n) })

@@ -2,16 +2,16 @@
 
 use super::host::Waker;
 use super::{AREA, Area, OPEN, area, daemon, disk};
-use crate::mem::memory;
+use crate::mem::{early, machine, memory};
 use crate::proc::sleep::SleepMutex;
 use crate::sys::errno::*;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use quire_mm::Machine;
 use quire_mm::sync::AtomicU64;
 use quire_swapd::slot::SlotWord;
 use quire_swapd::{Frames, Header, Swap, header};
+use spin::Once;
 
 /// What was found in the header, for reports and for the next swapon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,8 @@ pub enum Refusal {
     NoArea(header::HeaderError),
     /// It is in use already.
     Busy,
+    /// Its header is not the one that it had before.
+    Changed,
     /// No memory for the slots.
     NoMemory,
 }
@@ -64,6 +66,7 @@ impl core::fmt::Display for Refusal {
             Refusal::Unreadable => f.write_str("the disk's first page cannot be read"),
             Refusal::NoArea(why) => write!(f, "the disk is no swap area: {why}; it was not touched"),
             Refusal::Busy => f.write_str("the disk is in use already"),
+            Refusal::Changed => f.write_str("the disk's header has changed since the last swapon"),
             Refusal::NoMemory => f.write_str("no memory for the area's slots"),
         }
     }
@@ -75,7 +78,7 @@ impl From<Refusal> for Errno {
             Refusal::NoDisk => ENXIO,
             Refusal::ReadOnly => EACCES,
             Refusal::Unreadable => EIO,
-            Refusal::NoArea(_) => EINVAL,
+            Refusal::NoArea(_) | Refusal::Changed => EINVAL,
             Refusal::Busy => EBUSY,
             Refusal::NoMemory => ENOMEM,
         }
@@ -120,8 +123,10 @@ fn with_page(frame: quire_mm::Frame, pages: u64, last: Option<Shape>) -> Result<
     let slots = header.last_page() as usize + 1;
     let shape = Shape { uuid: header.uuid().0, last_page: header.last_page() };
     // The same area again keeps its slots, and what is known of bad ones.
-    if last != Some(shape) || area().is_none() {
-        USABLE.store(build(slots, &header)?, Ordering::Relaxed);
+    match last {
+        None => build(slots, &header)?,
+        Some(last) if last == shape => {}
+        Some(_) => return Err(Refusal::Changed),
     }
     log::info!(
         "swap: {} MiB on the disk, UUID {}{}{}, {} of {} pages bad",
@@ -129,26 +134,39 @@ fn with_page(frame: quire_mm::Frame, pages: u64, last: Option<Shape>) -> Result<
         header.uuid(),
         if header.label().is_some() { ", label " } else { "" },
         header.label().unwrap_or(""),
-        slots as u64 - 1 - usable(),
+        header.bad_pages().count(),
         slots - 1
     );
     Ok(shape)
 }
 
-/// Makes the slots and publishes the area. Returns how many slots may be used.
-fn build(slots: usize, header: &Header<'_>) -> Result<u64, Refusal> {
-    let no_memory = |_| Refusal::NoMemory;
-    let mut words: Vec<SlotWord> = Vec::new();
-    words.try_reserve_exact(slots).map_err(no_memory)?;
-    words.resize_with(slots, SlotWord::new);
-    let mut bits: Vec<AtomicU64> = Vec::new();
-    bits.try_reserve_exact(Area::words_needed(slots)).map_err(no_memory)?;
-    bits.resize_with(Area::words_needed(slots), || AtomicU64::new(0));
-    let host = Frames::new(memory(), Waker);
-    let area = Box::new(Swap::new(words.leak(), bits.leak(), header.bad_pages(), host, disk::Disk));
-    let usable = area.free_slots();
-    // An area that it replaces is closed and empty, but somebody may still look at it: it stays where it is.
+/// Room for the slots of an area and for what is counted beside them.
+type Room = (&'static [SlotWord], &'static [AtomicU64]);
+static ROOM: Once<Room> = Once::new();
+
+/// Sets memory aside for an area on a disk of `pages` pages: 8.3 bytes a page, a quarter of all memory at most. It is not the
+/// heap's, which is for small things. Called once at boot, while the early allocator serves.
+pub fn reserve(pages: u64) {
+    let most = early::ram_bytes() / 4 / 9;
+    let slots = pages.min(most).min(u32::MAX as u64) as usize;
+    // SAFETY: zero bytes are free slots, and counters of zero.
+    let room = unsafe { machine::zeroed(slots).zip(machine::zeroed(Area::words_needed(slots))) };
+    if let Some(room) = room {
+        ROOM.call_once(|| room);
+    }
+}
+
+/// Makes the area over the first `slots` slots, or as many as there is room for, and publishes it.
+fn build(slots: usize, header: &Header<'_>) -> Result<(), Refusal> {
+    let (words, bits) = ROOM.get().ok_or(Refusal::NoMemory)?;
+    if slots > words.len() {
+        log::warn!("swap: only {} MiB of it are used: slots take a quarter of the memory", words.len() >> 8);
+    }
+    let words = &words[..slots.min(words.len())];
+    let area = Box::new(Swap::new(words, bits, header.bad_pages(), Frames::new(memory(), Waker), disk::Disk));
+    // ordering: Relaxed; published by what follows.
+    USABLE.store(area.free_slots(), Ordering::Relaxed);
     // ordering: Release pairs with the Acquire of `area`.
     AREA.store(Box::into_raw(area), Ordering::Release);
-    Ok(usable)
+    Ok(())
 }

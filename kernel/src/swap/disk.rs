@@ -47,6 +47,7 @@ pub fn start() {
         Ok(mut block) => {
             block.set_limit(LIMIT);
             log::info!("disk: {} MiB, {} queues", block.pages() >> 8, block.queues());
+            super::area::reserve(block.pages());
             *BLOCK.lock() = Some(block);
         }
         Err(Error::Absent) => {}

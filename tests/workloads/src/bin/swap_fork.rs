@@ -19,7 +19,7 @@ fn main() {
     for round in 1..=rounds {
         // Nothing but memory and numbers is used in the children.
         let child = fork(|| {
-            let own = |page: usize| if page % 2 == 0 { 1000 + round } else { written[page] };
+            let own = |page: usize| if page.is_multiple_of(2) { 1000 + round } else { written[page] };
             (0..n).step_by(2).for_each(|page| all.fill(page, stamp(page, own(page))));
             (0..n).for_each(|page| all.expect(page, stamp(page, own(page)), "in the child"));
             0
