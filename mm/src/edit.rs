@@ -225,7 +225,7 @@ impl<M: Machine> Space<M> {
                 let pin = m.pin();
                 arena.list(&pin).covers(lo, hi)
             };
-            self.sweep(arena, lo, hi, Fate::Gone, self.alone());
+            self.sweep(arena, lo, hi, Fate::Emptied, self.alone());
             if !covered {
                 return Err(EditError::NotMapped);
             }

@@ -170,7 +170,11 @@ impl<M: Machine> Space<M> {
         if !keep {
             self.publish(from, slo, shi, &Change::Put(None), gone_nodes.take(), |_| Ok(()))?;
         }
-        self.move_pages(from, slo, shi, to, dlo, moving);
+        self.move_pages(from, slo, to, dlo, moving);
+        // A shrinking move drops the rest; and absent entries of the source get the generation too.
+        if slo + moving < shi {
+            self.sweep(from, slo + moving, shi, if keep { Fate::Emptied } else { Fate::Gone }, false);
+        }
         // Step 4.
         self.publish(to, dlo, dhi, &Change::Put(Some(arriving)), final_nodes.take(), |_| Ok(()))?;
         drop(held);
@@ -207,7 +211,7 @@ impl<M: Machine> Space<M> {
         true
     }
 
-    fn move_pages(&self, from: &Arena, slo: u32, shi: u32, to: &Arena, dlo: u32, moving: u32) {
+    fn move_pages(&self, from: &Arena, slo: u32, to: &Arena, dlo: u32, moving: u32) {
         let m = self.memory();
         let g = from.generation.fetch_add(1, AcqRel) + 1;
         let mut i = 0;
@@ -250,10 +254,6 @@ impl<M: Machine> Space<M> {
                 self.answered(from, &pages);
             }
             i += n;
-        }
-        // A shrinking move drops the rest; and absent entries of the source get the generation too.
-        if slo + moving < shi {
-            self.sweep(from, slo + moving, shi, Fate::Gone, false);
         }
     }
 

@@ -5,7 +5,8 @@
 //! * A table wholly inside a range that goes is detached: its upper entry becomes `Empty(g)`, then each of its own entries
 //!   becomes `Sealed`, so that a fault that is inside it begins again. An arena's own table is never detached.
 //! * *Alone* (no other CPU is active in the space; read after the publish and a fence, model `editalone`): no window with the
-//!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed.
+//!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed. Where the segments
+//!   stay there is no newer list that would stop a CPU that becomes active now: a discard always seals.
 
 use crate::arena::{Arena, index};
 use crate::entry::{Entry, Narrowing, Word};
@@ -20,8 +21,10 @@ use crate::sync::{Mutant, mutant};
 /// What becomes of the pages in the range.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// They go.
+    /// They go with their segments.
     Gone,
+    /// They go, but their segments stay.
+    Emptied,
     /// They stay, with at most the rights of this protection.
     Narrow(Prot),
 }
@@ -52,7 +55,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         hi: u32,
     ) -> Self {
         let prot = match fate {
-            Fate::Gone => Prot::empty(),
+            Fate::Gone | Fate::Emptied => Prot::empty(),
             Fate::Narrow(prot) => prot,
         };
         let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
@@ -103,7 +106,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                 self.retry();
                 continue;
             };
-            if level < LEVELS && self.fate == Fate::Gone && self.lo <= base && base + span <= self.hi {
+            if level < LEVELS && !self.narrows() && self.lo <= base && base + span <= self.hi {
                 // Faults never change a table's upper entry, and the claim keeps other sweeps out.
                 let was = entry.take(self.g);
                 debug_assert!(was == e);
@@ -128,10 +131,15 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
+    #[inline]
+    fn narrows(&self) -> bool {
+        matches!(self.fate, Fate::Narrow(_))
+    }
+
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
     fn leaves(&mut self, entries: &[Entry], mut at: u32) {
-        if let Fate::Narrow(_) = self.fate {
+        if self.narrows() {
             return self.narrow(entries, at);
         }
         for entry in entries {
@@ -198,8 +206,9 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     fn detach(&mut self, table: Frame, level: u32, base: u32) {
         let entries = self.memory.machine.table(table);
         let below = 1u32 << (TABLE_BITS * level);
+        let unsealed = self.alone && self.fate == Fate::Gone || mutant(Mutant::NoSeal);
         for (i, entry) in entries.iter().enumerate() {
-            let was = if self.alone || mutant(Mutant::NoSeal) { entry.load() } else { entry.seal() };
+            let was = if unsealed { entry.load() } else { entry.seal() };
             let at = base + i as u32 * below;
             match was.frame() {
                 Some(f) if level > 0 => self.detach(f, level - 1, at),

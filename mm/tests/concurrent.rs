@@ -454,3 +454,38 @@ fn race_17_fork_without_memory() {
         },
     );
 }
+
+/// Race 19, the table freed under a fault: a discard takes whole tables out while nobody else is active, as it looks; but the
+/// segment stays, so a CPU that becomes active meanwhile may be about to install a page in a table that is on its way out.
+#[test]
+fn race_19_discard_meets_a_cpu_that_comes() {
+    const BLOCKS: u64 = 16;
+    let stop = AtomicBool::new(false);
+    run(
+        9000,
+        2,
+        |cpu| fixed(cpu, BASE, BLOCKS * 512, RW),
+        |cpu, id| {
+            if id == 1 {
+                for i in 0..10_000 {
+                    // One page in each table: the last table goes late.
+                    (0..BLOCKS).for_each(|b| cpu.write(Page(BASE + b * 512).addr(), i).unwrap());
+                    cpu.space().discard(range(BASE, BLOCKS * 512)).unwrap();
+                    cpu.poll();
+                }
+                stop.store(true, SeqCst);
+            } else {
+                let space = cpu.space().clone();
+                let mut n = 0;
+                while !stop.load(SeqCst) {
+                    cpu.leave();
+                    (0..n % 64).for_each(|_| std::hint::spin_loop());
+                    cpu.enter(&space);
+                    let page = BASE + (BLOCKS - 1) * 512 + 1 + n % 500;
+                    cpu.write(Page(page).addr(), n).unwrap();
+                    n += 7;
+                }
+            }
+        },
+    );
+}
