@@ -4,13 +4,15 @@
 //!                  end_write (ok)                        uncache
 //!         Writing ───────────────► Clean, no frame ◄──────────────── Clean, frame
 //!  begin_write ▲ │ end_write (error)      │ begin_read                   ▲
-//!              │ ▼                        ▼                              │ end_read (ok)
-//!   claim ─► Held Bad, frame           Reading, frame ──────────────────┘
-//!     ▲                                   │ end_read (error): Clean, failed
+//!   answered   │ ▼                        ▼                              │ end_read (ok)
+//! Claimed ─► Held Bad, frame           Reading, frame ──────────────────┘
+//!   ▲ │ unclaim                           │ end_read (error): Clean, failed
+//!   │ ▼
 //!   Free ◄──────── release of the last hold, from Held, Clean ── Bad stays Bad
 //! ```
 //!
-//! * *Held*: the content is in the cached frame only. *Writing*: a write is under way. *Clean*: the content is on the disk, a
+//! * *Claimed*: an eviction has chosen the slot for the cached frame, but its entry may not have changed yet, and perhaps will not.
+//!   No other eviction joins. *Held*: the content is in the cached frame only. *Writing*: a write is under way. *Clean*: the content is on the disk, a
 //!   cached frame, if there is one, equals it. *Reading*: a read into the cached frame is under way. *Bad*: the disk has not
 //!   taken the content; the cached frame is all there is of it. A bad slot is never given out again.
 //! * The word: holds (20 bits), evictions leaving (10), frame + 1 (29), state (3), ahead (1), failed (1).
@@ -51,6 +53,8 @@ use quire_mm::sync::{AtomicU64, Ordering::*};
 pub enum State {
     /// Nobody's: no holds, nothing in the word.
     Free = 0,
+    /// An eviction that may not happen has chosen it for the cached frame.
+    Claimed = 6 << 59,
     /// Content in the cached frame only.
     Held = 1 << 59,
     /// Being written.
@@ -99,6 +103,7 @@ impl Seen {
     /// The state.
     pub fn state(self) -> State {
         match self.0 & STATE {
+            s if s == State::Claimed as u64 => State::Claimed,
             s if s == State::Held as u64 => State::Held,
             s if s == State::Writing as u64 => State::Writing,
             s if s == State::Clean as u64 => State::Clean,
@@ -214,21 +219,22 @@ impl SlotWord {
         }
     }
 
-    /// `Free -> Held`, by whoever took the slot's bit: two holds (the entry's to be and the eviction's), leaving.
+    /// `Free -> Claimed`, by whoever took the slot's bit: two holds (the entry's to be and the eviction's), leaving.
     /// The frame's reference is the evicted entry's: on [`SlotWord::unclaim`] it is the entry's again.
     pub fn claim(&self, frame: Frame) -> Result<(), Not> {
         self.change(|now| {
-            let next = Seen(2 * HOLD + LEAVE).in_state(State::Held).with_frame(frame);
+            let next = Seen(2 * HOLD + LEAVE).in_state(State::Claimed).with_frame(frame);
             (now.0 == State::Free as u64).then_some((next, ()))
         })
     }
 
-    /// The eviction to a claimed slot did not happen: its entry had changed. The frame stays with the entry.
+    /// `Claimed -> Free`: the eviction did not happen, its entry had changed. The frame stays with the entry. Nobody else is
+    /// leaving to this slot, since [`SlotWord::leave`] refuses it until now.
     pub fn unclaim(&self) -> Result<Owed, Not> {
         self.change(|now| {
             let (next, mut owed) = Seen(now.without_frame().0 - LEAVE).dropped(2);
             owed.frame = None;
-            (now.state() == State::Held && now.leaving() == 1).then_some((next, owed))
+            (now.state() == State::Claimed && now.leaving() == 1).then_some((next, owed))
         })
     }
 
@@ -247,7 +253,8 @@ impl SlotWord {
     }
 
     /// A further eviction to a slot that has the page's content: one hold for the entry to be, one for the eviction, leaving.
-    /// The slot must have the content in a frame or on the disk, so `Reading` and `Bad` refuse. Returns the word as it was: the
+    /// The slot must have the content in a frame or on the disk, so `Reading` and `Bad` refuse; and it must keep it, so `Claimed`
+    /// does: a frame may have a note of a slot that it has left long ago and that is claimed for it again. Returns the word as it was: the
     /// caller checks that it is still the slot of his page, and goes back by [`SlotWord::stay`] if not.
     pub fn leave(&self) -> Result<Seen, Not> {
         self.change(|now| {
@@ -262,7 +269,7 @@ impl SlotWord {
         self.arrive(2)
     }
 
-    /// All CPUs have answered an eviction: the slot may be used, as soon as no other one is leaving.
+    /// All CPUs have answered an eviction: the slot may be used, as soon as no other one is leaving. `Claimed -> Held`.
     /// [`Owed::write`]: the content waits to be written, and nobody else knows.
     pub fn answered(&self) -> Owed {
         self.arrive(1)
@@ -270,7 +277,9 @@ impl SlotWord {
 
     fn arrive(&self, holds: u64) -> Owed {
         self.change(|now| {
-            let (next, mut owed) = Seen(now.0.wrapping_sub(LEAVE)).dropped(holds);
+            let gone = Seen(now.0.wrapping_sub(LEAVE));
+            let gone = if now.state() == State::Claimed { gone.in_state(State::Held) } else { gone };
+            let (next, mut owed) = gone.dropped(holds);
             owed.write = next.state() == State::Held && next.leaving() == 0 && next.frame().is_some();
             (now.leaving() != 0).then_some((next, owed))
         })

@@ -619,7 +619,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
             c.total += 1;
             c.free += (s.state() == State::Free) as u64;
             c.bad += (s.state() == State::Bad) as u64;
-            c.unwritten += matches!(s.state(), State::Held | State::Writing) as u64;
+            c.unwritten += matches!(s.state(), State::Claimed | State::Held | State::Writing) as u64;
             c.cached += s.frame().is_some() as u64;
             c.holds += s.holds();
             c.busy += (s.leaving() != 0 || matches!(s.state(), State::Reading | State::Writing)) as u64;

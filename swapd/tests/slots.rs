@@ -372,3 +372,19 @@ fn lost_requests_are_sent_again() {
     }
     clean(&pool, &swap);
 }
+
+/// A frame keeps the note of a slot that it has left. When that very slot is given out for it again, another scan, which evicts
+/// another entry of the frame, must not join: the first one may still find its entry changed, and give the slot back.
+#[test]
+fn nobody_joins_a_slot_whose_entry_has_not_changed_yet() {
+    let (pool, swap) = area(8, 4, Manners::default());
+    let f = page(&pool, 5);
+    let slot = swap.reserve(0, f).unwrap();
+    pool.note(f, slot);
+    assert!(!swap.join(slot, f, || false), "joined an eviction that may not happen");
+    swap.unreserve(slot);
+    assert_eq!(swap.slot(slot).look().state(), State::Free);
+    assert_eq!(pool.release(f), None);
+    clean(&pool, &swap);
+    assert_eq!(pool.free(), 4);
+}
