@@ -240,6 +240,10 @@ impl<M: Machine> Space<M> {
             let Some(arena) = self.arena(index) else { continue };
             let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
             self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
+            if set.contains(Flags::LOCKED) {
+                // A scan that has read the older list still evicts.
+                self.wait_for_scans(core::iter::once(arena));
+            }
         }
         Ok(())
     }

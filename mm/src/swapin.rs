@@ -93,6 +93,24 @@ impl<M: Machine> Space<M> {
         n
     }
 
+    /// The first page of a range that may have content: one of a segment that shows an object, or one whose table is there.
+    pub fn first_kept(&self, range: PageRange) -> Option<Page> {
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(i) else { continue };
+            let mut page = lo;
+            while page < hi {
+                let pin = self.memory().pin();
+                let Some(p) = arena.list(&pin).at_or_above(page).filter(|p| p.start < hi) else { break };
+                page = page.max(p.start);
+                match arena.leaf(self.memory(), &pin, page) {
+                    Err(missing) if p.object.is_null() => page = next_table(page, Some(missing), p.end.min(hi)),
+                    _ => return Some(Page::of(i, page)),
+                }
+            }
+        }
+        None
+    }
+
     /// Pages in frames (zero page excepted) and pages in swap slots, counted by a walk.
     pub fn usage(&self) -> (u64, u64) {
         let zero = self.memory().zero_page();

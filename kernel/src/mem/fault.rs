@@ -83,15 +83,23 @@ fn given_up() -> Outcome {
 /// Extends a segment that grows down to `page`, if the next one above is such a segment and nothing is near.
 fn grow(space: &super::Space, page: Page) -> bool {
     let Some(above) = space.find(page) else { return false };
+    if !above.flags.contains(Flags::GROWS_DOWN) {
+        return false;
+    }
+    if above.range.start <= page {
+        // Another thread was faster.
+        return true;
+    }
     let limit = crate::proc::limits::stack_pages();
-    if !above.flags.contains(Flags::GROWS_DOWN) || above.range.end.0 - page.0 > limit {
+    if above.range.end.0 - page.0 > limit {
         return false;
     }
     let Some(guard) = PageRange::new(Page(page.0.saturating_sub(GUARD)), GUARD.min(page.0)) else { return false };
     if !space.is_free(guard) {
-        return false;
+        // What is near may be the segment itself, which another thread has just extended further.
+        return space.find(page).is_some_and(|s| s.range.start <= page && s.flags.contains(Flags::GROWS_DOWN));
     }
-    let pages = above.range.start.0.saturating_sub(page.0);
+    let pages = above.range.start.0 - page.0;
     match space.map(Place::FixedNoReplace(page), pages, above.prot, &above.backing, above.flags) {
         Ok(_) | Err(EditError::Exists) => true,
         Err(EditError::OutOfFrames) => wait_for_frames(),

@@ -2,6 +2,7 @@
 
 use super::{area, open_area, relief};
 use crate::mem::Space;
+use crate::proc::signal;
 use quire_mm::{Page, PageRange, Slot};
 use quire_swapd::policy::MOST_AHEAD;
 
@@ -23,15 +24,22 @@ pub fn cool(space: &Space, range: PageRange) {
 pub fn will_need(space: &Space, range: PageRange) {
     let Some(area) = area() else { return };
     let piece = MOST_AHEAD as u64 + 1;
-    let mut at = range.start.0;
-    while at < range.end.0 {
+    let mut rest = range;
+    // Programs may name a range of terabytes: what is not there is passed over, and what is may take long.
+    while let Some(first) = space.first_kept(rest) {
         let mut slots = [Slot(0); MOST_AHEAD as usize + 1];
-        let pages = piece.min(range.end.0 - at);
-        let n = PageRange::new(Page(at), pages).map_or(0, |r| space.swapped_near(r, &mut slots));
+        let pages = piece.min(rest.end.0 - first.0);
+        let n = PageRange::new(first, pages).map_or(0, |r| space.swapped_near(r, &mut slots));
         // Only a hint: a full disk or few frames end it.
         if n != 0 && area.read(slots[0], &slots[1..n]).is_err() {
             return;
         }
-        at += pages;
+        let next = Page(first.0 + pages);
+        let Some(behind) = PageRange::new(next, rest.end.0 - next.0) else { return };
+        rest = behind;
+        crate::arch::interrupt_window();
+        if signal::is_dying() {
+            return;
+        }
     }
 }

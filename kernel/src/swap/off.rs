@@ -3,7 +3,7 @@
 use super::area::{ADMIN, usable};
 use super::bring::{self, Brought};
 use super::daemon::marks;
-use super::{Area, OPEN, area, is_open, poll};
+use super::{Area, OPEN, area, disk, is_open, poll};
 use crate::fs::regular::each_written;
 use crate::mem::{Space, memory};
 use crate::proc::{signal, tree};
@@ -60,6 +60,10 @@ fn empty(area: &Area) -> Result<(), Errno> {
         each_written(0, |_, object| empty_object(object, &mut lost))?;
         memory().break_links();
         while area.trim(1 << 16, true) != 0 || area.census().busy != 0 {
+            // What a dead disk has begun never ends.
+            if signal::is_dying() || disk::is_dead() {
+                return Err(if signal::is_dying() { EINTR } else { EIO });
+            }
             rest();
         }
         if area.is_empty() {
@@ -78,6 +82,7 @@ fn empty_space(space: &Space, lost: &mut u64) -> Result<(), Errno> {
     loop {
         match space.bring_back(&mut cursor, lost) {
             Back::Done => return Ok(()),
+            Back::Busy if signal::is_dying() => return Err(EINTR),
             Back::Busy => rest(),
             Back::Wait(slot) => {
                 let mut ahead = [Slot(0); AHEAD as usize];

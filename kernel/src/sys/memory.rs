@@ -179,14 +179,29 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
     Err(ENOMEM)
 }
 
+/// Pages that are populated with interrupts off.
+const PIECE: u64 = 512;
+
 fn populate(space: &Space, range: PageRange, write: bool) -> bool {
-    let mut rest = range;
-    while let Err((page, needs)) = space.populate(rest, write) {
-        relief::before_fault();
-        if vm::provide(space, page, needs).is_err() {
-            return false;
+    let mut at = range.start;
+    while let Some(piece) = PageRange::new(at, PIECE.min(range.end.0 - at.0)) {
+        match space.populate(piece, write) {
+            Ok(()) => {
+                at = piece.end;
+                // Other CPUs wait for this one's answers, and the thread may be killed.
+                crate::arch::interrupt_window();
+                if crate::proc::signal::is_dying() {
+                    return false;
+                }
+            }
+            Err((page, needs)) => {
+                relief::before_fault();
+                if vm::provide(space, page, needs).is_err() {
+                    return false;
+                }
+                at = page;
+            }
         }
-        rest.start = page;
     }
     true
 }
