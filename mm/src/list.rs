@@ -103,6 +103,16 @@ impl Node {
         &raw const self.body.inner
     }
 
+    /// The whole body of a leaf, initialised or not: for copying it as it is.
+    ///
+    /// # Safety
+    ///
+    /// `leaf` is a valid leaf.
+    pub unsafe fn leaf_body(leaf: *const Node) -> *const u8 {
+        // SAFETY: this function's contract; no reference is made, so the pointer is good for the whole body.
+        unsafe { (&raw const (*leaf).body).cast() }
+    }
+
     /// For the builder of a node that is not yet published.
     pub fn parts_mut(&mut self) -> *mut Part {
         (&raw mut self.body.leaf).cast()

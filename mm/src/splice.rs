@@ -196,7 +196,7 @@ impl<'a, M: Machine> Splice<'a, M> {
         self.leaf = self.node(0)?;
         if i > MANY {
             // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
-            unsafe { self.memory.machine.copy_body(parts.as_ptr().cast(), self.at(0).cast()) };
+            unsafe { self.memory.machine.copy_body(Node::leaf_body(self.path.leaf), self.at(0).cast()) };
             self.len = i;
         } else {
             self.copy(&parts[..i])?;
@@ -245,8 +245,7 @@ impl<'a, M: Machine> Splice<'a, M> {
         self.leaf = self.node(0)?;
         // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
         unsafe {
-            let old: *const Part = (*self.path.leaf).parts().as_ptr();
-            self.memory.machine.copy_body(old.cast(), self.at(0).cast());
+            self.memory.machine.copy_body(Node::leaf_body(self.path.leaf), self.at(0).cast());
             (*self.at(i)).prot = new.prot;
             (*self.at(i)).flags = new.flags;
         }
