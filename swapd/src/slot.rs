@@ -290,9 +290,14 @@ impl SlotWord {
     pub fn begin_write(&self) -> Result<Frame, Not> {
         self.change(|now| {
             let frame = now.frame()?;
-            let may = now.leaving() == 0 || mutant(Mutant::WriteLeaving);
+            // A claimed slot is leaving, too.
+            let may = match now.state() {
+                State::Held => now.leaving() == 0 || mutant(Mutant::WriteLeaving),
+                State::Claimed => mutant(Mutant::WriteLeaving),
+                _ => false,
+            };
             let next = Seen(now.0 + HOLD).in_state(State::Writing);
-            (now.state() == State::Held && may).then_some((next, frame))
+            may.then_some((next, frame))
         })
     }
 
