@@ -63,7 +63,7 @@ impl Arena {
         let bit = Reclaim(self);
         // Pairs with the fence between an edit's claim and its look at the bit.
         fence(SeqCst);
-        (!self.claims.any() || mutant(Mutant::ScanUnderEdit)).then_some(bit)
+        (!self.claims.any()).then_some(bit)
     }
 
     /// Whether a scan works here. The caller has its claim and has fenced.

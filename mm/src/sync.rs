@@ -92,8 +92,6 @@ pub enum Mutant {
     SlabUnowned,
     /// Objects: after the reference to a page is taken, the object's entry is not read again.
     ObjectOnce,
-    /// Eviction: a scan begins while an edit is under way.
-    ScanUnderEdit,
     /// Fork, move: a scan that has begun is not waited for.
     NoScanWait,
     /// Eviction: slots are answered without answers.
