@@ -3,7 +3,7 @@
 //! The fake stops one CPU at the n-th use that an edit makes of the machine, for every n until the edit ends without
 //! reaching it; between two uses lie few accesses to shared memory. It then answers nothing: no interrupt, no claim is
 //! given back, no read section ends. Meanwhile another CPU takes and frees frames, faults, breaks copy-on-write and edits
-//! in an arena of its own, in the same space. All of it has to end while the first CPU still stands.
+//! in an arena of its own, in the same space, and faults beside the edit in the edit's arena. All of it has to end while the first CPU still stands.
 
 use quire_mm::fake::{Cpu, Fake, Stop, audit, memory};
 use quire_mm::{Backing, Flags, Page, PageRange, Place, Prot, Remap, Space};
@@ -15,6 +15,8 @@ const RW: Prot = Prot::READ.union(Prot::WRITE);
 /// A page in the stopped CPU's arena, one in the other CPU's.
 const HERE: u64 = 1 << 20;
 const THERE: u64 = (3 << 27) + (1 << 20);
+/// Pages beside those that are edited, in the same arena, not touched before.
+const BESIDE: u64 = HERE + 4096;
 const PAGES: u64 = 8;
 /// How long the other CPU may take before it counts as held up. It needs less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,6 +37,11 @@ fn elsewhere(cpu: &mut Cpu) {
     let at = |i: u64| Page(THERE + i).addr();
     let frames: Vec<_> = (0..200).map(|_| m.alloc().expect("a frame")).collect();
     frames.into_iter().for_each(|f| m.free(f));
+    // Faults beside the edit, in its own arena.
+    let beside = |i: u64| Page(BESIDE + i).addr();
+    (0..PAGES).for_each(|i| assert_eq!(cpu.read(beside(i)), Ok(0)));
+    (0..PAGES).for_each(|i| cpu.write(beside(PAGES + i), i + 1).unwrap());
+    (0..PAGES).for_each(|i| assert_eq!(cpu.read(beside(PAGES + i)), Ok(i + 1)));
     // First touches, and pages that a child shares: copied, for the child is alive.
     (0..PAGES).for_each(|i| cpu.write(at(i), i + 1).unwrap());
     (0..PAGES).for_each(|i| assert_eq!(cpu.read(at(i)), Ok(i + 1)));
@@ -62,6 +69,7 @@ fn at_every_point(edit: impl Fn(&mut Cpu) + Send + Sync + Copy + 'static) -> u64
         first.enter(&space);
         fixed(&space, HERE, PAGES);
         fixed(&space, THERE, PAGES);
+        fixed(&space, BESIDE, 2 * PAGES);
         (0..PAGES).for_each(|i| first.write(Page(HERE + i).addr(), i).unwrap());
         first.leave();
         // The other CPU has been in its arena alone, and a child shares its pages.
