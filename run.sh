@@ -69,7 +69,8 @@ set_up() {
     command -v ld >/dev/null || missing+=(binutils)
     if ! command -v cargo >/dev/null; then
         # Debian's packages do both jobs. A newer tool chain from https://rustup.rs does as well.
-        missing+=(cargo-web rustc-web rust-web-src)
+        # Cargo gets the crates over https.
+        missing+=(cargo-web rustc-web rust-web-src ca-certificates)
     fi
     ((${#missing[@]} == 0)) || install "${missing[@]}"
     if bare_target_of_rustup; then
