@@ -170,6 +170,18 @@ impl<M: Machine> Memory<M> {
         (self.total_frames(), self.free_frames().min(self.total_frames()))
     }
 
+    /// Frames by what they are, as it looks now: pages (free ones in caches too), tables, slabs, the kernel's own. For a report when
+    /// memory is gone: one look at each frame's word.
+    pub fn kinds(&self) -> [u64; 4] {
+        let mut kinds = [0; 4];
+        for (i, word) in self.machine.words().iter().enumerate() {
+            if !self.free.is_set(self.machine.blocks(), i) {
+                kinds[word.kind() as usize >> 26] += 1;
+            }
+        }
+        kinds
+    }
+
     /// Whether an audit is asked for: idle CPUs leave the frames alone.
     pub fn is_quiet(&self) -> bool {
         self.quiet.load(Relaxed) != 0

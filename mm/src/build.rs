@@ -24,6 +24,9 @@ use core::ptr::null_mut;
 /// Fewest entries of a node that has a right neighbour.
 pub(crate) const MIN: usize = 5;
 
+/// Segments of a leaf in a copied list: room for two more, so that the copy's first edits split nothing.
+const PACKED: usize = LEAF - 2;
+
 /// No old node was opened: an empty run of keys.
 const NONE: (u32, u32) = (u32::MAX, 0);
 
@@ -108,6 +111,8 @@ pub(crate) struct Builder<'a, M: Machine> {
     short: bool,
     /// The new root, when it is finished.
     root: *mut Node,
+    /// Leaves are filled from left to right, and no other way: a full one is left as it is, not split.
+    packed: bool,
     /// Segments that were built, less those of the leaves that were opened.
     grown: i64,
 }
@@ -145,6 +150,7 @@ impl<'a, M: Machine> Builder<'a, M> {
             reserve,
             short: false,
             root: null_mut(),
+            packed: false,
             grown: 0,
         }
     }
@@ -285,7 +291,12 @@ impl<'a, M: Machine> Builder<'a, M> {
     fn push_part(&mut self, p: Part) {
         self.grown += 1;
         let Some(mut n) = self.node(0) else { return };
-        if n.len as usize == LEAF {
+        if self.packed && n.len as usize == PACKED {
+            self.open[0] = null_mut();
+            self.seal(n);
+            let Some(next) = self.node(0) else { return };
+            n = next;
+        } else if n.len as usize == LEAF {
             let left = n;
             self.open[0] = null_mut();
             let Some(right) = self.node(0) else { return };
@@ -538,6 +549,7 @@ impl<'a, M: Machine> Builder<'a, M> {
     ///
     /// As [`Builder::edit`].
     pub unsafe fn copy(&mut self, old: *mut Node, keep: &dyn Fn(&Part) -> bool) -> Result<*mut Node, OutOfNodes> {
+        self.packed = true;
         // SAFETY: this function's contract.
         unsafe { crate::list::List::new(old) }.each(0, crate::page::ARENA_PAGES, &mut |p| {
             if keep(p) {

@@ -153,6 +153,15 @@ impl Claims {
         self.free.load(Acquire) != ALL
     }
 
+    /// The end of a claim that overlaps `lo .. hi` as it looks now, for who may as well go elsewhere. Relaxed: a hint.
+    pub fn over(&self, lo: u32, hi: u32) -> Option<u32> {
+        let taken = !self.free.load(Relaxed) & ALL;
+        crate::shootdown::bits(taken).map(|i| &self.slots[i]).find_map(|slot| {
+            let range = slot.range.load(Relaxed);
+            (slot.ticket.load(Relaxed) > CHOOSING && overlap(range, lo, hi)).then_some((range >> 32) as u32)
+        })
+    }
+
     /// Waits until every claim that covers `page` at this moment is gone.
     pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
         let now = self.next.load(Acquire);

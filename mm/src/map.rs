@@ -120,7 +120,16 @@ impl<M: Machine> Space<M> {
             // SAFETY: a null list is a list.
             let none = unsafe { List::new(core::ptr::null_mut()) };
             let list = self.arena(index).map_or(none, |a| a.list(&pin));
-            list.hole(len, from, limit).map(|at| Page::of(index, at))
+            let mut at = list.hole(len, from, limit)?;
+            // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
+            // one.
+            while let Some(behind) = self.arena(index).and_then(|a| a.claims.over(at, at + len)) {
+                match list.hole(len, behind, limit) {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+            Some(Page::of(index, at))
         };
         let first = self.first_choice(shared);
         // The rest from above, then the lowest arena, whose room programs may want for themselves.

@@ -259,3 +259,38 @@ fn shortage_at_every_step_is_survived() {
     }
     finish(cpu, space);
 }
+
+#[test]
+fn a_forked_list_is_packed() {
+    const SEGMENTS: u64 = 1300;
+    let (cpu, space) = setup(4096);
+    let m = cpu.memory;
+    for i in 0..SEGMENTS {
+        let prot = if i % 2 == 0 { RW } else { Prot::READ };
+        space.map(Place::Fixed(Page((1 << 20) + i)), 1, prot, &Backing::Anonymous, Flags::empty()).unwrap();
+    }
+    let slabs = |spaces: &[&Space<_>]| {
+        m.drain_nodes();
+        m.collect();
+        m.drain_nodes();
+        audit(m, spaces).slabs
+    };
+    // The first child takes what free nodes there are between the parent's own.
+    let first = space.fork().unwrap();
+    let before = slabs(&[&space, &first]);
+    let child = space.fork().unwrap();
+    let copy = slabs(&[&space, &first, &child]) - before;
+    // 13 segments a leaf, 8 nodes a frame, and a few more above them.
+    assert!(copy <= SEGMENTS / 13 / 8 + 3, "{copy} frames of nodes for a copy of {SEGMENTS} segments");
+    // The copy is a list like any other: it grows and shrinks everywhere.
+    for i in (0..SEGMENTS).step_by(3) {
+        child.protect(range(Page((1 << 20) + i), 1), Prot::empty()).unwrap();
+    }
+    for i in (0..SEGMENTS).step_by(2) {
+        child.unmap(range(Page((1 << 20) + i), 1)).unwrap();
+    }
+    assert_eq!(child.mapped(), SEGMENTS / 2);
+    assert_eq!(space.mapped(), SEGMENTS);
+    drop((first, child));
+    finish(cpu, space);
+}

@@ -31,12 +31,20 @@ fn fixed(space: &S, p: u64, n: u64) {
     space.map(Place::Fixed(Page(p)), n, RW, &Backing::Anonymous, Flags::empty()).unwrap();
 }
 
+/// Room wherever there is some, in the arena that all CPUs share; given back.
+fn stack(cpu: &mut Cpu) {
+    let space = cpu.space().clone();
+    let at = space.map(Place::Shared, PAGES, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    space.unmap(range(at.0, PAGES)).unwrap();
+}
+
 /// What the other CPU does while the first one stands: everything that has to need nobody.
 fn elsewhere(cpu: &mut Cpu) {
     let m = cpu.memory;
     let at = |i: u64| Page(THERE + i).addr();
     let frames: Vec<_> = (0..200).map(|_| m.alloc().expect("a frame")).collect();
     frames.into_iter().for_each(|f| m.free(f));
+    stack(cpu);
     // Faults beside the edit, in its own arena.
     let beside = |i: u64| Page(BESIDE + i).addr();
     (0..PAGES).for_each(|i| assert_eq!(cpu.read(beside(i)), Ok(0)));
@@ -140,6 +148,12 @@ fn a_stopped_unmap_holds_nobody_up() {
 #[test]
 fn a_stopped_map_holds_nobody_up() {
     counted("map", at_every_point(|cpu| fixed(cpu.space(), HERE + 50, 4)));
+}
+
+/// Who looks for room for a stack goes past the room that another one is about to take.
+#[test]
+fn a_stopped_map_of_a_stack_holds_nobody_up() {
+    counted("map of a stack", at_every_point(|cpu| stack(cpu)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::exit;
 use super::process::{Ended, Process};
 use super::tree;
+use crate::mem::memory;
 use alloc::sync::Arc;
 use core::ops::Bound;
 use linux_raw_sys::general::SIGKILL;
@@ -36,6 +37,8 @@ pub fn end_largest() -> bool {
         resident * 4,
         swapped * 4
     );
+    let [pages, tables, slabs, kernel] = memory().kinds().map(|n| n * 4);
+    log::warn!("memory: {pages} KiB pages, {tables} KiB tables, {slabs} KiB slabs, {kernel} KiB kernel");
     let shared = victim.memory.lock().clone();
     each(|p| {
         let same = match (&*p.memory.lock(), &shared) {

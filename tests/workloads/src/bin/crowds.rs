@@ -1,4 +1,4 @@
-//! Many of everything at once: 1,000 threads, 500 processes, terabytes of reserved addresses.
+//! Many of everything at once: 1,000 threads, 500 processes, both in turn, terabytes of reserved addresses.
 //!
 //! All threads are alive at one moment, and so are all processes; each has memory of its own that it wrote. Every second
 //! process ends by a signal, the others end by themselves.
@@ -18,8 +18,14 @@ const TERA: usize = 1 << 40;
 fn main() {
     no_core_files();
     for _ in Budget::from_arguments(1).rounds() {
-        // Each in a process of its own: what one leaves in the heap, the next one's children would have to copy.
-        for (part, name) in [(threads as fn(), "threads"), (processes, "processes"), (reservations, "reservations")] {
+        // Each in a process of its own: what one leaves in the heap, the next one's children have to copy.
+        let parts: [(fn(), _); 4] = [
+            (threads, "threads"),
+            (processes, "processes"),
+            (threads_then_processes, "processes after threads"),
+            (reservations, "reservations"),
+        ];
+        for (part, name) in parts {
             fork(|| {
                 part();
                 0
@@ -85,6 +91,17 @@ fn processes() {
         check!(ended == expected, "process {index}: {ended:?}");
     }
     own.expect(0..8, 1, "the parent's copy");
+}
+
+/// The stacks and heaps that the threads leave behind are mapped in each of the children, some 1,300 segments. As many heaps as
+/// the C library makes on two CPUs: each costs a child a table and a page, and on 16 CPUs there would be 128 of them.
+fn threads_then_processes() {
+    const HEAPS: libc::c_int = 16;
+    // SAFETY: sets a parameter of the heap.
+    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+    check!(set == 1, "the number of heaps was not taken");
+    threads();
+    processes();
 }
 
 /// As run-time systems do it: reserve much, use little pieces far apart.
