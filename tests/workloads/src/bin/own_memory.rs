@@ -24,8 +24,8 @@ fn main() {
 fn count(round: u64) {
     let barrier = Barrier::new(THREADS + 1);
     thread::scope(|scope| {
-        for index in 0..THREADS {
-            let barrier = &barrier;
+        let barrier = &barrier;
+        let start = |index: usize| {
             scope.spawn(move || {
                 pin(index % cpus());
                 // What a thread needs once (its stack, its CPU's tables) comes before the count begins.
@@ -35,8 +35,9 @@ fn count(round: u64) {
                 (0..TURNS).for_each(|n| turn(round * TURNS + n + index as u64));
                 barrier.wait();
                 barrier.wait();
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(start).collect();
         barrier.wait();
         let before = counters();
         barrier.wait();
@@ -52,6 +53,11 @@ fn count(round: u64) {
                 "edits_unmap" => check!(more >= THREADS as u64 * TURNS, "only {more} unmaps were counted"),
                 _ => {}
             }
+        }
+        // The scope waits only for what the threads were told to do. Their ends, which give stacks back and unmap what the
+        // library mapped for them, would fall into the next count.
+        for thread in threads {
+            check!(thread.join().is_ok(), "a thread failed");
         }
     });
 }
