@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Most bytes that one call moves, as on Linux.
 pub const MAX_BYTES: usize = 0x7fff_f000;
 /// Most buffers of one call.
-const MAX_PARTS: usize = 1024;
+pub const MAX_PARTS: usize = 1024;
 
 /// A cursor over the program's buffers.
 pub struct UserIo {

@@ -26,8 +26,8 @@ pub mod timerfd;
 pub mod walk;
 
 pub use inode::{Inode, Kind};
-pub use io::UserIo;
-pub use open::OpenFile;
+pub use io::{MAX_PARTS, UserIo};
+pub use open::{OpenFile, broken};
 pub use regular::Regular;
 pub use stat::Stat;
 pub use table::FileTable;

@@ -53,7 +53,8 @@ impl OpenFile {
     pub fn flags(&self) -> u32 {
         self.flags.load(Ordering::Relaxed)
     }
-    fn nonblock(&self) -> bool {
+    /// Whether a call that would have to wait ends with EAGAIN.
+    pub fn nonblock(&self) -> bool {
         self.flags() & l::O_NONBLOCK != 0
     }
     fn may(&self, write: bool) -> Result<(), Errno> {
@@ -132,7 +133,7 @@ impl OpenFile {
 }
 
 /// A write to a pipe that nobody reads raises SIGPIPE.
-fn broken(result: SysResult) -> SysResult {
+pub fn broken(result: SysResult) -> SysResult {
     if result == Err(EPIPE) {
         // A full queue cannot happen for a standard signal.
         let _ = send::to_thread(&sched::current_ref(), SigInfo::from_current(SIGPIPE, code::USER));

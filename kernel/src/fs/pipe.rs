@@ -88,13 +88,16 @@ impl Pipe {
         poll::notify();
     }
 
-    fn read(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+    fn read(&self, io: &mut UserIo, nonblock: bool, peek: bool) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
         }
         loop {
             let mut slots = self.slots.lock();
             if self.len() > 0 {
+                if peek {
+                    return copy(&slots, io);
+                }
                 let result = self.drain(&mut slots, io);
                 drop(slots);
                 self.reads.fetch_add(1, Ordering::SeqCst);
@@ -205,6 +208,20 @@ impl Pipe {
     }
 }
 
+/// Copies what is inside, and leaves it there.
+fn copy(slots: &VecDeque<Slot>, io: &mut UserIo) -> SysResult {
+    let mut done = 0;
+    for slot in slots {
+        let run = (slot.end - slot.start).min(io.left());
+        let n = io.put(&slot.page[slot.start..slot.start + run]);
+        done += n;
+        if n < run {
+            return short(done);
+        }
+    }
+    Ok(done)
+}
+
 /// One end of a pipe, or (a FIFO opened for both) both.
 pub struct End {
     pipe: Arc<Pipe>,
@@ -234,6 +251,10 @@ impl End {
         }
         Ok(())
     }
+    /// Reads what is inside, and leaves it there.
+    pub fn peek(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+        self.pipe.read(io, nonblock, true)
+    }
     /// Whether the pipe has a reader.
     pub fn has_reader(&self) -> bool {
         self.pipe.has_readers()
@@ -252,7 +273,7 @@ impl Drop for End {
 
 impl File for End {
     fn read(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
-        self.pipe.read(io, nonblock)
+        self.pipe.read(io, nonblock, false)
     }
     fn write(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
         self.pipe.write(io, nonblock)

@@ -49,6 +49,14 @@ impl Socket {
         super::poll::notify();
         Ok(0)
     }
+
+    /// Receives without taking.
+    pub fn peek(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+        if self.read_shut.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        self.reads.peek(io, nonblock)
+    }
 }
 
 impl File for Socket {

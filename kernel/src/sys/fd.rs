@@ -7,7 +7,6 @@ use crate::arch::UserRegs;
 use crate::fs::eventfd::EventFd;
 use crate::fs::pipe::{CAPACITY, End, Pipe};
 use crate::fs::regular::Regular;
-use crate::fs::socket::{self, Socket};
 use crate::fs::{File, OpenFile};
 use crate::mem::user::{UserPtr, read_cstr};
 use crate::proc::process::arc;
@@ -178,7 +177,7 @@ pub fn ioctl(r: &mut UserRegs) -> SysResult {
 }
 
 /// Adds two files, or none.
-fn add_pair(at: usize, a: Arc<OpenFile>, b: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
+pub fn add_pair(at: usize, a: Arc<OpenFile>, b: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
     let table = user().files();
     let first = table.add(a, close_on_exec)?;
     let second = match table.add(b, close_on_exec) {
@@ -253,32 +252,4 @@ pub fn memfd_create(r: &mut UserRegs) -> SysResult {
     let file: Arc<dyn File> = arc(arc(regular)?)?;
     let file = OpenFile::new(file, l::O_RDWR | l::O_LARGEFILE, path.as_bytes(), None)?;
     user().files().add(file, flags & l::MFD_CLOEXEC != 0)
-}
-
-/// `socketpair`: stream pairs of the local family.
-pub fn socketpair(r: &mut UserRegs) -> SysResult {
-    let (family, kind) = (r.a0() as u32, r.a1() as u32);
-    if family != 1 {
-        return Err(if family < 46 { EOPNOTSUPP } else { EAFNOSUPPORT });
-    }
-    let flags = kind & (l::O_CLOEXEC | l::O_NONBLOCK);
-    if kind & !flags != 1 {
-        return Err(EPROTONOSUPPORT);
-    }
-    let (a, b) = socket::pair()?;
-    let open = |s: Socket| -> Result<Arc<OpenFile>, Errno> {
-        OpenFile::new(arc(s)?, l::O_RDWR | flags & l::O_NONBLOCK, b"socket:[1]", None)
-    };
-    add_pair(r.a3(), open(a)?, open(b)?, flags & l::O_CLOEXEC != 0)
-}
-
-/// `shutdown`
-pub fn shutdown(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
-    file.file.as_any().downcast_ref::<Socket>().ok_or(ENOTSOCK)?.shutdown(r.a1() as u32)
-}
-
-/// `socket`: there is no network.
-pub fn socket(_: &mut UserRegs) -> SysResult {
-    Err(EAFNOSUPPORT)
 }

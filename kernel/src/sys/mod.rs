@@ -13,6 +13,7 @@ pub mod random;
 pub mod readwrite;
 pub mod rlimit;
 pub mod schedule;
+pub mod socket;
 pub mod swap;
 pub mod time;
 pub mod tls;
@@ -136,8 +137,10 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_pwritev2 => readwrite::pwritev,
     __NR_sendfile => readwrite::sendfile,
     __NR_copy_file_range => absent,
-    __NR_sendto => readwrite::sendto,
-    __NR_recvfrom => readwrite::recvfrom,
+    __NR_sendto => socket::sendto,
+    __NR_recvfrom => socket::recvfrom,
+    __NR_sendmsg => socket::sendmsg,
+    __NR_recvmsg => socket::recvmsg,
     __NR_lseek => readwrite::lseek,
     __NR_ftruncate => readwrite::ftruncate,
     __NR_fallocate => readwrite::fallocate,
@@ -157,9 +160,12 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_eventfd => fd::eventfd,
     __NR_eventfd2 => fd::eventfd2,
     __NR_memfd_create => fd::memfd_create,
-    __NR_socketpair => fd::socketpair,
-    __NR_shutdown => fd::shutdown,
-    __NR_socket => fd::socket,
+    __NR_socketpair => socket::socketpair,
+    __NR_shutdown => socket::shutdown,
+    __NR_socket => socket::socket,
+    __NR_getsockopt => socket::getsockopt,
+    __NR_getsockname => socket::name,
+    __NR_getpeername => socket::name,
     __NR_fstat => path::fstat,
     __NR_stat => path::stat,
     __NR_lstat => path::lstat,

@@ -10,7 +10,8 @@ use crate::proc::thread::user;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
 
-fn file(fd: usize) -> Result<Arc<OpenFile>, Errno> {
+/// The open file that a descriptor means.
+pub fn file(fd: usize) -> Result<Arc<OpenFile>, Errno> {
     user().files().get(fd as i32)
 }
 
@@ -68,22 +69,6 @@ pub fn pwritev(r: &mut UserRegs) -> SysResult {
     }
     let at = position(r.a3())?;
     file(r.a0())?.write_at(&mut UserIo::vector(r.a1(), r.a2())?, at)
-}
-/// `sendto` on a socket pair: a write.
-pub fn sendto(r: &mut UserRegs) -> SysResult {
-    let file = file(r.a0())?;
-    if !file.file.as_any().is::<crate::fs::socket::Socket>() {
-        return Err(ENOTSOCK);
-    }
-    write(r)
-}
-/// `recvfrom` on a socket pair: a read.
-pub fn recvfrom(r: &mut UserRegs) -> SysResult {
-    let file = file(r.a0())?;
-    if !file.file.as_any().is::<crate::fs::socket::Socket>() {
-        return Err(ENOTSOCK);
-    }
-    read(r)
 }
 
 /// `sendfile` is not offered for every pair: programs fall back to read and write.

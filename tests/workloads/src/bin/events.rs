@@ -75,6 +75,7 @@ fn main() {
         pipes();
         timers();
         sockets();
+        messages();
         wakes();
     }
     ok();
@@ -149,6 +150,51 @@ fn sockets() {
     check!(here.read_exact(&mut word).is_ok() && &word == b"ping", "{word:?} instead of ping");
     drop(there);
     check!(here.read(&mut word).is_ok_and(|n| n == 0), "no end of a socket");
+}
+
+/// Flags of receiving and sending, and messages in several parts.
+fn messages() {
+    let Ok((here, there)) = UnixStream::pair() else { quire_workloads::violated(format_args!("no pair of sockets")) };
+    let (a, b) = (here.as_raw_fd(), there.as_raw_fd());
+    let mut room = [0u8; 8];
+    // SAFETY: the buffer lives through the call and is as long as said.
+    let mut receive = |n: usize, flags| (unsafe { libc::recv(b, room.as_mut_ptr().cast(), n, flags) }, room);
+    // SAFETY: as above.
+    let send = |bytes: &[u8], flags| unsafe { libc::send(a, bytes.as_ptr().cast(), bytes.len(), flags) };
+    check!(
+        receive(8, libc::MSG_DONTWAIT).0 == -1 && errno() == libc::EAGAIN,
+        "a read of nothing does not end with EAGAIN"
+    );
+    check!(send(b"abcd", 0) == 4 && receive(2, libc::MSG_PEEK).0 == 2, "no look ahead");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(2));
+            check!(send(b"efgh", 0) == 4, "a socket takes nothing");
+        });
+        let (n, bytes) = receive(8, libc::MSG_WAITALL);
+        check!(n == 8 && &bytes == b"abcdefgh", "{n} bytes {bytes:?} instead of all eight");
+    });
+    let (mut first, mut second) = (*b"mess", *b"age!");
+    let part = |bytes: &mut [u8]| libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut parts = [part(&mut first), part(&mut second)];
+    // SAFETY: all zeros is a message of nothing.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len());
+    // SAFETY: the message and what it points to live through the calls.
+    let sent = unsafe { libc::sendmsg(a, &raw const message, 0) };
+    parts.swap(0, 1);
+    // SAFETY: as above.
+    let received = unsafe { libc::recvmsg(b, &raw mut message, 0) };
+    check!(
+        (sent, received) == (8, 8) && (&first, &second) == (b"age!", b"mess"),
+        "{received} of {sent} bytes of a message"
+    );
+    drop(there);
+    check!(send(b"x", libc::MSG_NOSIGNAL) == -1 && errno() == libc::EPIPE, "a broken pair does not say so");
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 /// A thread that sleeps in epoll is woken by another one, again and again.
