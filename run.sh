@@ -25,7 +25,7 @@ Usage: ./run.sh [COMMAND]
                          run a Linux program on Quire; ./run.sh exec --help lists options and exit statuses
   test                   run all tests; the last line says how many passed and failed
   loom [--all] [FILTER]  model-check the protocols; each defect must be found
-  stress [--minutes M] [--cpus N] [--mem MIB] [--swap SIZE] [NAME...]
+  stress [--minutes M] [--boots N] [--seconds S] [--cpus N] [--mem MIB] [--swap SIZE] [NAME...]
                          mix the stress workloads until the time is over
   bench                  measure the operations of the memory manager
   lint                   check format and lints

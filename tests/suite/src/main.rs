@@ -67,22 +67,7 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Mix the stress workloads until the time is over
-    Stress {
-        /// How long
-        #[arg(long, value_name = "M", default_value_t = 10.0)]
-        minutes: f64,
-        /// Number of CPUs
-        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-        cpus: u32,
-        /// Memory in MiB
-        #[arg(long, value_name = "MIB", default_value_t = 512)]
-        mem: u32,
-        /// Swap to a new image of this size, or to a file
-        #[arg(long, value_name = "SIZE|FILE", value_parser = |text: &str| quire_launch::Swap::parse(text.as_ref()))]
-        swap: Option<quire_launch::Swap>,
-        /// Only these workloads
-        names: Vec<String>,
-    },
+    Stress(stress::Mix),
     /// Measure the operations of the memory manager
     Bench,
 }
@@ -93,9 +78,7 @@ fn main() {
         Task::Workloads => workloads::table(&house),
         Task::Test { parts } => test(&house, &parts),
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
-        Task::Stress { minutes, cpus, mem, swap, names } => {
-            stress::run(&house, minutes, cpus, mem, swap.as_ref(), &names)
-        }
+        Task::Stress(mix) => stress::run(&house, &mix),
         Task::Bench => bench::run(&house),
     })
 }
