@@ -54,11 +54,15 @@ impl File for Arc<TimerFd> {
             return Err(EINVAL);
         }
         let take = || Some(self.count.swap(0, Ordering::SeqCst)).filter(|n| *n > 0);
-        let count = match take() {
+        let mut count = match take() {
             Some(count) => count,
             None if nonblock => return Err(EAGAIN),
             None => wait_on(&self.changed, None, take)?,
         };
+        // As on Linux, the count is that of this moment, even when the thread behind the timers is late.
+        if let Some(id) = *self.armed.lock() {
+            count += timers::catch_up(id);
+        }
         if io.put(&count.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
     }
     fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
