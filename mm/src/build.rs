@@ -12,13 +12,11 @@
 //! The old nodes that were opened form one run at each level, so their first and last keys are enough to find them again
 //! once the new root is published ([`Version::retire_old`]). New nodes are chained, so that a failed edit can free them.
 
-use crate::frames::slab::NodePlace;
 use crate::list::{HEIGHT, INNER, LEAF, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
 use crate::splice::{Version, leaf_gap};
-use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
 /// Fewest entries of a node that has a right neighbour.
@@ -42,53 +40,9 @@ pub(crate) enum Change<'a> {
     Each(&'a dyn Fn(Part) -> Part),
 }
 
-/// Nodes that were taken beforehand.
-#[derive(Debug)]
-pub(crate) struct Nodes {
-    len: usize,
-    nodes: [MaybeUninit<(*mut u8, NodePlace)>; RESERVE],
-}
-
-impl Nodes {
-    fn pop(&mut self) -> Option<(*mut u8, NodePlace)> {
-        self.len = self.len.checked_sub(1)?;
-        // SAFETY: initialised up to the old length.
-        Some(unsafe { self.nodes[self.len].assume_init() })
-    }
-}
-
-/// Enough for an edit of one range that must not fail: two new nodes a level, and one more where a subtree is opened.
-const RESERVE: usize = if cfg!(loom) { 2 } else { 16 };
-
-/// Nodes for a publish that must not fail. What is left goes back on drop.
-pub(crate) struct Reserve<'a, M: Machine> {
-    memory: &'a Memory<M>,
-    nodes: Nodes,
-}
-
-impl<'a, M: Machine> Reserve<'a, M> {
-    /// Takes them all, or none.
-    pub fn take(memory: &'a Memory<M>) -> Option<Self> {
-        let mut r = Reserve { memory, nodes: Nodes { len: 0, nodes: [const { MaybeUninit::uninit() }; RESERVE] } };
-        while r.nodes.len < RESERVE {
-            r.nodes.nodes[r.nodes.len].write(memory.alloc_node()?);
-            r.nodes.len += 1;
-        }
-        Some(r)
-    }
-}
-
-impl<M: Machine> Drop for Reserve<'_, M> {
-    fn drop(&mut self) {
-        while let Some((_, place)) = self.nodes.pop() {
-            // SAFETY: taken by `take`, not used.
-            unsafe { self.memory.free_node(place) };
-        }
-    }
-}
-
 impl Change<'_> {
-    fn put(&self) -> Option<Part> {
+    /// What it puts into the range, if it puts something.
+    pub fn put(&self) -> Option<Part> {
         match self {
             Change::Put(Some(p)) => Some(*p),
             _ => None,
@@ -107,7 +61,6 @@ pub(crate) struct Builder<'a, M: Machine> {
     last: Option<Part>,
     /// A root with a single child, which became the root itself.
     spare: *mut Node,
-    reserve: Option<&'a mut Nodes>,
     short: bool,
     /// The new root, when it is finished.
     root: *mut Node,
@@ -136,10 +89,9 @@ impl<'a, M: Machine> Builder<'a, M> {
         if self.short { Err(OutOfNodes) } else { Ok(()) }
     }
 
-    /// A builder that has built nothing yet; nodes come from `reserve` first.
+    /// A builder that has built nothing yet.
     #[inline]
-    pub fn start(memory: &'a Memory<M>, reserve: Option<&'a mut Reserve<'_, M>>) -> Self {
-        let reserve = reserve.map(|r| &mut r.nodes);
+    pub fn start(memory: &'a Memory<M>) -> Self {
         Builder {
             memory,
             open: [null_mut(); HEIGHT],
@@ -147,7 +99,6 @@ impl<'a, M: Machine> Builder<'a, M> {
             opened: [NONE; HEIGHT],
             last: None,
             spare: null_mut(),
-            reserve,
             short: false,
             root: null_mut(),
             packed: false,
@@ -273,8 +224,7 @@ impl<'a, M: Machine> Builder<'a, M> {
             return None;
         }
         if self.open[level].is_null() {
-            let kept = self.reserve.as_mut().and_then(|r| r.pop());
-            let Some((at, place)) = kept.or_else(|| self.memory.alloc_node()) else {
+            let Some((at, place)) = self.memory.alloc_node() else {
                 self.short = true;
                 return None;
             };
@@ -517,7 +467,7 @@ impl<M: Machine> Drop for Builder<'_, M> {
 }
 
 /// `(start, end, gap, node)` of a finished node, for the level above.
-fn summary(n: &Node) -> (u32, u32, u32, *mut Node) {
+pub(crate) fn summary(n: &Node) -> (u32, u32, u32, *mut Node) {
     let len = n.len as usize;
     let at = n as *const Node as *mut Node;
     if n.level == 0 {

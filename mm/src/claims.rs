@@ -154,7 +154,13 @@ impl Claims {
     }
 
     /// The end of a claim that overlaps `lo .. hi` as it looks now, for who may as well go elsewhere. Relaxed: a hint.
+    #[inline]
     pub fn over(&self, lo: u32, hi: u32) -> Option<u32> {
+        if self.free.load(Relaxed) == ALL { None } else { self.over_taken(lo, hi) }
+    }
+
+    #[cold]
+    fn over_taken(&self, lo: u32, hi: u32) -> Option<u32> {
         let taken = !self.free.load(Relaxed) & ALL;
         crate::shootdown::bits(taken).map(|i| &self.slots[i]).find_map(|slot| {
             let range = slot.range.load(Relaxed);

@@ -14,12 +14,13 @@
 //! `Empty(g)` and with it the new list); so its compare-and-swap comes before the sweep, which then finds the page, or fails.
 //!
 //! Memory: nodes are taken while the new list is built, before anything is published; a shortage undoes what was built, and
-//! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: it has its nodes in a
-//! [`Reserve`].
+//! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: without memory it takes
+//! nodes that were put aside before ([`crate::exchange`]).
 
 use crate::arena::{Arena, index};
-use crate::build::{Builder, Change, Reserve};
+use crate::build::{Builder, Change};
 use crate::entry::Word;
+use crate::exchange::{Exchange, Reserve};
 use crate::flush::Flush;
 use crate::list::{List, Node};
 use crate::machine::Machine;
@@ -121,8 +122,8 @@ impl<M: Machine> Space<M> {
             arena.list(&pin).is_free(lo, hi)
         };
         // The nodes that a replacement must not lack are taken before the claim, where it looks like one.
-        let reserve = match part.is_some() && replace && !looks_free() {
-            true => Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?),
+        let mut reserve = match part.is_some() && replace && !looks_free() {
+            true => Some(Reserve::take(m, 1).ok_or(EditError::OutOfFrames)?),
             false => None,
         };
         let claim = arena.claims.acquire_one(m, lo, hi);
@@ -156,7 +157,7 @@ impl<M: Machine> Space<M> {
             self.sweep(arena, lo, hi, Fate::Gone, early);
         }
         match part {
-            Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve, |_| Ok(())),
+            Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve.as_mut(), |_| Ok(())),
             None => Ok(()),
         }
     }
@@ -276,14 +277,15 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Step 2. `check` looks at the root that is going to be replaced.
+    /// Step 2. `check` looks at the root that is going to be replaced. With a reserve it cannot fail for lack of memory: `change`
+    /// puts something, or nothing, in the place of a segment that is exactly `lo .. hi`.
     pub(crate) fn publish(
         &self,
         arena: &Arena,
         lo: u32,
         hi: u32,
         change: &Change<'_>,
-        mut reserve: Option<Reserve<'_, M>>,
+        mut reserve: Option<&mut Reserve<'_, M>>,
         check: impl Fn(List<'_>) -> Result<(), EditError>,
     ) -> Result<(), EditError> {
         let m = self.memory();
@@ -293,15 +295,37 @@ impl<M: Machine> Space<M> {
             let pin = m.pin();
             let list = arena.list(&pin);
             check(list)?;
-            let mut built = Builder::start(m, reserve.as_mut());
+            let mut built = Builder::start(m);
             // SAFETY: the read section keeps the old nodes until the builder is gone.
-            unsafe { built.edit(list.root(), lo, hi, change) }.map_err(|_| EditError::OutOfFrames)?;
-            if self.publish_version(arena, list.root(), &mut built, limited)? {
+            let published = match unsafe { built.edit(list.root(), lo, hi, change) } {
+                Ok(()) => self.publish_version(arena, list.root(), &mut built, limited)?,
+                Err(_) => {
+                    drop(built);
+                    let reserve = reserve.as_deref_mut().ok_or(EditError::OutOfFrames)?;
+                    self.exchange(arena, list.root(), lo, change, reserve)?
+                }
+            };
+            if published {
                 return Ok(());
             }
-            drop((built, pin));
+            drop(pin);
             m.serve();
         }
+    }
+
+    /// Step 2 without memory. `old` is the root that the caller has read in his read section. False: another edit was faster.
+    #[cold]
+    fn exchange(
+        &self,
+        arena: &Arena,
+        old: *mut Node,
+        lo: u32,
+        change: &Change<'_>,
+        reserve: &mut Reserve<'_, M>,
+    ) -> Result<bool, EditError> {
+        // SAFETY: the caller's read section.
+        let made = unsafe { Exchange::make(reserve, old, lo, change.put().as_ref()) };
+        self.publish_version(arena, old, &mut made.ok_or(EditError::OutOfFrames)?, false)
     }
 
     /// Replaces the root `old` by a version made from it, inside one read section. False: another edit was faster.

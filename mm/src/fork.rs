@@ -83,7 +83,7 @@ impl<M: Machine> Space<M> {
             if list.root().is_null() {
                 return Ok(());
             }
-            let mut built = Builder::start(m, None);
+            let mut built = Builder::start(m);
             let keep = |p: &Part| !p.flags.contains(Flags::DONTFORK);
             // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
             let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;

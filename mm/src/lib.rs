@@ -31,6 +31,7 @@ mod arena;
 mod build;
 mod claims;
 mod cpuset;
+mod exchange;
 mod flush;
 mod fork;
 mod link;

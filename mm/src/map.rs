@@ -3,7 +3,10 @@
 //! A mapping without a hint looks for a hole, then puts itself there by an edit that fails if the hole is none any more: the look is
 //! repeated, under the claim, in the root that is replaced (race 42).
 
-use crate::edit::EditError;
+use crate::build::Change;
+use crate::claims::Claim;
+use crate::edit::{EditError, transit};
+use crate::exchange::Reserve;
 use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange, Prot};
@@ -89,23 +92,34 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// A mapping that spans arenas: all or nothing, arena by arena.
+    /// A mapping that spans arenas: all or nothing. First all of it is claimed and published as in transit, which may fail;
+    /// then what it shows, or nothing again, which may not.
+    #[inline(never)]
     fn map_across(&self, range: PageRange, part: &dyn Fn(usize, u32, u32) -> Part) -> Result<(), EditError> {
-        let mut done = range.start;
-        let mut result = Ok(());
-        for (index, lo, hi) in range.by_arena() {
-            let put = self.arena_or_new(index).and_then(|a| self.put(a, lo, hi, Some(part(index, lo, hi)), false));
-            if let Err(e) = put {
-                result = Err(e);
-                break;
+        let m = self.memory();
+        let mut reserve = Reserve::take(m, range.by_arena().count()).ok_or(EditError::OutOfFrames)?;
+        let mut marked = 0;
+        // Words, as in a fork. In ascending order, each completely: see `claims`.
+        let mut claims = [None; ARENAS];
+        let result = range.by_arena().try_for_each(|(index, lo, hi)| {
+            let arena = self.arena_or_new(index)?;
+            claims[index] = Some(arena.claims.acquire(m, &[(lo, hi)]).keep());
+            let mark = transit(lo, hi, &part(index, lo, hi));
+            let free = |list: List<'_>| if list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) };
+            self.publish(arena, lo, hi, &Change::Put(Some(mark)), None, free)?;
+            marked += 1;
+            Ok(())
+        });
+        let mut end = Ok(());
+        for (n, (index, lo, hi)) in range.by_arena().enumerate() {
+            let (Some(arena), Some(word)) = (self.arena(index), claims[index]) else { break };
+            if n < marked {
+                let all = result.is_ok().then(|| part(index, lo, hi));
+                end = end.and(self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(())));
             }
-            done = Page(done.0 + (hi - lo) as u64);
+            drop(Claim::kept(&arena.claims, word));
         }
-        if result.is_err() && done > range.start {
-            // Nobody was told of the address yet: what was put goes again.
-            let _ = self.unmap(PageRange { start: range.start, end: done });
-        }
-        result
+        result.and(end)
     }
 
     /// A free place for `pages` pages, as it looks now.
@@ -119,11 +133,12 @@ impl<M: Machine> Space<M> {
             let (from, limit) = Self::bounds(index);
             // SAFETY: a null list is a list.
             let none = unsafe { List::new(core::ptr::null_mut()) };
-            let list = self.arena(index).map_or(none, |a| a.list(&pin));
+            let arena = self.arena(index);
+            let list = arena.map_or(none, |a| a.list(&pin));
             let mut at = list.hole(len, from, limit)?;
             // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
             // one.
-            while let Some(behind) = self.arena(index).and_then(|a| a.claims.over(at, at + len)) {
+            while let Some(behind) = arena.and_then(|a| a.claims.over(at, at + len)) {
                 match list.hole(len, behind, limit) {
                     Some(next) => at = next,
                     None => break,

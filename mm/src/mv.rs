@@ -7,14 +7,15 @@
 //! 4. Publish the final segment. Threads that touch the destination meanwhile wait; those that touch the source are refused, and
 //!    told so when the claim is gone.
 //!
-//! Short of memory before step 3, the destination stays unmapped and the source untouched, as on Linux. Steps 3 and 4 need no
-//! memory that was not taken before.
+//! Short of memory until the source is published as gone, the destination stays unmapped and the source untouched, as on Linux.
+//! What follows needs no memory that was not taken before.
 
 use crate::arena::Arena;
-use crate::build::{Change, Reserve};
+use crate::build::Change;
 use crate::claims::Claim;
 use crate::edit::{EditError, transit};
 use crate::entry::Word;
+use crate::exchange::Reserve;
 use crate::machine::Machine;
 use crate::page::{Page, PageRange, TABLE_BITS};
 use crate::segment::{Flags, Part};
@@ -124,8 +125,7 @@ impl<M: Machine> Space<M> {
             return Err(EditError::NoSpace);
         }
         m.stats.add(&m.machine, Counter::Move, 1);
-        let mut final_nodes = Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?);
-        let mut gone_nodes = Some(Reserve::take(m).ok_or(EditError::OutOfFrames)?);
+        let mut reserve = Reserve::take(m, 1).ok_or(EditError::OutOfFrames)?;
         let from = self.arena(src.start.arena()).ok_or(EditError::NotMapped)?;
         let to = self.arena_or_new(dst.start.arena())?;
         let (slo, shi) = (src.start.local(), src.start.local() + src.pages() as u32);
@@ -158,8 +158,7 @@ impl<M: Machine> Space<M> {
         let moving = (shi - slo).min(dhi - dlo);
         let arriving = Part { start: dlo, end: dhi, ..part };
         if !self.make_tables(from, slo, to, dlo, moving) {
-            // The mark is one segment of its own, so taking it away needs no node that the reserve does not have.
-            self.publish(to, dlo, dhi, &Change::Put(None), final_nodes.take(), |_| Ok(()))?;
+            self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
             return Err(EditError::OutOfFrames);
         }
         // Step 3. The destination's leaf holds no reference to the object yet, and the source's is about to go.
@@ -167,8 +166,9 @@ impl<M: Machine> Space<M> {
             // SAFETY: the source's leaf holds a reference as long as the claim keeps the segment.
             unsafe { crate::object::ObjectRef::another(part.object) }
         });
-        if !keep {
-            self.publish(from, slo, shi, &Change::Put(None), gone_nodes.take(), |_| Ok(()))?;
+        if !keep && let Err(short) = self.publish(from, slo, shi, &Change::Put(None), None, |_| Ok(())) {
+            self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
+            return Err(short);
         }
         self.move_pages(from, slo, to, dlo, moving);
         // A shrinking move drops the rest; and absent entries of the source get the generation too.
@@ -176,7 +176,7 @@ impl<M: Machine> Space<M> {
             self.sweep(from, slo + moving, shi, if keep { Fate::Emptied } else { Fate::Gone }, false);
         }
         // Step 4.
-        self.publish(to, dlo, dhi, &Change::Put(Some(arriving)), final_nodes.take(), |_| Ok(()))?;
+        self.publish(to, dlo, dhi, &Change::Put(Some(arriving)), Some(&mut reserve), |_| Ok(()))?;
         drop(held);
         Ok(dst.start)
     }

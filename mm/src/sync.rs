@@ -1,6 +1,6 @@
 //! Atomics, fences and deliberate defects: the only place that knows whether the model checker runs.
 //!
-//! Outside loom this is `core::sync::atomic`, and [`mutant`] is a constant `false`. Under `--cfg loom` every load and store
+//! Outside loom this is `core::sync::atomic`, and [`mutant`] is a constant `false`, apart from host tests. Under `--cfg loom` every load and store
 //! can be turned into a read-modify-write ([`model::every_access_rmw`]): loom remembers only the last access of an atomic, so
 //! each model runs once as written (weak memory) and once with read-modify-writes (all interleavings).
 
@@ -108,18 +108,26 @@ pub enum Mutant {
     HoldAfterShare,
     /// Eviction: a page that was stored to since the look at its word goes all the same.
     EvictBlind,
+    /// Edit: the last publish of a replacement or move has no nodes of its own.
+    NoReserve,
 }
 
 impl Mutant {
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::EvictBlind as u32;
+    pub const LAST: u32 = Mutant::NoReserve as u32;
 }
 
-/// Whether the defect `m` is switched on. A constant `false` outside the model checker.
-#[cfg(not(loom))]
+/// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.
+#[cfg(not(any(loom, test, feature = "fake")))]
 #[inline(always)]
 pub const fn mutant(_m: Mutant) -> bool {
     false
+}
+
+/// Whether the defect `m` is switched on, for a host test in a process of its own (`fake::must_fail`).
+#[cfg(all(not(loom), any(test, feature = "fake")))]
+pub fn mutant(m: Mutant) -> bool {
+    crate::fake::selected() == m as u32
 }
 
 #[cfg(loom)]

@@ -1,7 +1,9 @@
 //! One CPU, one operation at a time: what each edit and fault does, and that the audit finds nothing after it.
 
-use quire_mm::fake::{Cpu, audit, memory};
-use quire_mm::{Backing, EditError, Fault, Flags, PAGE, Page, PageRange, Place, Prot, Remap, Space};
+use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
+use quire_mm::frames::slab::NodePlace;
+use quire_mm::sync::Mutant;
+use quire_mm::{Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageRange, Place, Prot, Remap, Space};
 use std::sync::Arc;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -192,6 +194,8 @@ fn terabytes_cost_nothing_until_touched() {
     let m = cpu.memory;
     let before = m.free_frames();
     let a = space.map(Place::Anywhere, 8 << 28, Prot::empty(), &Backing::Anonymous, Flags::empty()).unwrap();
+    // What was put aside for a failure is this CPU's again.
+    m.drain_nodes();
     assert!(before - m.free_frames() < 16);
     space.protect(range(Page(a.0 + (1 << 29)), 1), RW).unwrap();
     cpu.write(Page(a.0 + (1 << 29)).addr(), 3).unwrap();
@@ -257,6 +261,97 @@ fn shortage_at_every_step_is_survived() {
         audit(m, &[&space]);
         cpu.enter(&space);
     }
+    finish(cpu, space);
+}
+
+/// Takes every free frame and every free node.
+fn exhaust(m: &'static Memory<Fake>) -> (Vec<Frame>, Vec<NodePlace>) {
+    m.drain_here();
+    let frames = std::iter::from_fn(|| m.alloc()).collect();
+    (frames, std::iter::from_fn(|| m.alloc_node()).map(|(_, place)| place).collect())
+}
+
+fn give(m: &'static Memory<Fake>, nodes: impl IntoIterator<Item = NodePlace>) {
+    // SAFETY: from `exhaust`, each once.
+    nodes.into_iter().for_each(|place| unsafe { m.free_node(place) });
+}
+
+/// However few nodes there are: a replacement or move is done or not done, and leaves no mark.
+#[test]
+fn race_44_no_nodes_after_the_publish() {
+    let (mut cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let base = 1 << 20;
+    // Several leaves, so that neighbours lie in other ones.
+    for i in 0..200 {
+        let prot = if i % 2 == 0 { RW } else { Prot::READ };
+        space.map(Place::Fixed(Page(base + i * 4)), 4, prot, &Backing::Anonymous, Flags::empty()).unwrap();
+    }
+    let (mut done, mut refused) = (0, 0);
+    for keep in 0..40 {
+        for (n, edit) in (0..).zip([8u64, 27, 28, 61, 90, 152]) {
+            let at = Page(base + edit * 4);
+            let (frames, mut nodes) = exhaust(m);
+            give(m, nodes.drain(..keep.min(nodes.len())));
+            // What it becomes merges with a neighbour, now and then with both.
+            let prot = if (keep + n) % 3 == 0 { Prot::READ } else { RW };
+            let result = match n % 3 {
+                0 => space.remap(range(Page(at.0 + 400), 1), 1, Remap::Fixed(at), true).map(|_| ()),
+                _ => space.map(Place::Fixed(at), 4, prot, &Backing::Anonymous, Flags::empty()).map(|_| ()),
+            };
+            match result {
+                Ok(()) => done += 1,
+                Err(EditError::OutOfFrames) => refused += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+            // A mark would make this wait for ever.
+            let _ = space.populate(range(at, 1), false);
+            frames.into_iter().for_each(|f| m.free(f));
+            give(m, nodes);
+            m.collect();
+        }
+        cpu.leave();
+        audit(m, &[&space]);
+        cpu.enter(&space);
+    }
+    assert!(done > 50 && refused > 20, "{done} done, {refused} refused");
+    assert_eq!(cpu.read(Page(base).addr()), Ok(0));
+    finish(cpu, space);
+}
+
+#[test]
+fn race_44_is_found() {
+    must_fail("race_44_no_nodes_after_the_publish", &[Mutant::NoReserve as u32]);
+}
+
+/// A mapping that spans arenas, for which memory does not suffice, leaves nothing behind.
+#[test]
+fn a_mapping_across_arenas_is_whole_or_not_there() {
+    let (cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let arena = 1u64 << 27;
+    let (mut done, mut refused) = (0, 0);
+    for keep in 0..60 {
+        let all = range(Page((3 * keep as u64 + 4) * arena - 8), arena + 16);
+        // A neighbour that the mapping merges with: taking it back needs a node.
+        space.map(Place::Fixed(Page(all.start.0 - 4)), 4, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+        m.collect();
+        let (mut frames, mut nodes) = exhaust(m);
+        give(m, nodes.drain(..(keep % 8).min(nodes.len())));
+        frames.drain(..keep / 8).for_each(|f| m.free(f));
+        let result = space.map(Place::FixedNoReplace(all.start), all.pages(), RW, &Backing::Anonymous, Flags::empty());
+        match result {
+            Ok(_) => done += 1,
+            Err(EditError::OutOfFrames) => {
+                refused += 1;
+                assert!(space.is_free(all), "{keep}: part of a refused mapping is there");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        frames.into_iter().for_each(|f| m.free(f));
+        give(m, nodes);
+    }
+    assert!(done > 4 && refused > 4, "{done} done, {refused} refused");
     finish(cpu, space);
 }
 

@@ -1,4 +1,4 @@
-//! Deliberate defects, chosen by a model that must then fail. Constants `false` outside the model checker.
+//! Deliberate defects, chosen by a model or host test that must then fail. Constants `false` in the kernel.
 
 /// A deliberate defect of this crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,13 +30,30 @@ pub enum Mutant {
     FreeAtWrite,
     /// A cached frame is dropped though its slot was not written yet.
     UncacheHeld,
+    /// A write that failed counts as done.
+    WriteErrorIsDone,
+    /// A read that failed counts as done.
+    ReadErrorIsDone,
+}
+
+impl Mutant {
+    /// The number by which a host test selects it (`quire_mm::fake::must_fail`): above all of `quire_mm`'s own.
+    pub const fn number(self) -> u32 {
+        1000 + self as u32
+    }
 }
 
 /// Whether the defect `m` is switched on.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, feature = "fake")))]
 #[inline(always)]
 pub const fn mutant(_m: Mutant) -> bool {
     false
+}
+
+/// Whether the defect `m` is switched on in this test's process.
+#[cfg(all(not(loom), feature = "fake"))]
+pub fn mutant(m: Mutant) -> bool {
+    quire_mm::fake::selected() == m.number()
 }
 
 #[cfg(loom)]

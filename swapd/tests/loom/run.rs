@@ -19,28 +19,28 @@ pub fn main() -> ExitCode {
         return one(&args[1..]);
     }
     let filter = args.first().cloned().unwrap_or_default();
-    let mut bad = 0;
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
     for model in MODELS.iter().filter(|m| m.name.contains(&filter)) {
         for (mode, name) in MODES.iter().enumerate() {
             let (kind, text, seconds) = call(model, mode, 0);
-            bad += (kind != "pass") as u32;
+            count(kind == "pass");
             println!("{:<20} {name:<18} {seconds:>6.1}s  {kind} {text}", model.name);
         }
         for &m in model.mutants {
             let found = (0..2).map(|mode| (mode, call(model, mode, m as u32))).find(|(_, (kind, ..))| kind == "fail");
             let name = format!("{m:?}");
+            count(found.is_some());
             match found {
                 Some((mode, (_, text, seconds))) => {
                     println!("{:<20} {name:<18} {seconds:>6.1}s  found {}: {text}", model.name, MODES[mode]);
                 }
-                None => {
-                    bad += 1;
-                    println!("{:<20} {name:<18} FAILED: the defect survives", model.name);
-                }
+                None => println!("{:<20} {name:<18} FAILED: the defect survives", model.name),
             }
         }
     }
-    if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn call(model: &Model, mode: usize, mutant: u32) -> (String, String, f32) {
