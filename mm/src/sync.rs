@@ -113,6 +113,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
+    /// Those that host tests look for, and no model: they need memory to run out, or a disk to fail.
+    pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve];
     /// The last one: they are numbered from 1.
     pub const LAST: u32 = Mutant::NoReserve as u32;
 }
