@@ -33,7 +33,10 @@ impl Apic {
             .set_xapic_base(registers as u64)
             .build()?;
         // SAFETY: promised by the caller.
-        unsafe { apic.enable() };
+        unsafe {
+            apic.enable();
+            accept_nmi(registers);
+        }
         Ok(Apic(apic, if has_x2apic() { 0 } else { 24 }))
     }
 
@@ -106,6 +109,22 @@ impl Apic {
         // SAFETY: reads a register of an enabled APIC.
         while unsafe { self.0.get_ipi_delivery_status() } {
             core::hint::spin_loop();
+        }
+    }
+}
+
+/// Lets the machine's own non-maskable interrupt in (a button on a real one): it comes by the pin LINT1.
+///
+/// # Safety
+/// `registers` maps the registers of this CPU's enabled APIC; the interrupt has a handler.
+unsafe fn accept_nmi(registers: usize) {
+    const NMI: u32 = 4 << 8;
+    // SAFETY: the register of the pin, as an MSR of an x2APIC and in memory of an xAPIC.
+    unsafe {
+        if has_x2apic() {
+            x86::msr::wrmsr(0x836, NMI.into());
+        } else {
+            ((registers + 0x360) as *mut u32).write_volatile(NMI);
         }
     }
 }

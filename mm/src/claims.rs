@@ -13,7 +13,7 @@
 //! A range word is written while its slot is choosing, and read between two reads of the slot's ticket: equal tickets prove
 //! that the range belongs to them, since the next owner's range (Release, read with Acquire) comes after its choosing mark.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, What};
 use crate::memory::Memory;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
@@ -23,6 +23,10 @@ const SLOTS: usize = if cfg!(loom) { 3 } else { 16 };
 /// All slots.
 const ALL: u64 = (1 << SLOTS) - 1;
 const CHOOSING: u64 = 1;
+
+/// What is waited for here.
+static FREE: What = What::page("a free place for a claim");
+static OLDER: What = What::page("an older claim of the arena, over");
 
 #[derive(Debug)]
 struct Slot {
@@ -89,6 +93,7 @@ impl Claims {
         if mutant(Mutant::NoClaim) {
             return Claim { claims: self, mask: 0 };
         }
+        let mut since = 0;
         let mask = loop {
             let free = self.free.load(Relaxed);
             let mut rest = free;
@@ -98,7 +103,7 @@ impl Claims {
             let mask = free & !rest;
             if mask.count_ones() as usize != ranges.len() {
                 memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
-                memory.pause();
+                since = memory.pause(&FREE, 0, since);
                 continue;
             }
             if self.free.compare_exchange(free, rest, AcqRel, Relaxed).is_ok() {
@@ -134,6 +139,7 @@ impl Claims {
     /// Waits while slot `i` may hold a claim over `lo .. hi` older than `ticket`.
     fn wait_slot<M: Machine>(&self, memory: &Memory<M>, i: usize, lo: u32, hi: u32, ticket: u64) {
         let slot = &self.slots[i];
+        let mut since = 0;
         loop {
             // Acquire: pairs with the holder's release, so its edit is seen by whoever went past it.
             let t = slot.ticket.load(Acquire);
@@ -144,7 +150,7 @@ impl Claims {
                 return;
             }
             memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
-            memory.pause();
+            since = memory.pause(&OLDER, lo.into(), since);
         }
     }
 

@@ -19,7 +19,7 @@
 use crate::arena::{Arena, index};
 use crate::entry::{Entry, Word};
 use crate::frames::Frame;
-use crate::machine::Machine;
+use crate::machine::{Machine, What};
 use crate::object::ObjectRef;
 use crate::page::{Page, PageRange};
 use crate::pager::{Pager, Slot, Verdict};
@@ -180,10 +180,12 @@ impl<M: Machine> Space<M> {
     pub(crate) fn wait_for_scans<'a>(&self, arenas: impl Iterator<Item = &'a Arena>) {
         // Pairs with the fence of `try_reclaim`.
         fence(SeqCst);
+        static SCAN: What = What::page("the end of a scan");
         for arena in arenas {
+            let mut since = 0;
             while arena.is_scanned() && !mutant(Mutant::NoScanWait) {
                 self.memory().stats.add(&self.memory().machine, Counter::WaitScan, 1);
-                self.memory().pause();
+                since = self.memory().pause(&SCAN, 0, since);
             }
         }
     }

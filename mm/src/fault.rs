@@ -7,7 +7,7 @@
 use crate::arena::Arena;
 use crate::entry::{Entry, Word};
 use crate::frames::Frame;
-use crate::machine::Machine;
+use crate::machine::{Machine, What};
 use crate::object::PageError;
 use crate::page::{Access, Page, PageRange, Prot};
 use crate::pager::Slot;
@@ -55,8 +55,10 @@ use Step::{Again, Copied, End, Wait};
 impl<M: Machine> Space<M> {
     /// Makes `page` accessible, or says why not. The calling CPU is active in this space.
     pub fn fault(&self, page: Page, access: Access) -> Fault {
+        static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fault, 1);
+        let mut since = 0;
         loop {
             let Some(arena) = self.arena(page.arena()) else {
                 m.stats.add(&m.machine, Counter::FaultDenied, 1);
@@ -84,7 +86,7 @@ impl<M: Machine> Space<M> {
                 }
                 Wait => {
                     m.stats.add(&m.machine, Counter::WaitFault, 1);
-                    m.pause();
+                    since = m.pause(&EDIT, page.0, since);
                 }
             }
         }

@@ -52,7 +52,7 @@ pub use edit::EditError;
 pub use evict::Evicted;
 pub use fault::Fault;
 pub use frames::Frame;
-pub use machine::{CPUS, Machine};
+pub use machine::{CPUS, Machine, What};
 pub use map::Place;
 pub use memory::Memory;
 pub use mv::Remap;

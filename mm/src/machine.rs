@@ -4,13 +4,35 @@ use crate::entry::Table;
 use crate::frames::{Block, Frame, FrameWord};
 use crate::page::Page;
 use crate::pager::Pager;
+use core::fmt;
 use core::mem::MaybeUninit;
+use core::panic::Location;
 
 /// The most CPUs there can be: a CPU set is one word.
 pub const CPUS: usize = if cfg!(loom) { 3 } else { 64 };
 
 /// Bytes of a small object that [`Machine::copy_body`] copies.
 pub const BODY: usize = 480;
+
+/// What a wait is for, in words.
+#[derive(Debug)]
+pub struct What {
+    /// The thing that is missing: "an older claim".
+    pub text: &'static str,
+    /// Shows the number that says which one.
+    pub show: fn(u64, &mut fmt::Formatter<'_>) -> fmt::Result,
+}
+
+impl What {
+    /// Something that a page's address tells apart.
+    pub const fn page(text: &'static str) -> What {
+        What { text, show: |page, f| write!(f, "page {page:#x}") }
+    }
+    /// Something that CPUs owe, the number being their set.
+    pub const fn cpus(text: &'static str) -> What {
+        What { text, show: |cpus, f| write!(f, "CPU set {cpus:#x}") }
+    }
+}
 
 /// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
 ///
@@ -64,6 +86,11 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn relax(&self);
     /// Gives the CPU away: the caller waits for another thread that may need this CPU. The CPU may be another one afterwards.
     fn pause(&self);
+    /// Told now and then by whoever waits or polls: for what, for which one, and where. `since` is 0 in the first turn of a wait,
+    /// and what this returned in the turn before afterwards. For finding out why a machine stands still.
+    fn waiting(&self, _what: &'static What, _which: u64, since: u64, _place: &'static Location<'static>) -> u64 {
+        since
+    }
     /// Puts the kernel's entries into a new top-level table.
     fn fill_top(&self, top: Frame);
     /// Told of every frame that becomes free. The adversary poisons it; the kernel does nothing.

@@ -14,12 +14,13 @@
 //! | record, then `fetch_or` (AcqRel) on the word | `swap` (AcqRel) of the word, then record | the target reads this request, not the one before |
 //! | invalidation, then `fetch_sub` (Release) of `left` | `left` (Acquire) | after the answers nobody uses the old translation, and the record is free |
 
-use crate::machine::{CPUS, Machine};
+use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::page::Page;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 use core::mem::MaybeUninit;
+use core::panic::Location;
 use crossbeam_utils::CachePadded;
 
 /// More pages than this become one full invalidation.
@@ -203,7 +204,7 @@ impl<M: Machine> Memory<M> {
                 self.machine.interrupt(cpu);
             }
         }
-        let mut polls = 0u32;
+        let (mut polls, mut since) = (0u32, 0);
         while record.left.load(Acquire) != 0 {
             if !mutant(Mutant::NoServe) {
                 self.serve();
@@ -212,16 +213,35 @@ impl<M: Machine> Memory<M> {
             polls += 1;
             if polls == AGAIN {
                 polls = 0;
-                bits(targets).for_each(|cpu| self.machine.interrupt(cpu));
+                since = self.ask_again(targets, since);
             }
         }
     }
 
-    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served.
-    pub(crate) fn pause(&self) {
+    /// After a long poll: interrupts the targets again, and tells which of them have not even begun to answer.
+    #[cold]
+    fn ask_again(&self, targets: u64, since: u64) -> u64 {
+        static ANSWERS: What = What::cpus("answers of other CPUs");
+        let me = 1 << self.machine.cpu();
+        // Relaxed: for a report.
+        let silent = |&cpu: &usize| self.shootdown.pending[cpu].load(Relaxed) & me != 0;
+        let silent = bits(targets).filter(silent).fold(0, |set, cpu| set | 1 << cpu);
+        let since = self.machine.waiting(&ANSWERS, silent, since, Location::caller());
+        bits(targets).for_each(|cpu| self.machine.interrupt(cpu));
+        since
+    }
+
+    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served. The wait is told to the machine
+    /// ([`Machine::waiting`]); the value is for the next turn of the same wait, 0 in the first one.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(crate) fn pause(&self, what: &'static What, which: u64, since: u64) -> u64 {
         debug_assert!(!self.is_pinned(), "waits inside a read section");
+        let since = self.machine.waiting(what, which, since, Location::caller());
         self.serve();
         self.machine.pause();
+        since
     }
 
     /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.

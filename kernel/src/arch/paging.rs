@@ -5,11 +5,11 @@
 
 use super::boot;
 use super::cpu;
+use crate::debug::lock::Mutex;
 use crate::mem::early;
 use crate::mem::layout::{HEAP_BASE, KERNEL_BASE, MMIO_BASE, PHYS_BASE, STACK_BASE, phys_to_virt};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::Mutex;
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;

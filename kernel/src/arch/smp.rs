@@ -1,9 +1,11 @@
 //! Starting the other CPUs: INIT, then SIPI, all at once.
 
 use super::{boot, cpu, fpu, gdt, idt, irq, paging, syscall};
+use crate::debug::stall::Wait;
 use crate::mem::layout::phys_to_virt;
 use crate::sched;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_mm::What;
 
 /// Tops of the first stacks of the other CPUs, by CPU number; the entry code reads it.
 #[unsafe(no_mangle)]
@@ -120,10 +122,12 @@ pub fn barrier() {
     for target in (0..cpu::CPUS).filter(|&c| others & 1 << c != 0) {
         irq::send(target, irq::FLUSH);
     }
-    while (0..cpu::CPUS).any(|c| others & 1 << c != 0 && PASSED[c].load(Ordering::SeqCst) < number) {
+    static BARRIERS: What = What::cpus("barriers of other CPUs");
+    let mut wait = Wait::new(&BARRIERS);
+    let waits_for = |c: &usize| others & 1 << c != 0 && PASSED[*c].load(Ordering::SeqCst) < number;
+    while let Some(silent) = (0..cpu::CPUS).find(waits_for) {
         serve_barrier();
         crate::mem::serve_shootdown();
-        super::interrupt_window();
-        sched::yield_now();
+        wait.pause(1 << silent);
     }
 }

@@ -101,12 +101,18 @@ pub extern "C" fn before_iret(regs: &mut UserRegs) {
     }
 }
 
-/// A trap that has no good end.
-pub extern "C" fn fatal(regs: &mut UserRegs, vector: u64) -> ! {
-    if vector == 2 && crate::debug::panicking() {
-        // Another CPU panics and wants silence.
+/// A non-maskable interrupt, which may come anywhere: another CPU panics and wants silence, or somebody asks where this CPU
+/// stands. The handler takes no lock and touches no memory that may be missing: a fault in it would let a second one in, on the
+/// same stack.
+pub extern "C" fn nmi(regs: &mut UserRegs) {
+    if crate::debug::panicking() {
         super::halt_forever();
     }
+    crate::debug::dump::answer(regs);
+}
+
+/// A trap that has no good end.
+pub extern "C" fn fatal(regs: &mut UserRegs, vector: u64) -> ! {
     let cr2: u64;
     // SAFETY: reading CR2 has no effect.
     unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nostack, nomem, preserves_flags)) };

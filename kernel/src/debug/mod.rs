@@ -1,11 +1,17 @@
 //! What remains when things go wrong: the log, the flight recorder, the report of a panic.
 
+pub mod backtrace;
+pub mod dump;
+pub mod lock;
+pub mod provoke;
 pub mod record;
+pub mod stall;
 
 mod symbols;
 
 use crate::arch::{self, UserRegs, cpu, irq};
 use crate::host;
+use backtrace::Trace;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -73,7 +79,7 @@ impl Write for Report {
 }
 
 /// Stops the other CPUs and writes the report; the machine ends.
-fn report(what: fmt::Arguments<'_>, rip: u64, rbp: u64) -> ! {
+fn report(what: fmt::Arguments<'_>, rip: u64, rsp: u64, rbp: u64) -> ! {
     // SAFETY: nothing here wants an interrupt any more.
     unsafe { asm!("cli", options(nomem, nostack)) };
     let me = cpu::cpu_id() as u32;
@@ -102,29 +108,7 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rbp: u64) -> ! {
         let _ = writeln!(out, "thread {} ({})", t.tid, t.name());
     }
     let _ = writeln!(out, "backtrace:");
-    let mut frames = [0u64; 24];
-    let mut count = 0;
-    if rip != 0 {
-        frames[0] = rip;
-        count = 1;
-    }
-    let mut at = rbp;
-    // A frame pointer that leaves the kernel's half, or does not go up, ends the chain.
-    while count < frames.len() && at >= crate::mem::layout::PHYS_BASE && at.is_multiple_of(8) {
-        // SAFETY: the chain was made by the compiler's prologues, and lies on mapped stacks; a fault would end in the branch
-        // above for a second panic.
-        let [next, ret] = unsafe { (at as *const [u64; 2]).read() };
-        if ret < crate::mem::layout::KERNEL_BASE {
-            break;
-        }
-        frames[count] = ret;
-        count += 1;
-        if next <= at {
-            break;
-        }
-        at = next;
-    }
-    symbols::print(&mut *out, &frames[..count]);
+    symbols::print(&mut *out, Trace::walk(rip, rsp, rbp).addresses());
     record::print(&mut *out, 12);
     host::panic(&out.text[..out.len]);
     arch::debug_exit(0x10);
@@ -132,17 +116,17 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rbp: u64) -> ! {
 
 /// Panics with the registers of a trap.
 pub fn trap_panic(regs: &UserRegs, what: fmt::Arguments<'_>) -> ! {
-    report(what, regs.rip, regs.rbp)
+    report(what, regs.rip, regs.rsp, regs.rbp)
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let rbp: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    let (rsp, rbp): (u64, u64);
+    // SAFETY: reads registers.
+    unsafe { asm!("mov {}, rsp", "mov {}, rbp", out(reg) rsp, out(reg) rbp, options(nomem, nostack, preserves_flags)) };
     match info.location() {
-        Some(l) => report(format_args!("{} at {}:{}", info.message(), l.file(), l.line()), 0, rbp),
-        None => report(format_args!("{}", info.message()), 0, rbp),
+        Some(l) => report(format_args!("{} at {}:{}", info.message(), l.file(), l.line()), 0, rsp, rbp),
+        None => report(format_args!("{}", info.message()), 0, rsp, rbp),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::process::arc;
 use crate::proc::signal::calls;
@@ -15,7 +16,6 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use linux_raw_sys::general as l;
-use spin::Mutex;
 
 struct Interest {
     file: Weak<OpenFile>,

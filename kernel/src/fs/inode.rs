@@ -4,12 +4,12 @@ use super::dev::Device;
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
 use super::{Regular, pipe};
+use crate::debug::lock::Mutex;
 use crate::sched::timer;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use spin::Mutex;
 
 /// The entries of a directory.
 pub type Entries = BTreeMap<Vec<u8>, Arc<Inode>>;

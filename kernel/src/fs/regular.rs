@@ -19,7 +19,8 @@ use linux_raw_sys::general as l;
 pub const MAX_LEN: u64 = 512 << 30;
 
 /// The objects of files in memory, by inode number. A leaf lock.
-static WRITTEN: spin::Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> = spin::Mutex::new(BTreeMap::new());
+static WRITTEN: crate::debug::lock::Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> =
+    crate::debug::lock::Mutex::new(BTreeMap::new());
 
 /// A file with contents.
 pub struct Regular {

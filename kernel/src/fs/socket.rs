@@ -3,12 +3,12 @@
 use super::pipe::{End, Pipe};
 use super::stat::{Stat, kind};
 use super::{File, UserIo};
+use crate::debug::lock::Mutex;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
-use spin::Mutex;
 
 /// One end of a connected pair of stream sockets.
 pub struct Socket {

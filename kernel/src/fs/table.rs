@@ -1,13 +1,13 @@
 //! File descriptors.
 
 use super::OpenFile;
+use crate::debug::lock::Mutex;
 use crate::proc::process::arc;
 use crate::proc::thread::current;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
-use spin::Mutex;
 
 #[derive(Clone)]
 struct Slot {

@@ -3,6 +3,7 @@
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
@@ -15,7 +16,6 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
-use spin::Mutex;
 
 /// The timer behind a descriptor.
 pub struct TimerFd {

@@ -2,13 +2,14 @@
 
 use super::inode::Entries;
 use super::{Inode, Kind, procfs};
+use crate::debug::lock::Mutex;
 use crate::proc::thread::user;
 use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// Longest name of one entry.
 const NAME_LIMIT: usize = 255;

@@ -6,11 +6,11 @@
 pub mod hal;
 
 use crate::arch::{self, cpu, irq};
+use crate::debug::lock::Mutex;
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::KernelHal;
 use quire_drivers::console::Console;
-use spin::Mutex;
 
 /// Frame kind: bytes for stdout.
 pub const STDOUT: u8 = 1;
@@ -256,7 +256,7 @@ pub fn finish() -> ! {
 /// The report of a panic, if the console is not in the middle of something.
 pub fn panic(report: &[u8]) {
     // If the lock is held, this CPU or another has stopped inside the driver: the log has the report, too.
-    if CONSOLE.is_locked() {
+    if CONSOLE.try_lock().is_none() {
         return;
     }
     if try_frame(PANIC, &[report]) {

@@ -4,7 +4,7 @@
 //! takes over, [`close`] ends the bump allocator and the rest is read with [`free_regions`]. Only the boot CPU comes here.
 
 use super::layout::phys_to_virt;
-use spin::Mutex;
+use crate::debug::lock::Mutex;
 
 /// A run of physical bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,15 +3,17 @@
 use super::early;
 use super::layout::phys_to_virt;
 use crate::arch::{self, cpu, irq, paging};
+use crate::debug::stall;
 use crate::sched;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::Cell;
+use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use quire_mm::entry::Table;
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
 use quire_mm::machine::BODY;
-use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager};
+use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager, What};
 
 /// The hardware.
 #[derive(Debug)]
@@ -213,6 +215,9 @@ unsafe impl Machine for Kernel {
     fn pause(&self) {
         arch::interrupt_window();
         sched::yield_now();
+    }
+    fn waiting(&self, what: &'static What, which: u64, since: u64, place: &'static Location<'static>) -> u64 {
+        stall::look(what, which, since, place)
     }
     fn pager(&self) -> Option<&dyn Pager> {
         crate::swap::area().map(|area| area as &dyn Pager)

@@ -2,10 +2,12 @@
 
 use super::memory;
 use crate::arch::cpu;
+use crate::debug::stall::Wait;
 use crate::proc;
 use crate::sched;
 use crate::swap::relief;
 use core::sync::atomic::{AtomicBool, Ordering};
+use quire_mm::What;
 
 /// Free frames below which waiting makes no sense: a fault may need four.
 const ENOUGH: u64 = 16;
@@ -44,10 +46,11 @@ pub fn wait_for_frames() -> bool {
         return true;
     }
     let chosen = proc::oom::end_largest();
+    static VICTIM: What = What { text: "the victim's frames", show: |n, f| write!(f, "{n} free") };
+    let mut wait = Wait::new(&VICTIM);
     let mut turns = 0;
     while chosen && memory().free_frames() < ENOUGH && turns < PATIENCE && !proc::signal::is_dying() {
-        crate::arch::interrupt_window();
-        sched::yield_now();
+        wait.pause(memory().free_frames());
         memory().drain_here();
         turns += 1;
     }

@@ -8,6 +8,7 @@
 use super::signal::restart::deadline_after;
 use super::thread::{of, user};
 use crate::arch::UserRegs;
+use crate::debug::lock::{Mutex, MutexGuard};
 use crate::mem::user::{self as umem, UserPtr};
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
@@ -17,7 +18,6 @@ use crate::sys::{Args, time};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
-use spin::{Mutex, MutexGuard};
 
 /// What two threads must agree on to meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

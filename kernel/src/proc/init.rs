@@ -6,6 +6,8 @@ use super::signal::{Actions, SIGKILL};
 use super::thread::{UserThread, of};
 use super::{exit, tree};
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
+use crate::debug::{provoke, stall};
 use crate::fs::console::Console;
 use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
@@ -19,7 +21,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use log::info;
 use quire_mm::Report;
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// What quire.job asks for.
 #[derive(Default)]
@@ -39,6 +41,10 @@ struct Options {
     swap: bool,
     /// Seconds after which the disk counts as dead.
     swap_limit: Option<u64>,
+    /// Seconds after which something stands still.
+    stall_limit: Option<u64>,
+    /// What shall stand still, for the tests of the watchdog.
+    stall: &'static [u8],
 }
 
 static FIRST: Once<Arc<Process>> = Once::new();
@@ -81,6 +87,12 @@ fn init(_: usize) {
     }
     if let Some(seconds) = options.swap_limit {
         swap::disk::set_limit(seconds);
+    }
+    if let Some(seconds) = options.stall_limit {
+        stall::set_limit(seconds);
+    }
+    if !options.stall.is_empty() && !provoke::start(options.stall) {
+        log::warn!("cannot stall: {}", fs::Printable(options.stall));
     }
     if options.swap
         && let Err(why) = swap::area::open()
@@ -125,6 +137,8 @@ fn parse(script: &'static [u8]) -> (Options, Vec<Job>) {
                 b"audit" => options.audit = true,
                 b"stats" => options.stats = true,
                 b"swap" => options.swap = true,
+                v if v.starts_with(b"stall-limit=") => options.stall_limit = number(&v[12..]),
+                v if v.starts_with(b"stall=") => options.stall = &v[6..],
                 v if v.starts_with(b"swap-limit=") => options.swap_limit = number(&v[11..]),
                 _ => {}
             },

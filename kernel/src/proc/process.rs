@@ -3,12 +3,12 @@
 use super::limits::{self, Limits};
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
+use crate::debug::lock::Mutex;
 use crate::sched::{ThreadRef, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use spin::Mutex;
 
 /// How a process or thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,12 +3,12 @@
 use super::process::{FsContext, Process};
 use super::signal::{self, Pending, ThreadSignals};
 use super::{Memory, futex};
+use crate::debug::lock::Mutex;
 use crate::fs::FileTable;
 use crate::sched::{self, Thread};
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use spin::Mutex;
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
 ///

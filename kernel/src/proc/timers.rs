@@ -6,6 +6,7 @@ use super::process::Process;
 use super::signal::{SIGALRM, SigInfo, send};
 use super::thread::current;
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::fs::timerfd::TimerFd;
 use crate::mem::user::UserPtr;
 use crate::sched::{self, ThreadRef, timer};
@@ -14,7 +15,7 @@ use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// What happens when a timer goes off.
 #[derive(Clone)]

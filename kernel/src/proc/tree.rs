@@ -1,14 +1,14 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
 use super::process::{CpuTimes, Ended, Process};
-use crate::sched::ThreadRef;
+use crate::debug::lock::{Mutex, MutexGuard};
+use crate::sched::{Thread, ThreadRef};
 use crate::sys::errno::{EAGAIN, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering;
-use spin::{Mutex, MutexGuard};
 
 /// Largest id, as Linux's `pid_max` on 64-bit machines.
 const PID_MAX: u32 = 4_194_304;
@@ -88,7 +88,7 @@ pub fn lock() -> MutexGuard<'static, Tree> {
 
 impl Tree {
     /// The links of `process`. The borrow of the tree keeps the lock held and the links alone.
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "the tree's exclusive borrow is what makes the links exclusive")]
     pub fn links<'a>(&'a mut self, process: &'a Process) -> &'a mut Links {
         // SAFETY: `self` proves that the lock is held, and its exclusive borrow that no other links are borrowed.
         unsafe { &mut *process.family.0.get() }
@@ -127,6 +127,14 @@ pub fn process(pid: u32) -> Option<Arc<Process>> {
 /// The living thread with this id.
 pub fn thread(tid: u32) -> Option<ThreadRef> {
     lock().threads.get(&tid).cloned()
+}
+
+/// Calls `f` with every living thread of a program. False: the tree is locked. For reports, which must not wait.
+pub fn each_thread(f: impl FnMut(&Thread)) -> bool {
+    TREE.try_lock().is_some_and(|tree| {
+        tree.threads.values().map(|t| &**t).for_each(f);
+        true
+    })
 }
 
 /// The parent's id (0 for the first process).

@@ -16,24 +16,26 @@
 pub mod stack;
 pub mod timer;
 
+mod look;
 mod switch;
 mod thread;
 mod wait;
 
+pub use look::{each_kernel_thread, progress};
 pub use thread::{Thread, ThreadRef};
 pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
 use crate::arch::regs::UserRegs;
 use crate::arch::{gdt, irq, syscall};
-use crate::debug::record;
+use crate::debug::lock::Mutex;
+use crate::debug::{provoke, record, stall};
 use crate::mem;
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::Cell;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
-use spin::Mutex;
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
 
 /// A thread's turn when others wait, in nanoseconds.
@@ -81,9 +83,10 @@ struct Cpu {
     /// Own use: the idle thread, the thread that has just left and what becomes of it.
     idle: Cell<*const Thread>,
     left: Cell<(*const Thread, After)>,
-    /// Own use: deadline of the armed timer, start of the current thread's turn.
+    /// Own use: deadline of the armed timer.
     armed: Cell<u64>,
-    since: Cell<u64>,
+    /// Start of the current thread's turn; written by its CPU only.
+    since: AtomicU64,
 }
 // SAFETY: the cells are touched by their own CPU only (before it runs, by the boot CPU).
 unsafe impl Sync for Cpu {}
@@ -95,7 +98,7 @@ static SCHED: [Cpu; CPUS] = [const {
         idle: Cell::new(null()),
         left: Cell::new((null(), After::Nothing)),
         armed: Cell::new(u64::MAX),
-        since: Cell::new(0),
+        since: AtomicU64::new(0),
     }
 }; CPUS];
 
@@ -135,8 +138,14 @@ pub fn current_ref() -> ThreadRef {
 
 /// Makes and starts a thread of the kernel.
 pub fn spawn_kernel(name: &'static str, f: fn(usize), arg: usize) -> Result<ThreadRef, NoMemory> {
+    spawn_kernel_on(name, f, arg, u64::MAX)
+}
+
+/// Makes and starts a thread of the kernel that runs on these CPUs only.
+pub fn spawn_kernel_on(name: &'static str, f: fn(usize), arg: usize, cpus: u64) -> Result<ThreadRef, NoMemory> {
     let t = Thread::make(0, name, None, Begin::Kernel(f, arg), false, 0)?;
-    t.set_affinity(u64::MAX);
+    t.set_affinity(cpus);
+    look::add_kernel(&t);
     start(&t);
     Ok(t)
 }
@@ -461,9 +470,10 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
     let (p, n) = (prev_ref.inner.get(), next_ref.inner.get());
     let now = timer::now_ns();
-    // ordering: Relaxed; a statistic.
-    prev_ref.run_ns.fetch_add(now.saturating_sub(sched.since.get()), Ordering::Relaxed);
-    sched.since.set(now);
+    // ordering: Relaxed; statistics.
+    prev_ref.run_ns.fetch_add(now.saturating_sub(sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    prev_ref.changed.store(now, Ordering::Relaxed);
+    sched.since.store(now, Ordering::Relaxed);
     record::event(record::Kind::Switch, prev_ref.tid as u64, next_ref.tid as u64);
     // SAFETY: as above; references to the two parts end before the switch.
     let (save, load) = unsafe {
@@ -601,10 +611,14 @@ fn arm(deadline: u64) {
 }
 
 /// The timer interrupt.
-pub(crate) fn tick(_user: bool) {
+pub(crate) fn tick(user: bool) {
     let sched = mine();
     let now = timer::now_ns();
     sched.armed.set(u64::MAX);
+    stall::tick(now);
+    if user {
+        provoke::tick();
+    }
     let mut next = timer::expire(now, |t| {
         // ordering: as in `unpark`, but without a token.
         if t.state.compare_exchange(PARKED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -636,13 +650,14 @@ pub(crate) fn poked() {
 
 /// Nanoseconds since the current thread was switched to.
 fn running_for() -> u64 {
-    timer::now_ns().saturating_sub(mine().since.get())
+    timer::now_ns().saturating_sub(mine().since.load(Ordering::Relaxed))
 }
 
 /// The idle loop of a CPU, on its idle thread.
 pub(crate) fn idle() -> ! {
     let cpu = cpu::cpu_id();
     let bit = 1 << cpu;
+    stall::begin(timer::now_ns());
     loop {
         schedule(After::Nothing);
         // ordering: Relaxed, then the fence of rule 4.
@@ -656,6 +671,10 @@ pub(crate) fn idle() -> ! {
                 crate::arch::interrupt_window();
                 IDLE.fetch_and(!bit, Ordering::Relaxed);
                 continue;
+            }
+            // The watchdog wants to hear from a CPU now and then.
+            if let Some(beat) = stall::beat() {
+                arm(timer::now_ns() + beat);
             }
             // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread
             // holds nothing.
@@ -682,7 +701,7 @@ pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
 /// Makes the code that runs on this CPU its idle thread.
 pub(crate) fn adopt_idle() {
     let sched = mine();
-    sched.since.set(timer::now_ns());
+    sched.since.store(timer::now_ns(), Ordering::Relaxed);
     cpu::this().current.set(sched.idle.get());
 }
 

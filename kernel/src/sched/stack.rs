@@ -4,11 +4,14 @@
 //! frames of a large pool, many stacks at a time, after all CPUs have dropped their translations.
 
 use crate::arch::{cpu, irq, paging};
+use crate::debug::lock::Mutex;
+use crate::debug::stall::Wait;
 use crate::mem;
 use crate::mem::layout::STACK_BASE;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::Mutex;
+use quire_mm::What;
 
 const SIZE: u64 = 16384;
 const STRIDE: u64 = 2 * SIZE;
@@ -115,6 +118,13 @@ pub fn is_guard(address: u64) -> bool {
     address >= STACK_BASE && address - STACK_BASE < 1 << 39 && (address - STACK_BASE) % STRIDE < SIZE
 }
 
+/// The usable part of the stack that an address lies in; `None` for addresses of no stack.
+pub fn around(address: u64) -> Option<Range<u64>> {
+    let offset = address.checked_sub(STACK_BASE).filter(|&offset| offset < 1 << 39)?;
+    let slot = STACK_BASE + offset / STRIDE * STRIDE;
+    (offset % STRIDE >= SIZE).then_some(slot + SIZE..slot + STRIDE)
+}
+
 /// The most bytes that any thread has used of a stack that lies in the pool now. Stacks begin zeroed, so what was never
 /// reached is still zero.
 pub fn peak() -> u64 {
@@ -192,11 +202,16 @@ fn trim_some(many: usize) -> bool {
     }
     // The reaper may be on another CPU after each turn; that one answers by its interrupt.
     // ordering: Acquire pairs with the answers' Release.
-    while FLUSHING.load(Ordering::Acquire) != 0 {
+    static FLUSHES: What = What::cpus("flushes of the kernel's translations");
+    let mut wait = Wait::new(&FLUSHES);
+    loop {
+        let silent = FLUSHING.load(Ordering::Acquire);
+        if silent == 0 {
+            break;
+        }
         serve_flush();
         mem::serve_shootdown();
-        crate::arch::interrupt_window();
-        super::yield_now();
+        wait.pause(silent);
     }
     paging::flush_all();
     frames.into_iter().for_each(mem::free_frame);

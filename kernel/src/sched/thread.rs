@@ -6,6 +6,7 @@ use super::{NoMemory, switch};
 use crate::arch::cpu::{self, WORK_ATTENTION};
 use crate::arch::regs::{SIZE as REGS, UserRegs};
 use crate::arch::{fpu, irq, syscall};
+use crate::debug::stall::Note;
 use crate::mem::{self, Space};
 use crate::proc::UserThread;
 use alloc::sync::Arc;
@@ -45,6 +46,10 @@ pub struct Thread {
     /// What the thread is likely to read next from the swap area (`quire_swapd::policy::Readahead`); its own.
     pub readahead: AtomicU64,
     pub(super) run_ns: AtomicU64,
+    /// When it left its CPU last.
+    pub(super) changed: AtomicU64,
+    /// What it waits for by polling.
+    pub note: Note,
     fs_base: AtomicU64,
     gs_base: AtomicU64,
     /// Next in the run queue or in the graveyard; belongs to the list's lock.
@@ -136,6 +141,8 @@ impl Thread {
             last: AtomicU32::new(cpu::cpu_id() as u32),
             readahead: AtomicU64::new(0),
             run_ns: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            note: Note::new(),
             fs_base: AtomicU64::new(fs_base),
             gs_base: AtomicU64::new(parent.filter(|_| inherit_fpu).map_or(0, |p| p.gs_base())),
             next: AtomicPtr::new(core::ptr::null_mut()),

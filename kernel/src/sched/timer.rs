@@ -7,8 +7,8 @@
 
 use super::thread::Thread;
 use crate::arch::{cpu, time};
+use crate::debug::lock::Mutex;
 use core::ptr::null_mut;
-use spin::Mutex;
 
 /// Nanoseconds since boot.
 #[inline]

@@ -2,11 +2,12 @@
 
 use super::daemon::marks;
 use super::{Area, area, disk, host, poll};
+use crate::debug::stall::Wait;
 use crate::mem::{Space, memory, wait_for_frames};
 use crate::proc::signal;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicU64, Ordering};
-use quire_mm::{Page, PageRange, Slot};
+use quire_mm::{Page, PageRange, Slot, What};
 use quire_swapd::ReadError;
 use quire_swapd::policy::{MOST_AHEAD, Pressure, Readahead};
 
@@ -39,6 +40,8 @@ pub fn bring(space: &Space, page: Page, slot: Slot) -> Brought {
 /// Brings the content of `slot` into memory, or waits for what is under way with it; reads those of `ahead` with it.
 pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
     let Some(area) = area() else { return Brought::Lost };
+    static PLACE: What = What { text: "a place in the disk's queue", show: |slot, f| write!(f, "slot {slot}") };
+    let mut wait_place = Wait::new(&PLACE);
     while area.wants_read(slot) {
         match area.read(slot, ahead) {
             Ok(()) => {
@@ -49,8 +52,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
             Err(ReadError::OutOfFrames) => return Brought::Dying,
             Err(ReadError::Full) => {
                 // Interrupts bring completions.
-                crate::arch::interrupt_window();
-                sched::yield_now();
+                wait_place.pause(slot.0.into());
                 poll();
             }
             Err(ReadError::Dead) => {}

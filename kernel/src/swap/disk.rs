@@ -5,6 +5,7 @@
 //! off, so nobody is interrupted while he holds it.
 
 use crate::arch::{cpu, irq};
+use crate::debug::lock::Mutex;
 use crate::host::hal::KernelHal;
 use crate::mem::memory;
 use crate::sched::{WaitQueue, timer};
@@ -13,7 +14,6 @@ use quire_drivers::virtio_blk::{self, Block, Error, MOST_PAGES};
 use quire_mm::{Frame, Machine};
 use quire_swapd::io::IoError;
 use quire_swapd::{Op, Refused, Slot};
-use spin::Mutex;
 
 /// How long the device may be silent while it has something to do, unless the host says otherwise.
 const LIMIT: u64 = 30_000_000_000;

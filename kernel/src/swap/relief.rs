@@ -6,11 +6,12 @@ use super::daemon::{self, marks};
 use super::scan::Scan;
 use super::{disk, is_open, open_area};
 use crate::arch::cpu::{self, CPUS};
+use crate::debug::stall::Wait;
 use crate::mem::memory;
 use crate::proc::signal;
-use crate::sched::{self, WaitQueue, timer};
+use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use quire_mm::Evicted;
+use quire_mm::{Evicted, What};
 use quire_swapd::daemon::shrink;
 use quire_swapd::policy::{LAST_ROUND, Pressure};
 
@@ -81,6 +82,8 @@ fn look_sometimes() {
 pub fn reclaim_until(enough: u64) -> bool {
     let Some(area) = open_area() else { return false };
     STALLS.fetch_add(1, Ordering::Relaxed);
+    static FRAMES: What = What { text: "frames from another's scan", show: |n, f| write!(f, "{n} free") };
+    let mut wait = Wait::new(&FRAMES);
     let mut round = 0;
     loop {
         let seen = CAME.load(Ordering::Relaxed);
@@ -94,8 +97,7 @@ pub fn reclaim_until(enough: u64) -> bool {
         if gone == 0 && !writing {
             if SKIPPED.load(Ordering::Relaxed) + STOLEN.load(Ordering::Relaxed) != elsewhere {
                 // Somebody else scans or edits: what he takes is free soon, what he holds may be scanned then.
-                crate::arch::interrupt_window();
-                sched::yield_now();
+                wait.pause(memory().free_frames());
             } else if round == LAST_ROUND {
                 return memory().free_frames() >= enough;
             } else {

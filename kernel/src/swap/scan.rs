@@ -1,15 +1,15 @@
 //! Which space gives pages next: one process after the other, each from where its last scan ended.
 
 use super::relief;
+use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::memory;
 use crate::proc::tree;
 use crate::proc::{Memory, process::Process};
-use crate::sched;
 use alloc::sync::Arc;
 use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use quire_mm::{ObjectRef, Page};
+use quire_mm::{ObjectRef, Page, What};
 use quire_swapd::daemon::Reclaim;
 
 /// Pages that one process gives before the next one is asked.
@@ -129,8 +129,9 @@ impl Drop for Busy {
 /// Ends all scans and lets none begin, or lets them begin again.
 pub fn quiet(on: bool) {
     QUIET.store(on, Ordering::SeqCst);
+    static SCANS: What = What { text: "the end of all scans", show: |n, f| write!(f, "{n} left") };
+    let mut wait = Wait::new(&SCANS);
     while on && BUSY.load(Ordering::SeqCst) != 0 {
-        crate::arch::interrupt_window();
-        sched::yield_now();
+        wait.pause(BUSY.load(Ordering::SeqCst));
     }
 }

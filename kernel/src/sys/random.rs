@@ -3,12 +3,12 @@
 use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::fs::UserIo;
 use crate::sched::timer;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use spin::Mutex;
 
 static GENERATOR: Mutex<Option<ChaCha12Rng>> = Mutex::new(None);
 

@@ -15,6 +15,7 @@
 //! | [`frame`] | the wire format between guest and host |
 //! | [`image`] | jobs and files, packed as a cpio archive |
 //! | [`machine`] | QEMU's command line |
+//! | [`monitor`] | the last question before a run is given up |
 //! | [`session`] | one run: start, pump, end |
 //! | [`swap`] | the swap disk: a new image or the user's |
 //! | [`collect`] | a sink that keeps the outputs of each job, for tests |
@@ -23,6 +24,7 @@ pub mod collect;
 pub mod frame;
 pub mod image;
 pub mod machine;
+pub mod monitor;
 pub mod session;
 pub mod swap;
 

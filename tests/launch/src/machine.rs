@@ -73,8 +73,9 @@ impl Machine {
         }
     }
 
-    /// QEMU's arguments, for an initramfs in file descriptor `image`, the kernel's log in `log`, and the swap disk if there is one.
-    pub(crate) fn arguments(&self, image: RawFd, log: &Path, swap: Option<&Ready>) -> Vec<OsString> {
+    /// QEMU's arguments, for an initramfs in file descriptor `image`, the kernel's log in `log`, the swap disk if there is one, and
+    /// a socket for its monitor.
+    pub(crate) fn arguments(&self, image: RawFd, log: &Path, swap: Option<&Ready>, monitor: RawFd) -> Vec<OsString> {
         // Without ERMS and FSRM: TCG runs `rep movsb` one byte at a time, and programs use it where they see the flag.
         let (accel, cpu) = match (self.icount, self.accel) {
             (true, _) => ("tcg,thread=single", "max,-la57,-erms,-fsrm"),
@@ -94,11 +95,16 @@ impl Machine {
         put(&["-chardev", "stdio,id=host,signal=off", "-device", "virtio-serial-pci"]);
         // Not a `virtconsole`: for that one QEMU drops what does not fit into the pipe at once.
         put(&["-device", "virtserialport,chardev=host", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        put(&["-chardev", &format!("socket,id=monitor,fd={monitor}"), "-mon", "chardev=monitor,mode=control"]);
         put(&["-initrd", &format!("/proc/self/fd/{image}"), "-serial", "chardev:log", "-chardev"]);
         arguments.push(log_device);
         if let (Some(disk), Some(ready)) = (&self.swap, swap) {
             arguments.extend(disk.arguments(ready));
         }
+        // For the names of functions in its reports.
+        let mut symbols = OsString::from("name=opt/quire/kernel,file=");
+        symbols.push(doubled_commas(&self.kernel));
+        arguments.extend([OsString::from("-fw_cfg"), symbols]);
         arguments.extend([OsString::from("-kernel"), self.kernel.clone().into_os_string()]);
         arguments
     }

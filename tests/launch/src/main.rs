@@ -10,6 +10,7 @@ use std::process::exit;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use quire_launch::monitor::stalls;
 use quire_launch::{Accel, Boot, End, Event, How, Image, Input, Job, Machine, Sink, Swap};
 
 /// The statuses that are the launcher's own. A program may end with the same numbers: then nothing that begins with
@@ -86,6 +87,9 @@ struct Options {
     /// For tests: seconds after which a swap disk that does not answer counts as dead
     #[arg(long, hide = true, value_name = "S", requires = "swap")]
     swap_limit: Option<u32>,
+    /// For tests: options for the kernel
+    #[arg(long, hide = true, value_name = "OPTION")]
+    option: Vec<String>,
     #[arg(long, hide = true)]
     kernel: PathBuf,
     #[arg(long, hide = true, default_value = "target/logs")]
@@ -144,9 +148,11 @@ fn main() {
         .run(Input::Inherit, &mut carrier)
         .unwrap_or_else(|error| fail(status::SETUP, format_args!("cannot start the machine: {error}")));
 
+    let stalled = stalls(&ended.log);
     let about_log = || eprintln!("quire: log: {}", ended.log.display());
     let wrong = |status: i32, what: std::fmt::Arguments<'_>| -> ! {
         eprintln!("quire: {what}");
+        stalled.lines().for_each(|line| eprintln!("quire: {line}"));
         about_log();
         exit(status)
     };
@@ -172,7 +178,14 @@ fn main() {
             wrong(status::NOT_RUNNABLE, format_args!("{}: {reason}", show(name)))
         }
         Some(how) => {
-            let _ = fs::remove_file(&ended.log);
+            match stalled.lines().next() {
+                None => drop(fs::remove_file(&ended.log)),
+                // It went on, so the host may have been busy: the whole report is in the log.
+                Some(first) => {
+                    eprintln!("quire: for a while it {first}");
+                    about_log();
+                }
+            }
             exit(match how {
                 How::Exited(status) => status & 0xff,
                 How::Signalled(signal) => status::SIGNAL + (signal & 0x7f),
@@ -211,6 +224,7 @@ fn image(options: &Options, program: &Path, name: &OsStr, arguments: &[OsString]
             image.option(option);
         }
     }
+    options.option.iter().for_each(|option| image.option(option));
     for file in &options.file {
         let text = file.to_string_lossy();
         match text.rsplit_once(':') {
@@ -253,7 +267,7 @@ fn machine(options: &Options) -> Machine {
 fn guard(timeout: Option<Duration>) {
     let Some(timeout) = timeout else { return };
     std::thread::spawn(move || {
-        std::thread::sleep(timeout + Duration::from_secs(3));
+        std::thread::sleep(timeout + Duration::from_secs(12));
         fail(status::TIMEOUT, format_args!("timed out"));
     });
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::frame::{self, Event, Frames};
 use crate::image::Image;
 use crate::machine::{Machine, PANIC_STATUS};
+use crate::monitor;
 use crate::swap::Ready;
 
 /// Bytes of standard input sent as one frame.
@@ -77,8 +79,10 @@ impl Boot<'_> {
         let swap = self.machine.swap.as_ref().map(|swap| swap.ready(&self.machine.logs)).transpose()?;
         let log = new_log(&self.machine.logs)?;
         let began = Instant::now();
-        let mut child = self.start(&image, &log, swap.as_ref())?;
-        let end = self.attend(&mut child, &log, input, sink);
+        let (monitor, theirs) = UnixStream::pair()?;
+        let mut child = self.start(&image, &log, swap.as_ref(), &theirs)?;
+        drop(theirs);
+        let end = self.attend(&mut child, &log, monitor, input, sink);
         // Whatever happened, QEMU is gone and reaped before its log is anyone else's.
         let _ = child.kill();
         let status = child.wait()?;
@@ -117,13 +121,17 @@ impl Boot<'_> {
         Ok(file)
     }
 
-    fn start(&self, image: &File, log: &Path, swap: Option<&Ready>) -> io::Result<Child> {
+    fn start(&self, image: &File, log: &Path, swap: Option<&Ready>, monitor: &UnixStream) -> io::Result<Child> {
         let machine = self.machine;
         let mut command = Command::new(&machine.qemu);
-        command.args(machine.arguments(image.as_raw_fd(), log, swap)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(machine.arguments(image.as_raw_fd(), log, swap, monitor.as_raw_fd()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         command.stderr(OpenOptions::new().append(true).open(log)?);
         let parent = std::process::id();
-        let kept = [Some(image.as_raw_fd()), swap.and_then(|swap| swap.file.as_ref()).map(AsRawFd::as_raw_fd)];
+        let disk = swap.and_then(|swap| swap.file.as_ref()).map(AsRawFd::as_raw_fd);
+        let kept = [Some(image.as_raw_fd()), Some(monitor.as_raw_fd()), disk];
         // SAFETY: `prepare` makes system calls only, each of which may be made between fork and exec.
         unsafe { command.pre_exec(move || prepare(parent, kept)) };
         let what = |error| io::Error::new(io::Error::kind(&error), format!("{}: {error}", machine.qemu.display()));
@@ -136,7 +144,7 @@ impl Boot<'_> {
     }
 
     /// Carries bytes until the guest has no more to say, then waits for QEMU to go by itself for a moment.
-    fn attend(&self, child: &mut Child, log: &Path, input: Input, sink: &mut dyn Sink) -> Watched {
+    fn attend(&self, child: &mut Child, log: &Path, monitor: UnixStream, input: Input, sink: &mut dyn Sink) -> Watched {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Watched::Silent };
         // QEMU throws output away when its standard input closes, so one copy of the pipe's end stays open to the end.
         let Ok(kept_open) = stdin.as_fd_owned() else { return Watched::Silent };
@@ -144,7 +152,7 @@ impl Boot<'_> {
         let timeout = self.machine.timeout;
         thread::scope(|scope| {
             let (finished, watch) = mpsc::channel::<()>();
-            let watchdog = scope.spawn(move || watchdog(&watch, timeout, pid));
+            let watchdog = scope.spawn(move || watchdog(&watch, timeout, pid, monitor, log));
             if let Input::Bytes(bytes) = input {
                 scope.spawn(move || drop(feed(stdin, &bytes[..])));
             } else {
@@ -188,8 +196,8 @@ impl AsFdOwned for ChildStdin {
     }
 }
 
-/// In the child, before QEMU: die with the parent, keep the descriptors of archive and swap image.
-fn prepare(parent: u32, kept: [Option<RawFd>; 2]) -> io::Result<()> {
+/// In the child, before QEMU: die with the parent, keep the descriptors of archive, monitor and swap image.
+fn prepare(parent: u32, kept: [Option<RawFd>; 3]) -> io::Result<()> {
     // SAFETY: plain system calls on values.
     let done = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
@@ -234,14 +242,21 @@ fn silent_end(status: ExitStatus) -> End {
     }
 }
 
-/// Kills QEMU when time runs out; true if it did. The process cannot have been reaped, and its number reused, before
+/// Kills QEMU when time runs out, after the kernel has said where everything stands; true if it did. The process cannot have been reaped, and its number reused, before
 /// the channel's other end is dropped.
-fn watchdog(finished: &mpsc::Receiver<()>, timeout: Option<Duration>, pid: u32) -> bool {
+fn watchdog(
+    finished: &mpsc::Receiver<()>,
+    timeout: Option<Duration>,
+    pid: u32,
+    monitor: UnixStream,
+    log: &Path,
+) -> bool {
     let timed_out = match timeout {
         Some(time) => matches!(finished.recv_timeout(time), Err(RecvTimeoutError::Timeout)),
         None => finished.recv().is_ok(),
     };
     if timed_out {
+        monitor::report(monitor, log);
         // SAFETY: a system call on values.
         unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
     }

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::House;
+use crate::stall;
 use crate::tally::Tally;
 
 struct Door<'a> {
@@ -284,4 +285,5 @@ pub fn test(house: &House, tally: &mut Tally) {
     for (name, check) in CHECKS {
         tally.result(name, check(&Door { house }));
     }
+    stall::test(house, tally);
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quire_launch::monitor::stalls;
 use quire_launch::{Boot, Collected, End, Event, How, Image, Input, Job, Machine, Report, Sink};
 
 use crate::House;
@@ -109,7 +110,9 @@ fn boot(machine: &Machine, batch: &[&Case], live: &mut dyn Sink) -> Option<Strin
                 End::Broken(reason) => reason,
                 End::Refused(error) => error.to_string(),
             };
-            Some(format!("{why} (log: {})", ended.log.display()))
+            let stalled = stalls(&ended.log);
+            let stalled = if stalled.is_empty() { stalled } else { format!("\n{stalled}") };
+            Some(format!("{why} (log: {}){stalled}", ended.log.display()))
         }
     }
 }

@@ -10,6 +10,7 @@ mod catalogue;
 mod contract;
 mod guest;
 mod oracle;
+mod stall;
 mod stress;
 mod swap;
 mod tally;

@@ -16,6 +16,7 @@ pub use deliver::before_user;
 use super::process::arc;
 use super::thread::{self, Own};
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::mem::{Backing, Page};
 use crate::sched;
 use crate::sys::errno::Errno;
@@ -23,7 +24,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
-use spin::Mutex;
 
 macro_rules! numbers {
     ($($name:ident)*) => { $(

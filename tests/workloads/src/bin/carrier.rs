@@ -26,6 +26,9 @@ fn main() {
                 std::hint::spin_loop();
             }
         }
+        "sleep" => loop {
+            std::thread::park();
+        },
         "clock" => clock(),
         other => {
             eprintln!("carrier: what is {other:?}?");
