@@ -105,8 +105,10 @@ impl Pipe {
                 poll::notify();
                 return result;
             }
+            // Asked while the lock is held: writers need it, so what the last of them wrote before it went would have been seen above.
+            let ended = !self.has_writers();
             drop(slots);
-            if !self.has_writers() {
+            if ended {
                 return Ok(0);
             }
             if nonblock {
@@ -284,11 +286,12 @@ impl File for End {
     fn poll(&self) -> u32 {
         let mut events = 0;
         if self.reads {
-            if self.pipe.len() > 0 {
-                events |= l::POLLIN | l::POLLRDNORM;
-            }
+            // In this order: the last bytes are there when the last writer is gone.
             if !self.pipe.has_writers() {
                 events |= l::POLLHUP;
+            }
+            if self.pipe.len() > 0 {
+                events |= l::POLLIN | l::POLLRDNORM;
             }
         }
         if self.writes {

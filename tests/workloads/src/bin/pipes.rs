@@ -17,6 +17,7 @@ fn main() {
         pipeline(round);
         without_reader();
         by_threads();
+        last_words();
     }
     ok();
 }
@@ -83,6 +84,23 @@ fn stage(mut input: File, mut output: File) {
             }
             Err(error) => check!(false, "a stage cannot read: {error}"),
         }
+    }
+}
+
+/// What a writer says just before it goes is heard by a reader that looks just then.
+fn last_words() {
+    for n in 0..100u8 {
+        let (mut reader, mut writer) = pipe();
+        let mut heard = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // At another moment each time, as seen from the reader.
+                (0..u32::from(n) * 20).for_each(|_| std::hint::spin_loop());
+                check!(writer.write_all(&[n; 3]).is_ok(), "a write failed");
+            });
+            check!(reader.read_to_end(&mut heard).is_ok(), "a read failed");
+        });
+        check!(heard == [n; 3], "{heard:?} heard instead of three times {n}");
     }
 }
 
