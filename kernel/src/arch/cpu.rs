@@ -3,6 +3,7 @@
 use crate::sched::Thread;
 use core::arch::asm;
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86::cpuid::CpuId;
 use x86::msr;
@@ -10,7 +11,7 @@ use x86::msr;
 /// The most CPUs there can be.
 pub const CPUS: usize = 64;
 
-/// What belongs to one CPU. The entry code knows the first five fields by their offsets.
+/// What belongs to one CPU. The entry code knows the fields with numbers by their offsets.
 #[repr(C, align(128))]
 pub struct PerCpu {
     /// 0: the block's own address.
@@ -26,6 +27,12 @@ pub struct PerCpu {
     pub id: Cell<u32>,
     /// 32: the current thread.
     pub current: Cell<*const Thread>,
+    /// 40: the time stamp counter when the kernel was entered from user mode, or when the current thread's time was taken last.
+    pub entered: Cell<u64>,
+    /// 48: ticks that the current thread has spent in the kernel since its time was taken last, without its current stay.
+    pub in_kernel: Cell<u64>,
+    /// Page faults of the current thread's program since its time was taken last.
+    pub faults: Cell<u64>,
     /// FS base that the CPU has loaded.
     pub fs_base: Cell<u64>,
     /// GS base of programs that the CPU has loaded (behind SWAPGS).
@@ -57,6 +64,9 @@ static BLOCKS: [PerCpu; CPUS] = [const {
         work: Cell::new(0),
         id: Cell::new(0),
         current: Cell::new(core::ptr::null()),
+        entered: Cell::new(0),
+        in_kernel: Cell::new(0),
+        faults: Cell::new(0),
         fs_base: Cell::new(0),
         gs_base: Cell::new(0),
         fpu_owner: Cell::new(0),
@@ -103,6 +113,41 @@ pub fn cpu_id() -> usize {
     // SAFETY: as in `this`.
     unsafe { asm!("mov {:e}, gs:[28]", out(reg) id, options(nostack, preserves_flags, readonly)) };
     id as usize
+}
+
+/// The kernel is entered from user mode by a trap: its time begins. The entry code of SYSCALL does the same.
+#[inline(always)]
+pub fn enter_kernel() {
+    // SAFETY: the counter is readable, and GS points to this CPU's block.
+    unsafe {
+        asm!("rdtsc", "shl rdx, 32", "or rax, rdx", "mov gs:[{at}], rax",
+            at = const offset_of!(PerCpu, entered), out("rax") _, out("rdx") _, options(nostack));
+    }
+}
+
+/// The kernel is left for user mode. The exit code of SYSCALL does the same.
+#[inline(always)]
+pub fn leave_kernel() {
+    // SAFETY: as in `enter_kernel`.
+    unsafe {
+        asm!("rdtsc", "shl rdx, 32", "or rax, rdx", "sub rax, gs:[{from}]", "add gs:[{sum}], rax",
+            from = const offset_of!(PerCpu, entered), sum = const offset_of!(PerCpu, in_kernel),
+            out("rax") _, out("rdx") _, options(nostack));
+    }
+}
+
+/// Counts a page fault of the current thread's program.
+#[inline(always)]
+pub fn count_fault() {
+    // SAFETY: GS points to this CPU's block.
+    unsafe { asm!("inc qword ptr gs:[{at}]", at = const offset_of!(PerCpu, faults), options(nostack)) };
+}
+
+/// Ticks in the kernel since the last call, until `now`: for the current thread, or the one that is about to leave.
+pub fn take_kernel_time(now: u64) -> u64 {
+    let cpu = this();
+    let stay = now.wrapping_sub(cpu.entered.replace(now));
+    cpu.in_kernel.replace(0) + stay
 }
 
 /// Makes GS point to block `id`.

@@ -55,6 +55,11 @@ extern "C" fn entry() {
         "push r14",
         "push r15",
         "xor ebp, ebp",
+        // The time in the kernel begins.
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov gs:[40], rax",
         "mov rdi, rsp",
         "sub rsp, 8",
         "call {dispatch}",
@@ -74,6 +79,11 @@ pub extern "C" fn leave() {
         "cmp dword ptr gs:[24], 0",
         "jne 3f",
         "2:",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "sub rax, gs:[40]",
+        "add gs:[48], rax",
         "mov rcx, [rsp + 16 * 8]",
         "mov r11, [rsp + 18 * 8]",
         // The fast way restores rcx and r11 with rip and rflags: right if they were so (SYSCALL left them so).
@@ -134,6 +144,8 @@ const _: () = {
     assert!(core::mem::offset_of!(PerCpu, user_rsp) == 16);
     assert!(core::mem::offset_of!(PerCpu, work) == 24);
     assert!(core::mem::offset_of!(PerCpu, id) == 28);
+    assert!(core::mem::offset_of!(PerCpu, entered) == 40);
+    assert!(core::mem::offset_of!(PerCpu, in_kernel) == 48);
     assert!(core::mem::offset_of!(UserRegs, rcx) == 11 * 8);
     assert!(core::mem::offset_of!(UserRegs, r11) == 6 * 8);
     assert!(core::mem::offset_of!(UserRegs, rip) == 16 * 8);

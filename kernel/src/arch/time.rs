@@ -23,10 +23,22 @@ pub fn tsc() -> u64 {
 /// Nanoseconds since the first instruction of the kernel. 0 until [`calibrate`].
 #[inline]
 pub fn now_ns() -> u64 {
+    at_ns(tsc())
+}
+
+/// As [`now_ns`], of a moment at which the counter was read.
+#[inline]
+pub fn at_ns(tsc: u64) -> u64 {
     // ordering: Relaxed; the values are written before other CPUs and threads run and never again.
-    let ticks = tsc().wrapping_sub(START.load(Ordering::Relaxed));
+    let ticks = tsc.wrapping_sub(START.load(Ordering::Relaxed));
     // A CPU whose counter lags behind the boot CPU's at boot must not see a huge time.
-    let ticks = if ticks > 1 << 63 { 0 } else { ticks };
+    length_ns(if ticks > 1 << 63 { 0 } else { ticks })
+}
+
+/// Nanoseconds of so many ticks of the counter.
+#[inline]
+pub fn length_ns(ticks: u64) -> u64 {
+    // ordering: Relaxed; as above.
     ((ticks as u128 * MULTIPLIER.load(Ordering::Relaxed) as u128) >> 32) as u64
 }
 

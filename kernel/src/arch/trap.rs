@@ -24,6 +24,9 @@ pub const PAGE_FAULT: u8 = 14;
 pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
     usercopy::close();
     let user = regs.is_user();
+    if user {
+        cpu::enter_kernel();
+    }
     match vector {
         14 => {
             let address: u64;
@@ -54,6 +57,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
             user_work(regs);
         }
         before_iret(regs);
+        cpu::leave_kernel();
     }
 }
 

@@ -27,7 +27,7 @@ const REPORTS: u32 = 12;
 static BEATS: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
 /// The beat after which a CPU has been reported.
 static TOLD: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
-/// The last switch of a CPU with a queue, and since when it is known.
+/// How often a CPU with a queue had switched, and when that was seen first.
 static SWITCHED: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
 static QUEUED: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
 /// Silence before this moment says nothing: the whole machine was stopped.

@@ -2,6 +2,7 @@
 
 use super::wait_for_frames;
 use crate::arch::UserRegs;
+use crate::arch::cpu;
 use crate::arch::trap::{PAGE_FAULT, Trap};
 use crate::proc::signal;
 use crate::sched;
@@ -21,6 +22,7 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         e if e & WRITE != 0 => Access::Write,
         _ => Access::Read,
     };
+    cpu::count_fault();
     match resolve(address, access) {
         // Who is being killed sees to that on the way back to user mode.
         Outcome::Done | Outcome::Dying => {}

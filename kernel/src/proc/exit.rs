@@ -1,6 +1,6 @@
 //! The end of a thread, and of a process with its last thread.
 
-use super::process::{CpuTimes, Ended, Process};
+use super::process::{Ended, Process};
 use super::signal::{self, Detail, SIGCHLD, SigInfo, send};
 use super::thread::{self, user};
 use super::{futex, tree, wait};
@@ -77,12 +77,8 @@ fn finish(ended: Ended) {
     drop(user.set_files(None));
 
     let me = sched::current_ref();
-    let (user_ns, system_ns) = me.cpu_time_ns();
-    {
-        let mut gone = process.gone_times.lock();
-        gone.user += user_ns;
-        gone.system += system_ns;
-    }
+    let usage = me.usage();
+    *process.gone_usage.lock() += usage;
     tree::lock().threads.remove(&user.tid());
     let last = {
         let mut threads = process.threads.lock();
@@ -130,9 +126,9 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     }
     let (ended, ends) = {
         let threads = process.threads.lock();
-        (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_times.lock())
+        (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_usage.lock())
     };
-    let children_times = *process.child_times.lock();
+    let of_children = *process.child_usage.lock();
     let mut tell = Vec::new();
     let mut buried = Vec::new();
     let parent;
@@ -165,7 +161,8 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         }
         let links = tree.links(process);
         links.ended = Some(ended);
-        links.times = CpuTimes { user: ends.user + children_times.user, system: ends.system + children_times.system };
+        links.usage = ends;
+        links.usage += of_children;
         exit_signal = links.exit_signal;
         parent = links.parent.upgrade();
         let ignored = match &parent {

@@ -4,7 +4,7 @@ use super::limits::{self, Limits};
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::debug::lock::Mutex;
-use crate::sched::{ThreadRef, WaitQueue, timer};
+use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -57,15 +57,6 @@ pub struct Threads {
     pub leader_ended: Option<Ended>,
 }
 
-/// CPU time of threads or children that are gone, in nanoseconds.
-#[derive(Clone, Copy, Default)]
-pub struct CpuTimes {
-    /// In user mode.
-    pub user: u64,
-    /// In the kernel.
-    pub system: u64,
-}
-
 /// A thread group.
 pub struct Process {
     /// The process id.
@@ -98,10 +89,10 @@ pub struct Process {
     pub exe: Mutex<Arc<[u8]>>,
     /// The argument block, for /proc/self/cmdline.
     pub cmdline: Mutex<Vec<u8>>,
-    /// CPU time of threads that are gone.
-    pub gone_times: Mutex<CpuTimes>,
-    /// CPU time of waited-for children.
-    pub child_times: Mutex<CpuTimes>,
+    /// What threads that are gone have used.
+    pub gone_usage: Mutex<Usage>,
+    /// What waited-for children have used.
+    pub child_usage: Mutex<Usage>,
     /// Largest resident set ever seen, in pages.
     pub max_resident: AtomicU64,
     /// The timer of alarm and setitimer, by its id.
@@ -144,8 +135,8 @@ impl Process {
             memory: Mutex::new(None),
             exe: Mutex::new(exe),
             cmdline: Mutex::new(Vec::new()),
-            gone_times: Mutex::new(CpuTimes::default()),
-            child_times: Mutex::new(CpuTimes::default()),
+            gone_usage: Mutex::new(Usage::default()),
+            child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),
             real_timer: Mutex::new(None),
             parent_pid: AtomicU32::new(0),
@@ -166,13 +157,11 @@ impl Process {
         self.threads.lock().list.clone()
     }
 
-    /// CPU time of all threads, past and present.
-    pub fn cpu_times(&self) -> CpuTimes {
-        let mut sum = *self.gone_times.lock();
+    /// What all threads have used, past and present.
+    pub fn usage(&self) -> Usage {
+        let mut sum = *self.gone_usage.lock();
         for thread in self.threads.lock().list.iter() {
-            let (user, system) = thread.cpu_time_ns();
-            sum.user += user;
-            sum.system += system;
+            sum += thread.usage();
         }
         sum
     }

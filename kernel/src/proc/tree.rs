@@ -1,8 +1,8 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
-use super::process::{CpuTimes, Ended, Process};
+use super::process::{Ended, Process};
 use crate::debug::lock::{Mutex, MutexGuard};
-use crate::sched::{Thread, ThreadRef};
+use crate::sched::{Thread, ThreadRef, Usage};
 use crate::sys::errno::{EAGAIN, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -37,8 +37,8 @@ pub struct Links {
     pub ended: Option<Ended>,
     /// The signal that tells the parent (0: none), from clone.
     pub exit_signal: u8,
-    /// CPU time at the end, own and of waited-for children.
-    pub times: CpuTimes,
+    /// What it has used at the end, with its waited-for children.
+    pub usage: Usage,
     /// The last stop or continue that was not waited for yet.
     pub job_event: Option<JobEvent>,
 }
@@ -62,7 +62,7 @@ impl Family {
             sid,
             ended: None,
             exit_signal: linux_raw_sys::general::SIGCHLD as u8,
-            times: CpuTimes::default(),
+            usage: Usage::default(),
             job_event: None,
         }))
     }

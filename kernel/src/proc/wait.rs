@@ -1,12 +1,13 @@
 //! wait4 and waitid.
 
-use super::process::{CpuTimes, Ended, Process};
+use super::process::{Ended, Process};
 use super::signal::{Detail, SIGCHLD, SigInfo, send};
 use super::sleep::wait_on;
 use super::thread::current;
 use super::tree::{self, JobEvent, Tree};
 use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
+use crate::sched::Usage;
 use crate::sys::Args;
 use crate::sys::errno::*;
 use crate::sys::info::Rusage;
@@ -30,7 +31,7 @@ struct Found {
     /// `si_code` and `si_status`.
     code: i32,
     value: i32,
-    times: CpuTimes,
+    usage: Usage,
 }
 
 /// Who inherits the children of `process`: the next subreaper above it, else pid 1.
@@ -103,20 +104,18 @@ fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
             if options & l::WEXITED == 0 {
                 continue;
             }
-            let times = links.times;
+            let usage = links.usage;
             if !keep {
                 bury(&mut tree, Some(me), &child);
                 drop(tree);
-                let mut sum = me.child_times.lock();
-                sum.user += times.user;
-                sum.system += times.system;
+                *me.child_usage.lock() += usage;
                 me.max_resident.fetch_max(child.max_resident.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             let (code, value) = match ended {
                 Ended::Exited(code) => (1, i32::from(code)),
                 Ended::Killed(signal) => (2, i32::from(signal)),
             };
-            return Some(Ok(Found { pid: child.pid, status: ended.wait_status(), code, value, times }));
+            return Some(Ok(Found { pid: child.pid, status: ended.wait_status(), code, value, usage }));
         }
         let (status, code, value) = match links.job_event {
             Some(JobEvent::Stopped(signal)) if options & l::WUNTRACED != 0 => {
@@ -128,7 +127,7 @@ fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
         if !keep {
             links.job_event = None;
         }
-        return Some(Ok(Found { pid: child.pid, status, code, value, times: CpuTimes::default() }));
+        return Some(Ok(Found { pid: child.pid, status, code, value, usage: Usage::default() }));
     }
     (!any).then_some(Err(ECHILD))
 }
@@ -155,7 +154,7 @@ pub fn wait4(r: &mut UserRegs) -> SysResult {
     };
     let Some(found) = wait(which, options | l::WEXITED)? else { return Ok(0) };
     UserPtr::<i32>::new(status_at).write_opt(found.status)?;
-    UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::times(found.times))?;
+    UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
     Ok(found.pid as usize)
 }
 
@@ -176,7 +175,7 @@ pub fn waitid(r: &mut UserRegs) -> SysResult {
     };
     let found = wait(which, options)?;
     if let Some(found) = &found {
-        UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::times(found.times))?;
+        UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
     }
     if info_at != 0 {
         let info = match &found {

@@ -24,10 +24,10 @@ pub fn each_kernel_thread(f: impl FnMut(&Thread)) {
     }
 }
 
-/// When a CPU switched last, and how many threads are in its queue.
+/// How often a CPU has switched, and how many threads are in its queue.
 pub fn progress(cpu: usize) -> (u64, usize) {
     // ordering: Relaxed; for a report.
-    (SCHED[cpu].since.load(Ordering::Relaxed), SCHED[cpu].len.load(Ordering::Relaxed))
+    (SCHED[cpu].switches.load(Ordering::Relaxed), SCHED[cpu].len.load(Ordering::Relaxed))
 }
 
 /// A thread that is on no CPU.

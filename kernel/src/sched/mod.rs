@@ -22,12 +22,12 @@ mod thread;
 mod wait;
 
 pub use look::{each_kernel_thread, progress};
-pub use thread::{Thread, ThreadRef};
+pub use thread::{Thread, ThreadRef, Usage};
 pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
 use crate::arch::regs::UserRegs;
-use crate::arch::{gdt, irq, syscall};
+use crate::arch::{gdt, irq, syscall, time};
 use crate::debug::lock::Mutex;
 use crate::debug::{provoke, record, stall};
 use crate::mem;
@@ -85,8 +85,10 @@ struct Cpu {
     left: Cell<(*const Thread, After)>,
     /// Own use: deadline of the armed timer.
     armed: Cell<u64>,
-    /// Start of the current thread's turn; written by its CPU only.
-    since: AtomicU64,
+    /// When the current thread's time was taken last; own use.
+    since: Cell<u64>,
+    /// Switches so far; written by its CPU only.
+    switches: AtomicU64,
 }
 // SAFETY: the cells are touched by their own CPU only (before it runs, by the boot CPU).
 unsafe impl Sync for Cpu {}
@@ -98,7 +100,8 @@ static SCHED: [Cpu; CPUS] = [const {
         idle: Cell::new(null()),
         left: Cell::new((null(), After::Nothing)),
         armed: Cell::new(u64::MAX),
-        since: AtomicU64::new(0),
+        since: Cell::new(0),
+        switches: AtomicU64::new(0),
     }
 }; CPUS];
 
@@ -469,11 +472,10 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     // SAFETY: `prev` is running here; `next` was taken from a queue (or is this CPU's idle thread), so this CPU is alone with both.
     let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
     let (p, n) = (prev_ref.inner.get(), next_ref.inner.get());
-    let now = timer::now_ns();
-    // ordering: Relaxed; statistics.
-    prev_ref.run_ns.fetch_add(now.saturating_sub(sched.since.load(Ordering::Relaxed)), Ordering::Relaxed);
+    let now = charge(time::tsc());
+    // ordering: Relaxed; statistics, written by this CPU only.
     prev_ref.changed.store(now, Ordering::Relaxed);
-    sched.since.store(now, Ordering::Relaxed);
+    sched.switches.store(sched.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     record::event(record::Kind::Switch, prev_ref.tid as u64, next_ref.tid as u64);
     // SAFETY: as above; references to the two parts end before the switch.
     let (save, load) = unsafe {
@@ -613,7 +615,7 @@ fn arm(deadline: u64) {
 /// The timer interrupt.
 pub(crate) fn tick(user: bool) {
     let sched = mine();
-    let now = timer::now_ns();
+    let now = charge(time::tsc());
     sched.armed.set(u64::MAX);
     stall::tick(now);
     if user {
@@ -648,9 +650,16 @@ pub(crate) fn poked() {
     }
 }
 
-/// Nanoseconds since the current thread was switched to.
-fn running_for() -> u64 {
-    timer::now_ns().saturating_sub(mine().since.load(Ordering::Relaxed))
+/// Adds to the current thread's time what has passed since that was done last, until the counter's value `tsc`; returns the time.
+fn charge(tsc: u64) -> u64 {
+    let (sched, thread, now) = (mine(), current(), time::at_ns(tsc));
+    let ran = now.saturating_sub(sched.since.replace(now));
+    // ordering: Relaxed; statistics that only the thread's CPU writes.
+    thread.run_ns.store(thread.run_ns.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
+    let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
+    thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Relaxed);
+    thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);
+    now
 }
 
 /// The idle loop of a CPU, on its idle thread.
@@ -701,7 +710,9 @@ pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
 /// Makes the code that runs on this CPU its idle thread.
 pub(crate) fn adopt_idle() {
     let sched = mine();
-    sched.since.store(timer::now_ns(), Ordering::Relaxed);
+    let tsc = time::tsc();
+    sched.since.set(time::at_ns(tsc));
+    cpu::take_kernel_time(tsc);
     cpu::this().current.set(sched.idle.get());
 }
 

@@ -5,7 +5,7 @@ use super::timer::Node;
 use super::{NoMemory, switch};
 use crate::arch::cpu::{self, WORK_ATTENTION};
 use crate::arch::regs::{SIZE as REGS, UserRegs};
-use crate::arch::{fpu, irq, syscall};
+use crate::arch::{fpu, irq, syscall, time};
 use crate::debug::stall::Note;
 use crate::mem::{self, Space};
 use crate::proc::UserThread;
@@ -13,8 +13,31 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::ops::AddAssign;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use x86::msr;
+
+/// What threads have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Nanoseconds in user mode.
+    pub user: u64,
+    /// Nanoseconds in the kernel.
+    pub system: u64,
+    /// Faults that needed no disk.
+    pub minor_faults: u64,
+    /// Faults that waited for the disk.
+    pub major_faults: u64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        self.user += other.user;
+        self.system += other.system;
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+    }
+}
 
 /// A counted reference to a thread.
 pub type ThreadRef = Arc<Thread>;
@@ -46,6 +69,11 @@ pub struct Thread {
     /// What the thread is likely to read next from the swap area (`quire_swapd::policy::Readahead`); its own.
     pub readahead: AtomicU64,
     pub(super) run_ns: AtomicU64,
+    /// Ticks of the time stamp counter in the kernel; part of `run_ns`.
+    pub(super) kernel_ticks: AtomicU64,
+    /// Faults of the program, and those of them that had to wait for the disk.
+    pub(super) faults: AtomicU64,
+    major_faults: AtomicU64,
     /// When it left its CPU last.
     pub(super) changed: AtomicU64,
     /// What it waits for by polling.
@@ -141,6 +169,9 @@ impl Thread {
             last: AtomicU32::new(cpu::cpu_id() as u32),
             readahead: AtomicU64::new(0),
             run_ns: AtomicU64::new(0),
+            kernel_ticks: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            major_faults: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             note: Note::new(),
             fs_base: AtomicU64::new(fs_base),
@@ -243,14 +274,23 @@ impl Thread {
         }
     }
 
-    /// Nanoseconds that it ran, as (user, system). The two are not told apart: all counts as user time.
-    pub fn cpu_time_ns(&self) -> (u64, u64) {
-        // ordering: Relaxed; a statistic.
-        let mut ns = self.run_ns.load(Ordering::Relaxed);
+    /// What it has used until now. Of a thread that runs on another CPU the last few milliseconds are missing.
+    pub fn usage(&self) -> Usage {
         if core::ptr::eq(self, super::current()) {
-            ns += super::running_for();
+            super::charge(time::tsc());
         }
-        (ns, 0)
+        // ordering: Relaxed; statistics.
+        let ran = self.run_ns.load(Ordering::Relaxed);
+        // The two are read one after the other, and rounded.
+        let system = time::length_ns(self.kernel_ticks.load(Ordering::Relaxed)).min(ran);
+        let (all, major) = (self.faults.load(Ordering::Relaxed), self.major_faults.load(Ordering::Relaxed));
+        Usage { user: ran - system, system, minor_faults: all.saturating_sub(major), major_faults: major }
+    }
+
+    /// Counts a fault that has to wait for the disk. By the thread itself.
+    pub fn count_major_fault(&self) {
+        // ordering: Relaxed; a statistic that only the thread itself writes.
+        self.major_faults.store(self.major_faults.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// The address space of the current thread, or of one that has not started.

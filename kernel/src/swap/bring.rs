@@ -33,6 +33,9 @@ pub enum Brought {
 pub fn bring(space: &Space, page: Page, slot: Slot) -> Brought {
     let mut ahead = [Slot(0); MOST_AHEAD as usize];
     let wanted = area().is_some_and(|area| area.wants_read(slot));
+    if wanted {
+        sched::current().count_major_fault();
+    }
     let n = if wanted { neighbours(space, page, &mut ahead) } else { 0 };
     read_and_wait(slot, &ahead[..n])
 }

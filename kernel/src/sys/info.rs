@@ -5,10 +5,10 @@ use super::errno::*;
 use crate::arch::{self, UserRegs};
 use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
-use crate::proc::process::{CpuTimes, Process};
+use crate::proc::process::Process;
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
-use crate::sched::{self, timer};
+use crate::sched::{self, Usage, timer};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -28,15 +28,24 @@ pub struct Rusage {
     user: [u64; 2],
     system: [u64; 2],
     max_resident: u64,
-    unused: [u64; 13],
+    unused: [u64; 3],
+    minor_faults: u64,
+    major_faults: u64,
+    unused2: [u64; 8],
 }
 plain!(Rusage);
 
 impl Rusage {
-    /// Only the times.
-    pub fn times(times: CpuTimes) -> Self {
+    /// Without the memory.
+    pub fn new(usage: Usage) -> Self {
         let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
-        Rusage { user: split(times.user), system: split(times.system), ..Rusage::default() }
+        Rusage {
+            user: split(usage.user),
+            system: split(usage.system),
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
+            ..Rusage::default()
+        }
     }
 }
 
@@ -44,12 +53,9 @@ impl Rusage {
 pub fn getrusage(r: &mut UserRegs) -> SysResult {
     let process = current();
     let mut usage = match r.a0() as i32 {
-        0 => Rusage::times(process.cpu_times()),
-        -1 => Rusage::times(*process.child_times.lock()),
-        1 => {
-            let (user, system) = sched::current().cpu_time_ns();
-            Rusage::times(CpuTimes { user, system })
-        }
+        0 => Rusage::new(process.usage()),
+        -1 => Rusage::new(*process.child_usage.lock()),
+        1 => Rusage::new(sched::current().usage()),
         _ => return Err(EINVAL),
     };
     process.note_resident();
@@ -60,7 +66,7 @@ pub fn getrusage(r: &mut UserRegs) -> SysResult {
 
 /// `times`
 pub fn times(r: &mut UserRegs) -> SysResult {
-    let (own, children) = (current().cpu_times(), *current().child_times.lock());
+    let (own, children) = (current().usage(), *current().child_usage.lock());
     let ticks = [own.user, own.system, children.user, children.system].map(|ns| ns / TICK);
     if r.a0() != 0 {
         UserPtr::<[u64; 4]>::new(r.a0()).write(ticks)?;
@@ -322,7 +328,7 @@ pub fn status(process: &Process) -> Vec<u8> {
 /// /proc/self/stat
 pub fn process_stat(process: &Process) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
-    let times = process.cpu_times();
+    let usage = process.usage();
     let name = name_of(process);
     let (pgid, sid) = {
         let mut tree = tree::lock();
@@ -331,14 +337,16 @@ pub fn process_stat(process: &Process) -> Vec<u8> {
     };
     let layout = process.memory.lock().as_ref().map(|m| m.layout).unwrap_or_default();
     format!(
-        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 0 0 0 0 {user} {system} 0 0 20 0 {threads} 0 {start} \
+        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 20 0 {threads} 0 {start} \
          {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
         pid = process.pid,
         name = crate::fs::Printable(&name),
         state = state(process),
         ppid = tree::parent_pid(process),
-        user = times.user / TICK,
-        system = times.system / TICK,
+        minor = usage.minor_faults,
+        major = usage.major_faults,
+        user = usage.user / TICK,
+        system = usage.system / TICK,
         threads = process.threads.lock().list.len(),
         start = process.started / TICK,
         vsize = mapped * 4096,

@@ -8,7 +8,7 @@ use crate::proc::signal::restart::deadline_after;
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
-use crate::sched::{self, timer};
+use crate::sched::{self, Usage, timer};
 use linux_raw_sys::general as l;
 
 const SECOND: u64 = 1_000_000_000;
@@ -57,6 +57,11 @@ pub fn from_realtime(at: u64) -> u64 {
     at.saturating_sub(timer::realtime_ns().saturating_sub(timer::now_ns()))
 }
 
+/// CPU time, in nanoseconds.
+fn total(usage: Usage) -> u64 {
+    usage.user + usage.system
+}
+
 /// CPU time that a clock id with a process or thread in it names (`pthread_getcpuclockid`).
 fn cpu_clock(id: i32) -> Result<u64, Errno> {
     let (who, per_thread, kind) = (!(id >> 3), id & 4 != 0, id & 3);
@@ -68,12 +73,10 @@ fn cpu_clock(id: i32) -> Result<u64, Errno> {
         if !alloc::sync::Arc::ptr_eq(&of(&thread).process, current()) {
             return Err(EINVAL);
         }
-        let (user, system) = thread.cpu_time_ns();
-        return Ok(user + system);
+        return Ok(total(thread.usage()));
     }
     let process = if who == 0 { current().clone() } else { tree::process(who as u32).ok_or(EINVAL)? };
-    let times = process.cpu_times();
-    Ok(times.user + times.system)
+    Ok(total(process.usage()))
 }
 
 fn read_clock(id: i32) -> Result<u64, Errno> {
@@ -85,14 +88,8 @@ fn read_clock(id: i32) -> Result<u64, Errno> {
         | l::CLOCK_MONOTONIC_COARSE
         | l::CLOCK_BOOTTIME
         | l::CLOCK_BOOTTIME_ALARM => timer::now_ns(),
-        l::CLOCK_PROCESS_CPUTIME_ID => {
-            let times = current().cpu_times();
-            times.user + times.system
-        }
-        l::CLOCK_THREAD_CPUTIME_ID => {
-            let (user, system) = sched::current().cpu_time_ns();
-            user + system
-        }
+        l::CLOCK_PROCESS_CPUTIME_ID => total(current().usage()),
+        l::CLOCK_THREAD_CPUTIME_ID => total(sched::current().usage()),
         _ => return Err(EINVAL),
     })
 }

@@ -49,6 +49,7 @@ pub const ALL: &[Workload] = &[
     stress("crowds", &["1"]),
     stress("events", &["10"]),
     stress("hoard", &["1"]),
+    basic("usage", &["1"]),
     basic("allocator", &["2"]),
     stress("swap_races", &["5"]),
     stress("thrash", &["1", "4", "4"]),
