@@ -135,6 +135,12 @@ impl Word {
         (self.is_present() || self.is_hidden()).then_some(Frame(((self.0 & FRAME) >> 12) as u32))
     }
 
+    /// The frame of a present or hidden word; of another one a number without meaning.
+    #[inline]
+    pub fn page_frame(self) -> Frame {
+        Frame(((self.0 & FRAME) >> 12) as u32)
+    }
+
     /// The slot of a swapped word.
     pub fn slot(self) -> Option<Slot> {
         self.is_swapped().then_some(Slot(((self.0 & FRAME) >> 12) as u32))
@@ -165,6 +171,12 @@ impl Word {
     #[inline]
     pub fn awaits_store(self) -> bool {
         self.0 & (PRESENT | WRITABLE | COW | PRIVATE) == PRESENT | PRIVATE
+    }
+
+    /// Whether it is a private page that is read-only and copy-on-write already: fork changes nothing but its parity.
+    #[inline]
+    pub fn is_shared(self) -> bool {
+        self.0 & (PRESENT | WRITABLE | COW | PRIVATE) == PRESENT | COW | PRIVATE
     }
 
     /// Whether the hardware lets user code do `access`.

@@ -220,6 +220,8 @@ impl<M: Machine> Space<M> {
         let Some(old) = e.frame() else { return Again };
         let zero = old == m.zero_page();
         if e.is_private() && !zero {
+            // Pairs with the end of a fork's mark: this window has seen none, and sees the references that a child has got.
+            fence(Acquire);
             // Freshness is looked at first: a copy settles at any time but never becomes fresh again, so "not alone" below is due
             // to another owner.
             if m.word(old).is_fresh() {

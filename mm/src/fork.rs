@@ -7,16 +7,19 @@
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
 //! 4. One shootdown of the whole space, also when the fork failed half way (race 40); then the mark goes, then the claims.
 //!
+//! 5. No entry loses its page to anybody else meanwhile: the claims keep edits out, and scans (which step 1 waits for); the mark
+//!    and the answers keep breaks of copy-on-write out. So a page's own reference stays while the child's is added to it.
+//!
 //! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
 
 use crate::arena::{Arena, index};
 use crate::build::Builder;
 use crate::claims::Claim;
 use crate::edit::EditError;
-use crate::entry::{Entry, Word};
+use crate::entry::{Entry, Table, Word};
 use crate::frames::Frame;
-use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, ARENAS, LEVELS, TABLE_BITS};
+use crate::machine::{GROUP, Machine};
+use crate::page::{ARENA_PAGES, ARENAS, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
@@ -37,13 +40,13 @@ impl<M: Machine> Space<M> {
     pub fn fork_into(&self, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
-        // Words, not claims: 256 of those are too much for a kernel stack.
-        let mut claims = [None; ARENAS];
+        // Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
+        let mut claims = [0; ARENAS];
         for arena in self.each_arena() {
-            claims[arena.index] = Some(arena.claims.acquire(m, &[(0, ARENA_PAGES)]).keep());
+            claims[arena.index] = arena.claims.acquire(m, &[(0, ARENA_PAGES)]).keep();
         }
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
-        self.wait_for_scans(self.each_arena().filter(|a| claims[a.index].is_some()));
+        self.wait_for_scans(self.each_arena().filter(|a| claims[a.index] != 0));
         let me = 1 << m.machine.cpu();
         if !mutant(Mutant::NoForkMark) {
             // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
@@ -55,7 +58,7 @@ impl<M: Machine> Space<M> {
             m.await_answers(others);
         }
         let result =
-            self.each_arena().filter(|a| claims[a.index].is_some()).try_for_each(|arena| self.fork_arena(arena, child));
+            self.each_arena().filter(|a| claims[a.index] != 0).try_for_each(|arena| self.fork_arena(arena, child));
         fence(SeqCst);
         let others = self.active.bits() & !me;
         let mut all = Pages::none();
@@ -67,8 +70,8 @@ impl<M: Machine> Space<M> {
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
         for arena in self.each_arena() {
-            if let Some(word) = claims[arena.index] {
-                drop(Claim::kept(&arena.claims, word));
+            if claims[arena.index] != 0 {
+                drop(Claim::kept(&arena.claims, claims[arena.index]));
             }
         }
         result
@@ -134,24 +137,56 @@ impl<M: Machine> Space<M> {
         let below = span / from.len() as u32;
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
         let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
-        let (alone, zero) = (self.alone(), m.zero_page());
-        let mut at = base + first as u32 * below;
-        for (from, to) in from[first..=last].iter().zip(&to[first..=last]) {
-            if level == 1 {
-                if let Some(word) = self.share(from, alone, zero) {
-                    to.init(word);
-                }
-            } else {
+        if level == 1 {
+            self.share_leaf(from, to, first, last);
+        } else {
+            let mut at = base + first as u32 * below;
+            for (from, to) in from[first..=last].iter().zip(&to[first..=last]) {
                 self.copy_table(from, to, level - 1, at, part)?;
+                at = at.wrapping_add(below);
             }
-            at = at.wrapping_add(below);
         }
         m.serve();
         Ok(())
     }
 
+    /// Shares the pages of the entries `first ..= last` of a leaf table.
+    fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) {
+        const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
+        let m = self.memory();
+        let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.words());
+        let share = |from: &Entry, to: &Entry| {
+            let e = from.load();
+            let frame = e.page_frame();
+            // Shared by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
+            if alone && e.is_shared() && frame != zero && words[frame.0 as usize].add_ref() {
+                to.init(e);
+            } else if !e.is_empty()
+                && let Some(word) = self.share(from, alone, zero)
+            {
+                to.init(word);
+            }
+        };
+        let groups = from.as_chunks::<GROUP>().0.iter().enumerate();
+        for (i, group) in groups.take(last / GROUP + 1).skip(first / GROUP) {
+            // What is installed in an empty entry meanwhile is no page to be shared: those are written to.
+            if GROUP < ENTRIES && group[0].load() == Word::empty(0) && m.machine.are_clear(group) {
+                continue;
+            }
+            let range = first.max(i * GROUP)..=last.min(i * GROUP + GROUP - 1);
+            let (from, from_rest) = from[range.clone()].as_chunks::<FEW>();
+            let (to, to_rest) = to[range].as_chunks::<FEW>();
+            for (from, to) in from.iter().zip(to) {
+                let clear = || from.iter().fold(0, |any, e| any | e.load().bits()) == 0;
+                if FEW == ENTRIES || from[0].load() != Word::empty(0) || !clear() {
+                    from.iter().zip(to).for_each(|(from, to)| share(from, to));
+                }
+            }
+            from_rest.iter().zip(to_rest).for_each(|(from, to)| share(from, to));
+        }
+    }
+
     /// Shares one page; the child's word, unless the page is left to the child's own faults.
-    #[inline(always)]
     fn share(&self, entry: &Entry, alone: bool, zero: Frame) -> Option<Word> {
         let m = self.memory();
         loop {
@@ -163,9 +198,9 @@ impl<M: Machine> Space<M> {
             if frame == zero {
                 return None;
             }
-            // The reference comes first: who sees the entry writable in place has seen a count of one before it. It fails only if
-            // the page has left the entry since.
-            if m.try_ref(frame) {
+            // The reference comes first: who sees the entry writable in place has seen a count of one before it. The entry's own
+            // stays meanwhile (rule 5).
+            if m.word(frame).add_ref() {
                 // Alone, no window is open: a flip would prove nothing to nobody.
                 if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
                     return Some(word);

@@ -1,8 +1,8 @@
 //! What the memory manager needs of a machine: the current CPU, memory, invalidation, one interrupt, a way to wait.
 
-use crate::entry::Table;
+use crate::entry::{Entry, Table, Word};
 use crate::frames::{Block, Frame, FrameWord};
-use crate::page::Page;
+use crate::page::{ENTRIES, Page};
 use crate::pager::Pager;
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -33,6 +33,9 @@ impl What {
         What { text, show: |cpus, f| write!(f, "CPU set {cpus:#x}") }
     }
 }
+
+/// Entries that [`Machine::are_clear`] looks at.
+pub const GROUP: usize = if cfg!(loom) { ENTRIES } else { 64 };
 
 /// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
 ///
@@ -75,6 +78,12 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     unsafe fn copy_body(&self, from: *const u8, to: *mut u8) {
         // SAFETY: this function's contract.
         unsafe { core::ptr::copy_nonoverlapping(from.cast::<[MaybeUninit<u8>; BODY]>(), to.cast(), 1) };
+    }
+    /// Whether neighbouring entries are all zero words, as in a new table. A word that changes meanwhile is seen as it was or as it
+    /// will be.
+    #[inline]
+    fn are_clear(&self, entries: &[Entry; GROUP]) -> bool {
+        entries.iter().all(|e| e.load() == Word::empty(0))
     }
     /// Drops this CPU's translation of one page.
     fn invalidate(&self, page: Page);

@@ -135,11 +135,17 @@ impl<M: Machine> Memory<M> {
     #[inline]
     pub(crate) fn release(&self, f: Frame) {
         if f != self.zero_page() {
-            match self.word(f).unref() {
-                Left::Others => {}
-                Left::Nothing => self.free(f),
-                Left::Link => self.free_linked(f),
-            }
+            self.free_left(f, self.word(f).unref());
+        }
+    }
+
+    /// Frees a frame of which a reference was dropped, and this is left.
+    #[inline(always)]
+    pub(crate) fn free_left(&self, f: Frame, left: Left) {
+        match left {
+            Left::Others => {}
+            Left::Nothing => self.free(f),
+            Left::Link => self.free_linked(f),
         }
     }
 }

@@ -11,10 +11,10 @@
 use crate::arena::Arena;
 use crate::cpuset::CpuSet;
 use crate::edit::EditError;
-use crate::entry::Word;
-use crate::frames::Frame;
+use crate::entry::{Entry, Table, Word};
+use crate::frames::{Frame, Left};
 use crate::list::Node;
-use crate::machine::{CPUS, Machine};
+use crate::machine::{CPUS, GROUP, Machine};
 use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
 use crate::segment::Segment;
@@ -309,31 +309,57 @@ impl<M: Machine> Space<M> {
     /// Frees the table of `level` that `word` leads to, and all below it, of which the space was the only user. Returns how many pages that were.
     fn free_tables(&self, word: Word, level: u32) -> u64 {
         let Some(f) = word.frame() else { return 0 };
+        let table = self.memory.machine.table(f);
         let mut pages = 0;
-        let zero = self.memory.zero_page();
-        // Most tables are empty for the most part: eight entries at a time.
-        for some in self.memory.machine.table(f).chunks(8) {
-            if some.iter().fold(0, |any, e| any | e.load().bits()) == 0 {
-                continue;
-            }
-            for e in some {
-                let w = e.load();
-                if w == Word::empty(0) {
-                    continue;
-                }
-                if level > 1 {
+        if level == 1 {
+            pages = self.free_pages(table);
+        } else {
+            each_used(&self.memory.machine, table, |w| {
+                if w.is_present() {
                     pages += self.free_tables(w, level - 1);
-                } else if let Some(page) = w.frame() {
-                    self.memory.release(page);
-                    pages += (page != zero) as u64;
-                } else if w.is_swapped() {
-                    self.memory.release_slot(w);
                 }
-            }
+            });
         }
         self.memory.serve();
         self.memory.free(f);
         pages
+    }
+
+    /// Drops what the entries of a leaf table refer to. Returns how many pages that were.
+    fn free_pages(&self, table: &Table) -> u64 {
+        let (machine, zero) = (&self.memory.machine, self.memory.zero_page());
+        let words = machine.words();
+        let mut pages = 0;
+        each_used(machine, table, |w| {
+            if !w.is_present() {
+                pages += self.free_absent(w);
+            } else if w.page_frame() != zero {
+                pages += 1;
+                let left = words[w.page_frame().0 as usize].unref_shared();
+                if left != Left::Others {
+                    self.free_page(w.page_frame(), left);
+                }
+            }
+        });
+        pages
+    }
+
+    #[inline(never)]
+    fn free_page(&self, page: Frame, left: Left) {
+        self.memory.free_left(page, left);
+    }
+
+    /// As [`Space::free_pages`], for one entry that is not present.
+    #[inline]
+    fn free_absent(&self, w: Word) -> u64 {
+        if w.is_hidden() {
+            self.memory.release(w.page_frame());
+            return (w.page_frame() != self.memory.zero_page()) as u64;
+        }
+        if w.is_swapped() {
+            self.memory.release_slot(w);
+        }
+        0
     }
 
     /// Frees everything, and tells how many pages were in frames. As dropping, which finds nothing to do afterwards.
@@ -356,9 +382,10 @@ impl<M: Machine> Space<M> {
                 unsafe { self.free_arena(arena) };
             }
         }
-        for t in &self.tops {
-            let f = t.swap(0, AcqRel) as u32;
+        for t in &mut self.tops {
+            let f = t.load(Acquire) as u32;
             if f != 0 {
+                t.store(0, Relaxed);
                 self.memory.free(Frame(f));
             }
         }
@@ -369,5 +396,21 @@ impl<M: Machine> Space<M> {
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// Calls `see` for the words of a table, apart from some that are as they were at first. Most tables are empty for the most part.
+#[inline(always)]
+fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
+    const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
+    for group in table.as_chunks::<GROUP>().0 {
+        if group[0].load() == Word::empty(0) && machine.are_clear(group) {
+            continue;
+        }
+        for few in group.as_chunks::<FEW>().0 {
+            if few[0].load() != Word::empty(0) || few.iter().fold(0, |any, e| any | e.load().bits()) != 0 {
+                few.iter().map(Entry::load).for_each(&mut see);
+            }
+        }
     }
 }

@@ -10,9 +10,9 @@ use core::arch::asm;
 use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use quire_mm::entry::Table;
+use quire_mm::entry::{Entry, Table, Word};
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
-use quire_mm::machine::BODY;
+use quire_mm::machine::{BODY, GROUP};
 use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager, What};
 
 /// The hardware.
@@ -195,6 +195,35 @@ unsafe impl Machine for Kernel {
                 asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") BODY / 8 => _, options(nostack, preserves_flags));
             }
         }
+    }
+    #[inline]
+    fn are_clear(&self, entries: &[Entry; GROUP]) -> bool {
+        // ordering: Relaxed; constant after boot.
+        if !WIDE.load(Ordering::Relaxed) {
+            return entries.iter().all(|e| e.load() == Word::empty(0));
+        }
+        let clear: u8;
+        // SAFETY: reads the entries only; what other CPUs change meanwhile is read in whole words. The vector register is put back
+        // as it was.
+        unsafe {
+            asm!(
+                "sub rsp, 32",
+                "vmovdqu [rsp], ymm0",
+                "vmovups ymm0, [{at}]",
+                ".set at, 32",
+                ".rept 15",
+                "vorps ymm0, ymm0, [{at} + at]",
+                ".set at, at + 32",
+                ".endr",
+                "vptest ymm0, ymm0",
+                "setz {clear}",
+                "vmovdqu ymm0, [rsp]",
+                "add rsp, 32",
+                at = in(reg) entries,
+                clear = out(reg_byte) clear,
+            );
+        }
+        clear != 0
     }
     #[inline]
     fn invalidate(&self, page: Page) {

@@ -10,6 +10,7 @@ use quire_mm::sync::Mutant::*;
 pub const MODELS: &[Model] = &[
     Model::new("fork-frozen", frozen, &[&[ForkNoFlush]]),
     Model::new("fork-reuse", reuse, &[&[NoForkMark, NoParityFlip]]),
+    Model::new("fork-alone", alone, &[&[NoForkMark]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
@@ -65,6 +66,31 @@ fn reuse() {
         assert!(s.read(0, 0).is_ok());
     });
     let t = spawn(&w, 1, move || assert!(s.write(0, 0, 2).is_ok()));
+    let (child, then) = script(&w, || {
+        let child = s.fork();
+        (child, look(child, 0))
+    });
+    let _ = t.join();
+    assert_eq!(look(child, 0), then, "the child sees a later store of its parent");
+    on(1, || assert_eq!(s.read(0, 0), Ok(2), "a store of the parent was lost"));
+    w.end(&[s, child]);
+}
+
+/// A page that an earlier fork has left read-only, with one owner: fork, alone, leaves the parent's entry as it is, while CPU 1
+/// comes and stores.
+fn alone() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+        s.fork().close();
+    });
+    let t = spawn(&w, 1, move || {
+        s.enter();
+        assert!(s.write(0, 0, 2).is_ok());
+    });
     let (child, then) = script(&w, || {
         let child = s.fork();
         (child, look(child, 0))

@@ -88,6 +88,18 @@ pub(crate) enum Left {
     Link,
 }
 
+impl Left {
+    /// After a reference was dropped from the word `old`.
+    #[inline(always)]
+    fn of(old: u64) -> Left {
+        match old & (COUNT | LINKED) {
+            1 => Left::Nothing,
+            old if old == 1 | LINKED => Left::Link,
+            _ => Left::Others,
+        }
+    }
+}
+
 impl FrameWord {
     /// The word of a frame that nobody uses.
     #[cfg(not(loom))]
@@ -244,18 +256,42 @@ impl FrameWord {
         }
     }
 
+    /// Takes one more reference, for a caller who knows that one stays meanwhile; false if there are too many. Relaxed: what makes
+    /// the caller know orders his look at the page, and who may judge the count sees this step by what the caller does next.
+    #[must_use]
+    #[inline]
+    pub(crate) fn add_ref(&self) -> bool {
+        let old = self.0.fetch_add(1, Relaxed);
+        debug_assert!(old & COUNT != 0, "a reference was added to a frame without one");
+        if old & COUNT > COUNT_LIMIT {
+            // There are many others, so this is not the last.
+            self.0.fetch_sub(1, Relaxed);
+            return false;
+        }
+        true
+    }
+
     /// Drops a reference. AcqRel: Release orders the caller's use of the page before the free, Acquire lets the one who frees see
     /// all others' uses as past.
     #[must_use]
     #[inline]
     pub(crate) fn unref(&self) -> Left {
+        Left::of(self.drop_one())
+    }
+
+    /// As [`FrameWord::unref`], for a page that is likely to have others.
+    #[must_use]
+    #[inline]
+    pub(crate) fn unref_shared(&self) -> Left {
+        let old = self.drop_one();
+        if old & COUNT != 1 { Left::Others } else { Left::of(old) }
+    }
+
+    #[inline(always)]
+    fn drop_one(&self) -> u64 {
         let old = self.0.fetch_sub(1, AcqRel);
         debug_assert!(old & COUNT != 0, "a frame without references was dropped");
-        match old & (COUNT | LINKED) {
-            1 => Left::Nothing,
-            old if old == 1 | LINKED => Left::Link,
-            _ => Left::Others,
-        }
+        old
     }
 
     /// Says what a frame is that the caller owns alone, and sets its upper half. Release: as [`FrameWord::start`], for who finds no
