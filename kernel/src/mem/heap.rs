@@ -6,6 +6,7 @@
 
 use super::layout::HEAP_BASE;
 use crate::arch::paging;
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 use talc::{OomHandler, Span, Talc, Talck};
@@ -42,6 +43,17 @@ pub fn is_low() -> bool {
 /// The heap keeps what it has taken, so it is not to take everything.
 fn share() -> u64 {
     super::early::ram_bytes() / 4
+}
+
+/// Whether `bytes` can be allocated at once by who could not go on without. `Arc` and `Box` have no fallible constructors in stable
+/// Rust, so the memory is made sure of first: the reserve has not been touched, or the same is tried with a `Vec`.
+pub fn has(bytes: usize) -> bool {
+    // ordering: Relaxed; a hint, as in `is_low`.
+    if bytes as u64 <= SMALL && !LOOK.load(Ordering::Relaxed) {
+        return true;
+    }
+    let mut probe: Vec<u8> = Vec::new();
+    !is_low() && probe.try_reserve_exact(2 * bytes).is_ok()
 }
 
 fn little() -> bool {

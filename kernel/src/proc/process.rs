@@ -179,12 +179,9 @@ impl Process {
 /// put into an `Arc` is often large, and kernel stacks are small.
 #[inline(never)]
 pub fn arc<T>(value: T) -> Result<Arc<T>, Errno> {
-    if crate::mem::heap_is_low() {
+    if !crate::mem::heap_has(size_of::<(T, [usize; 2])>()) {
         return Err(ENOMEM);
     }
-    let mut probe: Vec<core::mem::MaybeUninit<T>> = Vec::new();
-    probe.try_reserve_exact(2).map_err(|_| ENOMEM)?;
-    drop(probe);
     let mut place = Arc::<T>::new_uninit();
     if let Some(place) = Arc::get_mut(&mut place) {
         place.write(value);

@@ -10,9 +10,7 @@ use crate::debug::stall::Note;
 use crate::mem::{self, Space};
 use crate::proc::UserThread;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
 use core::ops::AddAssign;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use x86::msr;
@@ -154,10 +152,9 @@ impl Thread {
             }
             Begin::Here(at) => top = at,
         }
-        // `Arc` has no fallible constructor in stable Rust: make sure of the memory first.
-        let mut probe: Vec<MaybeUninit<(Thread, [usize; 2])>> = Vec::new();
-        probe.try_reserve_exact(1).map_err(|_| NoMemory)?;
-        drop(probe);
+        if !mem::heap_has(size_of::<(Thread, [usize; 2])>()) {
+            return Err(NoMemory);
+        }
         Ok(Arc::new(Thread {
             tid,
             user,
