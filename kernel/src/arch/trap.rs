@@ -44,8 +44,11 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
                 let address = regs.rip;
                 record::event(record::Kind::UserTrap, vector, address);
                 proc::signal::fault(regs, Trap { vector: vector as u8, error: regs.orig_rax, address });
-            } else if vector == 13 && usercopy::fix_up(regs) {
+            } else if vector == 13
+                && let Some(routine) = usercopy::routine(regs.rip)
+            {
                 // A non-canonical address in a user copy: EFAULT.
+                routine.fix_up(regs);
             } else {
                 fatal(regs, vector);
             }
@@ -64,12 +67,10 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
 /// A page fault in the kernel: only the user copy routines may have one.
 fn kernel_fault(regs: &mut UserRegs, address: u64) -> bool {
     let error = regs.orig_rax;
-    if !usercopy::covers(regs.rip) || address >= 0x8000_0000_0000 {
-        return false;
-    }
+    let Some(routine) = usercopy::routine(regs.rip).filter(|_| address < 0x8000_0000_0000) else { return false };
     // A routine that must not wait leaves at once; the others repeat the instruction once the page is there.
-    if !usercopy::may_wait(regs.rip) || !mem::fault::kernel(address, error & 2 != 0) {
-        return usercopy::fix_up(regs);
+    if !routine.may_wait() || !mem::fault::kernel(address, error & 2 != 0) {
+        routine.fix_up(regs);
     }
     true
 }

@@ -8,7 +8,7 @@
 use super::cpu::SMAP;
 use super::regs::UserRegs;
 use core::arch::asm;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 #[repr(C)]
 struct Entry {
@@ -24,31 +24,38 @@ unsafe extern "C" {
     static __ex_table_end: Entry;
 }
 
-fn find(rip: u64) -> Option<&'static Entry> {
+/// The entry that was found last: programs keep making the same calls.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+/// What the exception table says of an instruction.
+#[derive(Clone, Copy)]
+pub struct Routine(&'static Entry);
+
+/// The user copy routine at `rip`, if there is one.
+pub fn routine(rip: u64) -> Option<Routine> {
     let start = &raw const __ex_table_start;
     let len = (&raw const __ex_table_end as usize - start as usize) / size_of::<Entry>();
     // SAFETY: the linker script puts the entries, and nothing else, between the two symbols.
-    unsafe { core::slice::from_raw_parts(start, len) }.iter().find(|e| e.from <= rip && rip < e.to)
+    let table = unsafe { core::slice::from_raw_parts(start, len) };
+    let covers = |e: &Entry| e.from <= rip && rip < e.to;
+    // ordering: Relaxed; a hint, the entry is looked at.
+    if let Some(entry) = table.get(LAST.load(Ordering::Relaxed)).filter(|e| covers(e)) {
+        return Some(Routine(entry));
+    }
+    let found = table.iter().position(covers)?;
+    LAST.store(found, Ordering::Relaxed);
+    Some(Routine(&table[found]))
 }
 
-/// Whether a fault at `rip` belongs to a user copy routine.
-pub fn covers(rip: u64) -> bool {
-    find(rip).is_some()
-}
+impl Routine {
+    /// Whether it may wait for its page.
+    pub fn may_wait(self) -> bool {
+        self.0.waits == 1
+    }
 
-/// Whether the routine at `rip` may wait for its page.
-pub fn may_wait(rip: u64) -> bool {
-    find(rip).is_some_and(|e| e.waits == 1)
-}
-
-/// Continues the routine at its fix-up; `false` if `rip` is in none.
-pub fn fix_up(regs: &mut UserRegs) -> bool {
-    match find(regs.rip) {
-        Some(e) => {
-            regs.rip = e.fix_up;
-            true
-        }
-        None => false,
+    /// Continues it at its fix-up.
+    pub fn fix_up(self, regs: &mut UserRegs) {
+        regs.rip = self.0.fix_up;
     }
 }
 
