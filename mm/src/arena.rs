@@ -79,12 +79,11 @@ impl Arena {
         let mut level = LEVELS;
         loop {
             let e = entry.load();
-            let frame = match e.frame() {
-                Some(f) if level != 0 => f,
-                _ => return (entry, e, level),
-            };
+            if level == 0 || !e.is_present() {
+                return (entry, e, level);
+            }
             level -= 1;
-            entry = &memory.machine.table(frame)[index(page, level)];
+            entry = &memory.machine.table(e.page_frame())[index(page, level)];
         }
     }
 }
@@ -99,8 +98,11 @@ impl Arena {
     ) -> Result<&'p Table, u32> {
         let mut entry = &self.table;
         for level in (0..LEVELS).rev() {
-            let Some(frame) = entry.load().frame() else { return Err(level + 1) };
-            let table = memory.machine.table(frame);
+            let e = entry.load();
+            if !e.is_present() {
+                return Err(level + 1);
+            }
+            let table = memory.machine.table(e.page_frame());
             if level == 0 {
                 return Ok(table);
             }

@@ -3,7 +3,7 @@
 //! It runs when nothing else does: no thread in any of the spaces, no CPU in mm. The caller provides one counter a frame.
 
 use crate::entry::Word;
-use crate::frames::{Frame, Kind};
+use crate::frames::{Frame, Kind, Owners};
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
 use crate::page::LEVELS;
@@ -148,7 +148,7 @@ impl<M: Machine> Memory<M> {
             let zero = f == self.zero_page();
             counts[f.0 as usize] += !zero as u32;
             // Written in place: nobody else has it, and no slot is named as having its content.
-            let shared = w.is_private() && !w.is_cow() && w.is_present() && !self.word(f).is_alone();
+            let shared = w.is_private() && !w.is_cow() && w.is_present() && self.word(f).owners() != Owners::One;
             if !mapped(base) || (shared && w.allows(crate::page::Access::Write)) {
                 r.torn += 1;
                 r.blame(f);

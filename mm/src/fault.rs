@@ -6,7 +6,7 @@
 
 use crate::arena::Arena;
 use crate::entry::{Entry, Word};
-use crate::frames::Frame;
+use crate::frames::{Frame, Owners};
 use crate::machine::{Machine, What};
 use crate::object::PageError;
 use crate::page::{Access, Page, PageRange, Prot};
@@ -217,20 +217,19 @@ impl<M: Machine> Space<M> {
     /// A store to a page that the mapping does not own alone, or did not when it was installed.
     fn break_cow(&self, arena: &Arena, entry: &Entry, e: Word, p: &Part, page: Page) -> Step {
         let m = self.memory();
-        let Some(old) = e.frame() else { return Again };
+        let old = e.page_frame();
         let zero = old == m.zero_page();
         if e.is_private() && !zero {
             // Pairs with the end of a fork's mark: this window has seen none, and sees the references that a child has got.
             fence(Acquire);
-            // Freshness is looked at first: a copy settles at any time but never becomes fresh again, so "not alone" below is due
-            // to another owner.
-            if m.word(old).is_fresh() {
+            let owners = m.word(old).owners();
+            if owners == Owners::Fresh {
                 // Another thread's copy, its shootdown under way: do not copy the copy (model `cowtwo`).
                 return Wait;
             }
             // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
             let linked = || mutant(Mutant::KeepLink) && m.word(old).is_alone_but_linked();
-            if m.word(old).is_alone() || mutant(Mutant::ReuseShared) || linked() {
+            if owners == Owners::One || mutant(Mutant::ReuseShared) || linked() {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;
                 }

@@ -123,16 +123,14 @@ impl<M: Machine> Space<M> {
     /// Copies the entries of `part` below `from`, whose first page is `base`, to below `to`.
     fn copy_table(&self, from: &Entry, to: &Entry, level: u32, base: u32, part: &Part) -> Result<(), EditError> {
         let m = self.memory();
-        let Some(table) = from.load().frame() else { return Ok(()) };
-        let own = match to.load().frame() {
-            Some(t) => t,
-            None => {
-                let t = m.new_table().ok_or(EditError::OutOfFrames)?;
-                to.init(Word::table(t));
-                t
-            }
-        };
-        let (from, to) = (m.machine.table(table), m.machine.table(own));
+        let table = from.load();
+        if !table.is_present() {
+            return Ok(());
+        }
+        if !to.load().is_present() {
+            to.init(Word::table(m.new_table().ok_or(EditError::OutOfFrames)?));
+        }
+        let (from, to) = (m.machine.table(table.page_frame()), m.machine.table(to.load().page_frame()));
         let span = 1u32 << (TABLE_BITS * level);
         let below = span / from.len() as u32;
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
@@ -186,7 +184,9 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Shares one page; the child's word, unless the page is left to the child's own faults.
+    /// Shares one page; the child's word, unless the page is left to the child's own faults. Not inlined: the loop around it has
+    /// few registers.
+    #[inline(never)]
     fn share(&self, entry: &Entry, alone: bool, zero: Frame) -> Option<Word> {
         let m = self.memory();
         loop {

@@ -84,8 +84,11 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         let mut table = &[][..];
         for level in (0..LEVELS).rev() {
             // Alone, what is absent stays as it is.
-            let Some(frame) = entry.load().frame() else { return self.alone };
-            table = self.memory.machine.table(frame);
+            let e = entry.load();
+            if !e.is_present() {
+                return self.alone;
+            }
+            table = self.memory.machine.table(e.page_frame());
             entry = &table[index(self.lo, level)];
         }
         let first = index(self.lo, 0);

@@ -109,10 +109,14 @@ pub fn this() -> &'static PerCpu {
 /// The number of this CPU.
 #[inline(always)]
 pub fn cpu_id() -> usize {
-    let id: u32;
-    // SAFETY: as in `this`.
-    unsafe { asm!("mov {:e}, gs:[28]", out(reg) id, options(nostack, preserves_flags, readonly)) };
-    id as usize
+    let id: usize;
+    // SAFETY: as in `this`; a move to the lower half of a register clears the upper one. `install` has taken the number's block out
+    // of `CPUS`.
+    unsafe {
+        asm!("mov {:e}, gs:[28]", out(reg) id, options(nostack, preserves_flags, readonly));
+        core::hint::assert_unchecked(id < CPUS);
+    }
+    id
 }
 
 /// The kernel is entered from user mode by a trap: its time begins. The entry code of SYSCALL does the same.

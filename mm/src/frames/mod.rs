@@ -77,6 +77,17 @@ pub enum Kind {
     Kernel = 3 << 26,
 }
 
+/// Who has references to a page, for a break of copy-on-write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owners {
+    /// A break of copy-on-write on this frame is under way.
+    Fresh,
+    /// One, and no slot is named as having its content.
+    One,
+    /// Others, or a link.
+    Many,
+}
+
 /// What is left of a frame after a reference was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Left {
@@ -144,7 +155,7 @@ impl FrameWord {
         self.0.load(Relaxed) & OBJECT != 0
     }
 
-    /// Ends the freshness: mark and extra reference in one step. Release: pairs with [`FrameWord::is_alone`], the answers come
+    /// Ends the freshness: mark and extra reference in one step. Release: pairs with [`FrameWord::owners`], the answers come
     /// before the first reuse in place.
     /// True if that was the last reference: the page was unmapped meanwhile.
     #[must_use]
@@ -158,16 +169,19 @@ impl FrameWord {
         self.0.store(1 | (slot.0 as u64) << 32, Release);
     }
 
-    /// Whether a break of copy-on-write is under way on this frame.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.0.load(Acquire) & (1 << 24) != 0
-    }
-
-    /// Whether the frame has a single reference, and no slot is named as having its content. Acquire: pairs with the release of
-    /// whoever dropped the last but one, so his reads of the page come before the caller's writes.
+    /// Who has references, in one look: a copy settles at any time but never becomes fresh again, so `Many` are others' references.
+    /// Acquire: pairs with the release of whoever dropped the last but one, so his reads of the page come before the caller's
+    /// writes.
     #[inline]
-    pub(crate) fn is_alone(&self) -> bool {
-        self.0.load(Acquire) & (COUNT | 1 << 24 | LINKED) == 1
+    pub(crate) fn owners(&self) -> Owners {
+        let w = self.0.load(Acquire);
+        if w & 1 << 24 != 0 {
+            Owners::Fresh
+        } else if w & (COUNT | LINKED) == 1 {
+            Owners::One
+        } else {
+            Owners::Many
+        }
     }
 
     /// Whether only a link keeps the frame from being alone.
