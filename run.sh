@@ -27,7 +27,9 @@ Usage: ./run.sh [COMMAND]
   loom [--all] [FILTER]  model-check the protocols; each defect must be found
   stress [--minutes M] [--boots N] [--seconds S] [--cpus N] [--mem MIB] [--swap SIZE] [NAME...]
                          mix the stress workloads until the time is over
-  bench                  measure the operations of the memory manager
+  bench [--linux [PACKAGE.deb]] [--boots N] [instructions | wall | swap]...
+                         measure the operations of the memory manager, and those of a Linux in the same machine:
+                         Debian's 6.12, fetched with apt, or the one in the package (linux-image-6.12...-cloud-amd64)
   lint                   check format and lints
   lines                  count the lines of the core of the memory manager
   help                   this text
@@ -168,6 +170,13 @@ build_workloads() {
     done
 }
 
+# The first process of the Linux that is measured.
+build_peer() {
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static -Crelocation-model=static" \
+        cargo_in workloads build --quiet --release --target $host -p quire-peer
+    ln -f "$workloads/$host/release/quire-peer" "$workloads/bin/quire-peer"
+}
+
 shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")
 house=(--root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$launch" --logs "$state/logs")
 
@@ -179,6 +188,73 @@ need_machine() {
 
 need_workloads() {
     once workloads "$workloads/bin/hello" build_workloads "$root/Cargo.toml" "$root/tests/workloads"
+}
+
+# --- Linux, to be measured beside -----------------------------------------------------------------------------------
+
+peer=$state/linux
+
+# Fetches the newest Linux 6.12 for cloud machines from Debian into $peer, without installing anything, and says where it is.
+fetch_linux() {
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg name fetched
+    local what="pass a package: ./run.sh bench --linux linux-image-6.12.X-cloud-amd64_....deb (Debian's, from bookworm-backports or trixie)"
+    fetched=$(find "$peer" -maxdepth 1 -name 'linux-image-6.12*.deb' 2>/dev/null | sort -V | tail -n 1)
+    if [[ -z $fetched ]]; then
+        if [[ ! -e $keyring ]] || ! command -v apt-get >/dev/null; then
+            die "cannot fetch Linux without Debian's apt and keys; $what"
+        fi
+        mkdir -p "$peer"/{lists,cache/archives}/partial
+        echo "deb [signed-by=$keyring] http://deb.debian.org/debian bookworm-backports main" >"$peer/debian.list"
+        local options=(-q -o "Dir::Etc::sourcelist=$peer/debian.list" -o "Dir::Etc::sourceparts=-"
+            -o "Dir::State::lists=$peer/lists" -o "Dir::Cache=$peer/cache" -o APT::Sandbox::User=root)
+        apt-get "${options[@]}" update >&2 </dev/null || die "cannot fetch Debian's list of packages; $what"
+        name=$(apt-cache "${options[@]}" search --names-only '^linux-image-6\.12.*-cloud-amd64$' | cut -d' ' -f1 | sort -V | tail -n 1)
+        [[ -n $name ]] || die "Debian has no package of Linux 6.12 for cloud machines any more; $what"
+        (cd "$peer" && apt-get "${options[@]}" download "$name") >&2 </dev/null || die "cannot fetch $name; $what"
+        fetched=$(find "$peer" -maxdepth 1 -name 'linux-image-6.12*.deb' | sort -V | tail -n 1)
+    fi
+    echo "$fetched"
+}
+
+# need_linux PACKAGE: unpacks it and says where. Packages of one name are one.
+need_linux() {
+    local package=$1 unpacked
+    [[ -r $package ]] || die "$package: there is no such package"
+    unpacked=$peer/$(basename "$package" .deb)
+    if [[ ! -d $unpacked ]]; then
+        rm -rf "$unpacked.new"
+        mkdir -p "$unpacked.new"
+        if command -v dpkg-deb >/dev/null; then
+            dpkg-deb -x "$package" "$unpacked.new" >&2 || die "$package: not a package of Debian's"
+        else
+            ar p "$package" "$(ar t "$package" | grep '^data\.tar')" >"$unpacked.new/data.tar" || die "$package: not a package of Debian's"
+            (cd "$unpacked.new" && tar -xf data.tar && rm data.tar) >&2 || die "$package: cannot be unpacked"
+        fi
+        mv "$unpacked.new" "$unpacked"
+    fi
+    echo "$unpacked"
+}
+
+bench() {
+    local rest=() package="" unpacked
+    while (($# > 0)); do
+        if [[ $1 != --linux ]]; then
+            rest+=("$1")
+        elif [[ ${2-} = *.deb ]]; then
+            package=$2
+            shift
+        else
+            package=$(fetch_linux)
+        fi
+        shift
+    done
+    if [[ -n $package ]]; then
+        unpacked=$(need_linux "$package")
+        need_workloads
+        once peer "$workloads/bin/quire-peer" build_peer "$root/Cargo.toml" "$root/tests/peer"
+        rest+=(--linux "$unpacked")
+    fi
+    run_suite bench "${rest[@]}"
 }
 
 run_suite() {
@@ -245,7 +321,7 @@ case $command in
         once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite}
         exec "$suite" "${house[@]}" loom "$@"
         ;;
-    bench) run_suite bench "$@" ;;
+    bench) bench "$@" ;;
     stress) run_suite stress "$@" ;;
     lint)
         (($# == 0)) || { usage >&2 && exit 2; }

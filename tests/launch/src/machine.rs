@@ -38,6 +38,8 @@ pub struct Machine {
     pub qemu: PathBuf,
     /// The kernel's ELF file.
     pub kernel: PathBuf,
+    /// The kernel's command line, for a kernel that reads one. Quire's does not.
+    pub command_line: Option<String>,
     /// Where logs are written.
     pub logs: PathBuf,
     /// Number of CPUs, 1 to 64.
@@ -62,6 +64,7 @@ impl Machine {
         Self {
             qemu: PathBuf::from("qemu-system-x86_64"),
             kernel: kernel.to_owned(),
+            command_line: None,
             logs: logs.to_owned(),
             cpus: 4,
             memory: 512,
@@ -106,6 +109,9 @@ impl Machine {
         symbols.push(doubled_commas(&self.kernel));
         arguments.extend([OsString::from("-fw_cfg"), symbols]);
         arguments.extend([OsString::from("-kernel"), self.kernel.clone().into_os_string()]);
+        if let Some(line) = &self.command_line {
+            arguments.extend([OsString::from("-append"), line.into()]);
+        }
         arguments
     }
 }

@@ -70,7 +70,7 @@ enum Task {
     /// Mix the stress workloads until the time is over
     Stress(stress::Mix),
     /// Measure the operations of the memory manager
-    Bench,
+    Bench(bench::Wish),
 }
 
 fn main() {
@@ -80,7 +80,7 @@ fn main() {
         Task::Test { parts } => test(&house, &parts),
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
         Task::Stress(mix) => stress::run(&house, &mix),
-        Task::Bench => bench::run(&house),
+        Task::Bench(wish) => bench::run(&house, &wish),
     })
 }
 

@@ -172,11 +172,12 @@ fn wall() {
             let least = (0..3).map(|_| together(threads, count, work)).min().unwrap_or_default();
             print(&format!("{name}_{threads}"), least.as_nanos() as f64 / count as f64);
         };
-        measure("spin", 200, spin);
-        measure("map_write_unmap", 2000, map_write_unmap);
-        measure("map_unmap_64", 2000, map_unmap_64);
+        // Long enough that sharing the host's CPUs shows: some of its time slices.
+        measure("spin", 3000, spin);
+        measure("map_write_unmap", 5000, map_write_unmap);
+        measure("map_unmap_64", 5000, map_unmap_64);
         // One mapping, written to, thrown away as a whole: faults for the most part.
-        measure("fault_100", 40, || {
+        measure("fault_100", 100, || {
             let area = Area::new(100);
             touch(area);
             area.unmap(0..100);
