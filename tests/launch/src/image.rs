@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -94,16 +94,24 @@ impl Image {
         Ok(())
     }
 
-    /// Adds a file, or a directory and all that is below it, at `guest` (an absolute path).
+    /// Adds a file, or a directory and all that is below it, at `guest` (an absolute path). Programs bring their interpreters and
+    /// libraries. Links in a directory that lead nowhere are left out, as nobody can open them here either.
     pub fn file(&mut self, here: &Path, guest: &Path) -> io::Result<()> {
         let guest = absolute(guest)?;
         if fs::metadata(here).map_err(|error| named(here, &error))?.is_dir() {
             for entry in fs::read_dir(here)? {
                 let entry = entry?;
-                self.file(&entry.path(), &guest.join(entry.file_name()))?;
+                if entry.path().exists() {
+                    self.file(&entry.path(), &guest.join(entry.file_name()))?;
+                }
             }
         } else {
             self.files.insert(guest, here.to_owned());
+            if fs::metadata(here)?.permissions().mode() & 0o111 != 0 && is_elf(here)? {
+                for needed in dynamic_parts(here)? {
+                    self.files.entry(needed.clone()).or_insert(needed);
+                }
+            }
         }
         Ok(())
     }
@@ -186,6 +194,13 @@ fn dynamic_parts(program: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parts)
 }
 
+/// Whether a file is an ELF file, by its first bytes.
+fn is_elf(path: &Path) -> io::Result<bool> {
+    let mut magic = Vec::new();
+    fs::File::open(path)?.take(4).read_to_end(&mut magic)?;
+    Ok(magic == b"\x7fELF")
+}
+
 fn interpreter(contents: &[u8]) -> Option<PathBuf> {
     let file = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(contents).ok()?;
     let header = file.segments()?.iter().find(|header| header.p_type == elf::abi::PT_INTERP)?;
@@ -202,7 +217,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
     use std::collections::HashMap;
-    use std::io::{Read, Seek};
+    use std::io::Seek;
 
     fn unpack(image: &Image) -> HashMap<String, (u32, Vec<u8>)> {
         let mut archive = io::Cursor::new(Vec::new());
@@ -248,5 +263,20 @@ mod tests {
         image.job(Job::new(Path::new("/bin/sh"), OsStr::new("sh")).unwrap()).unwrap();
         assert!(image.files.keys().any(|path| path.to_string_lossy().contains("ld-linux")));
         assert!(image.files.keys().any(|path| path.to_string_lossy().contains("libc.so")));
+    }
+
+    #[test]
+    fn a_file_that_is_a_program_brings_its_loader_and_a_dead_link_is_left_out() {
+        let directory = std::env::temp_dir().join(format!("quire-image-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy("/bin/sh", directory.join("shell")).unwrap();
+        std::os::unix::fs::symlink("/nonexistent/file", directory.join("dead")).unwrap();
+        let mut image = Image::new();
+        let outcome = image.file(&directory, Path::new("/some/place"));
+        fs::remove_dir_all(&directory).unwrap();
+        outcome.unwrap();
+        assert!(image.files.contains_key(Path::new("/some/place/shell")));
+        assert!(!image.files.contains_key(Path::new("/some/place/dead")));
+        assert!(image.files.keys().any(|path| path.to_string_lossy().contains("ld-linux")));
     }
 }
