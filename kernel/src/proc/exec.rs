@@ -158,7 +158,7 @@ fn executable(cwd: &[u8], name: &[u8]) -> Result<(Arc<Regular>, Vec<u8>), Errno>
 }
 
 /// The interpreter line of a script.
-#[allow(clippy::type_complexity)]
+#[allow(clippy::type_complexity, reason = "the path, and one argument if there is one")]
 fn script(file: &Regular) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
     let mut head = [0u8; 256];
     let got = file.read_at(0, &mut head)?;
@@ -306,6 +306,7 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     *process.exe.lock() = Arc::from(image.path());
     *process.cmdline.lock() = image.cmdline();
     process.did_exec.store(true, Ordering::Relaxed);
+    super::interval::forget(&process);
     sched::current().set_fs_base(0);
     fpu::State::empty()?.load();
     *r = UserRegs::start(start.rip, start.rsp);

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod fpu;
 pub mod futex;
 pub mod init;
+pub mod interval;
 pub mod limits;
 pub mod memory;
 pub mod oom;

@@ -1,5 +1,6 @@
 //! The process: what its threads share.
 
+use super::interval::Timers;
 use super::limits::{self, Limits};
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
@@ -97,6 +98,8 @@ pub struct Process {
     pub max_resident: AtomicU64,
     /// The timer of alarm and setitimer, by its id.
     pub real_timer: Mutex<Option<u64>>,
+    /// The timers that it has made.
+    pub intervals: Mutex<Timers>,
     /// The parent's id, for getppid; changed under the tree's lock.
     pub parent_pid: AtomicU32,
     /// When it was started.
@@ -139,6 +142,7 @@ impl Process {
             child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),
             real_timer: Mutex::new(None),
+            intervals: Mutex::new(Timers::new()),
             parent_pid: AtomicU32::new(0),
             started: timer::now_ns(),
             dumpable: AtomicBool::new(true),

@@ -2,6 +2,7 @@
 //!
 //! One kernel thread sleeps until the earliest deadline, takes what is due out of the table, and acts outside the lock.
 
+use super::interval::{self, Interval};
 use super::process::Process;
 use super::signal::{SIGALRM, SigInfo, send};
 use super::thread::current;
@@ -22,6 +23,8 @@ use spin::Once;
 pub enum Due {
     /// SIGALRM for a process.
     Alarm(Weak<Process>),
+    /// A timer of a program's own.
+    Interval(Weak<Interval>),
     /// A descriptor becomes readable.
     Descriptor(Weak<TimerFd>),
 }
@@ -140,6 +143,11 @@ fn act(due: Due, count: u64) {
                 let _ = send::to_process(&process, SigInfo::kernel(SIGALRM));
             }
         }
+        Due::Interval(timer) => {
+            if let Some(timer) = timer.upgrade() {
+                timer.expired(count);
+            }
+        }
         Due::Descriptor(file) => {
             if let Some(file) = file.upgrade() {
                 file.expired(count);
@@ -156,9 +164,10 @@ fn set_real(process: &Arc<Process>, new: Option<Setting>) -> Option<Setting> {
     old
 }
 
-/// The process ends: its timer goes.
+/// The process ends: its timers go.
 pub fn forget(process: &Arc<Process>) {
     set_real(process, None);
+    interval::forget(process);
 }
 
 /// Seconds and microseconds, twice: interval, then time left.

@@ -21,7 +21,7 @@ pub mod tls;
 use crate::arch::UserRegs;
 use crate::fs::{directory, epoll, poll, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
-use crate::proc::{clone, exec, exit, futex, timers, wait};
+use crate::proc::{clone, exec, exit, futex, interval, timers, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use errno::{EINTR, ENOSYS, SysResult};
 use linux_raw_sys::general as l;
@@ -316,6 +316,11 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_alarm => timers::alarm,
     __NR_setitimer => timers::setitimer,
     __NR_getitimer => timers::getitimer,
+    __NR_timer_create => interval::create,
+    __NR_timer_settime => interval::settime,
+    __NR_timer_gettime => interval::gettime,
+    __NR_timer_getoverrun => interval::getoverrun,
+    __NR_timer_delete => interval::delete,
     __NR_timerfd_create => timerfd::create,
     __NR_timerfd_settime => timerfd::settime,
     __NR_timerfd_gettime => timerfd::gettime,

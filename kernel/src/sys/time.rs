@@ -35,6 +35,13 @@ pub fn read_timeout(at: usize) -> Result<Option<u64>, Errno> {
     if at == 0 { Ok(None) } else { read_timespec(at).map(Some) }
 }
 
+/// An `itimerspec`: interval and value.
+pub fn read_setting(at: usize) -> Result<(u64, u64), Errno> {
+    // Both halves can be read, or none is.
+    UserPtr::<[u64; 4]>::new(at).read()?;
+    Ok((read_timespec(at)?, read_timespec(at + 16)?))
+}
+
 /// A `timeval` that may be absent, in nanoseconds.
 pub fn read_timeval(at: usize) -> Result<Option<u64>, Errno> {
     if at == 0 {

@@ -50,6 +50,7 @@ pub const ALL: &[Workload] = &[
     stress("events", &["10"]),
     stress("hoard", &["1"]),
     basic("usage", &["1"]),
+    stress("timers", &["5"]),
     basic("allocator", &["2"]),
     stress("swap_races", &["5"]),
     stress("thrash", &["1", "4", "4"]),

@@ -59,6 +59,8 @@ pub mod code {
     pub const USER: i32 = 0;
     /// Sent by the kernel.
     pub const KERNEL: i32 = 0x80;
+    /// Sent by a timer of the program's own.
+    pub const TIMER: i32 = -2;
     /// Sent by tkill or tgkill.
     pub const TKILL: i32 = -6;
     /// SIGSEGV: nothing is mapped there.

@@ -1,0 +1,197 @@
+//! The timers that a program makes for itself: timer_create and its kind.
+//!
+//! A timer's signal is sent when it goes off, unless one with the same number waits for the program still: then that
+//! counts as an overrun. CPU clocks are not offered.
+
+use super::process::{Process, arc};
+use super::signal::{Detail, MAX, SIGALRM, SigInfo, code, send};
+use super::thread::{current, of};
+use super::timers::{self, Due, Setting};
+use super::tree;
+use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
+use crate::mem::user::UserPtr;
+use crate::sched::{Thread, timer};
+use crate::sys::errno::*;
+use crate::sys::{Args, time};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU64, Ordering};
+use linux_raw_sys::general as l;
+
+/// The timers of a process by their ids.
+pub type Timers = BTreeMap<i32, Arc<Interval>>;
+
+/// Linux's limit is that of pending signals; this one is smaller.
+const MOST: usize = 1024;
+/// The most overruns that are told (Linux's DELAYTIMER_MAX).
+const OVERRUNS: u64 = i32::MAX as u64;
+
+/// Who gets the signal.
+enum Target {
+    /// Nobody: the timer can only be asked.
+    Nobody,
+    Process(Weak<Process>),
+    Thread(Weak<Thread>),
+}
+
+/// A timer of a program.
+pub struct Interval {
+    id: i32,
+    target: Target,
+    signal: u8,
+    value: u64,
+    realtime: bool,
+    /// Its number among all armed timers.
+    armed: Mutex<Option<u64>>,
+    overruns: AtomicU64,
+}
+
+impl Interval {
+    /// It has gone off so many times at once.
+    pub(super) fn expired(&self, count: u64) {
+        let bit = 1 << (self.signal.max(1) - 1);
+        let info = |overruns: u64| SigInfo {
+            signal: self.signal,
+            errno: 0,
+            code: code::TIMER,
+            detail: Detail::Queued { pid: self.id as u32, uid: overruns as u32, value: self.value },
+        };
+        let more = (count - 1).min(OVERRUNS);
+        // A signal that cannot be queued counts as an overrun of the next one. ordering: Relaxed; only this timer's thread adds.
+        let waits = match &self.target {
+            Target::Nobody => return,
+            Target::Process(process) => {
+                let Some(process) = process.upgrade() else { return };
+                let waits = process.pending.lock().bits() & bit != 0;
+                waits || send::to_process(&process, info(more)).is_err()
+            }
+            Target::Thread(thread) => {
+                let Some(thread) = thread.upgrade() else { return };
+                let waits = of(&thread).pending.lock().bits() & bit != 0;
+                waits || send::to_thread(&thread, info(more)).is_err()
+            }
+        };
+        let before = if waits { self.overruns.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.overruns.store((before + more).min(OVERRUNS), Ordering::Relaxed);
+    }
+}
+
+/// The process ends or runs another program: its timers go.
+pub fn forget(process: &Process) {
+    let all = core::mem::take(&mut *process.intervals.lock());
+    all.values().for_each(|timer| {
+        stop(timer);
+    });
+}
+
+fn stop(timer: &Interval) -> Option<Setting> {
+    timer.armed.lock().take().and_then(timers::disarm)
+}
+
+fn with(id: usize) -> Result<Arc<Interval>, Errno> {
+    current().intervals.lock().get(&(id as i32)).cloned().ok_or(EINVAL)
+}
+
+/// `timer_create`
+pub fn create(r: &mut UserRegs) -> SysResult {
+    let realtime = match r.a0() as u32 {
+        l::CLOCK_REALTIME | l::CLOCK_TAI => true,
+        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => false,
+        l::CLOCK_PROCESS_CPUTIME_ID | l::CLOCK_THREAD_CPUTIME_ID => return Err(EOPNOTSUPP),
+        _ => return Err(EINVAL),
+    };
+    let process = current();
+    let mut target = Target::Process(Arc::downgrade(process));
+    let (mut signal, mut value) = (u32::from(SIGALRM), None);
+    if r.a1() != 0 {
+        // Value, signal and kind, thread.
+        let [given, what, who] = UserPtr::<[u64; 3]>::new(r.a1()).read()?;
+        (signal, value) = (what as u32, Some(given));
+        match (what >> 32) as u32 {
+            l::SIGEV_SIGNAL => {}
+            l::SIGEV_NONE => target = Target::Nobody,
+            l::SIGEV_THREAD_ID => {
+                let thread = tree::thread(who as u32).filter(|t| Arc::ptr_eq(&of(t).process, process)).ok_or(EINVAL)?;
+                target = Target::Thread(Arc::downgrade(&thread));
+            }
+            _ => return Err(EINVAL),
+        }
+    }
+    if !matches!(target, Target::Nobody) && !(1..=MAX as u32).contains(&signal) {
+        return Err(EINVAL);
+    }
+    let mut all = process.intervals.lock();
+    if all.len() >= MOST {
+        return Err(EAGAIN);
+    }
+    let id = (0..).find(|id| !all.contains_key(id)).ok_or(EAGAIN)?;
+    let timer = arc(Interval {
+        id,
+        target,
+        signal: signal as u8,
+        value: value.unwrap_or(id as u64),
+        realtime,
+        armed: Mutex::new(None),
+        overruns: AtomicU64::new(0),
+    })?;
+    all.insert(id, timer);
+    drop(all);
+    if let Err(error) = UserPtr::<i32>::new(r.a2()).write(id) {
+        process.intervals.lock().remove(&id);
+        return Err(error);
+    }
+    Ok(0)
+}
+
+/// `timer_settime`
+pub fn settime(r: &mut UserRegs) -> SysResult {
+    if r.a2() == 0 {
+        return Err(EINVAL);
+    }
+    let timer = with(r.a0())?;
+    let (interval, value) = time::read_setting(r.a2())?;
+    let deadline = match (r.a1() as u32 & l::TIMER_ABSTIME != 0, timer.realtime) {
+        (true, true) => time::from_realtime(value),
+        (true, false) => value,
+        _ => timer::now_ns().saturating_add(value),
+    };
+    let old = {
+        let mut armed = timer.armed.lock();
+        let old = armed.take().and_then(timers::disarm);
+        timer.overruns.store(0, Ordering::Relaxed);
+        if value > 0 {
+            *armed = Some(timers::arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
+        }
+        old
+    };
+    if r.a3() != 0 {
+        store(r.a3(), old)?;
+    }
+    Ok(0)
+}
+
+/// `timer_gettime`
+pub fn gettime(r: &mut UserRegs) -> SysResult {
+    let setting = (*with(r.a0())?.armed.lock()).and_then(timers::look);
+    store(r.a1(), setting)?;
+    Ok(0)
+}
+
+fn store(at: usize, setting: Option<Setting>) -> Result<(), Errno> {
+    time::store_timespec(at, setting.map_or(0, |s| s.interval))?;
+    // A timer that is set never shows nothing left.
+    time::store_timespec(at + 16, setting.map_or(0, |s| s.deadline.saturating_sub(timer::now_ns()).max(1)))
+}
+
+/// `timer_getoverrun`
+pub fn getoverrun(r: &mut UserRegs) -> SysResult {
+    Ok(with(r.a0())?.overruns.load(Ordering::Relaxed) as usize)
+}
+
+/// `timer_delete`
+pub fn delete(r: &mut UserRegs) -> SysResult {
+    let timer = current().intervals.lock().remove(&(r.a0() as i32)).ok_or(EINVAL)?;
+    stop(&timer);
+    Ok(0)
+}
