@@ -71,7 +71,9 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     unsafe {
         let mut set = zeroed();
         libc::sigemptyset(&raw mut set);
-        signals.iter().for_each(|&signal| drop(libc::sigaddset(&raw mut set, signal)));
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
         set
     }
 }
