@@ -24,6 +24,8 @@ pub(crate) struct Arena {
     pub generation: AtomicU64,
     /// 1 while a scan works in the arena; see [`crate::evict`].
     pub reclaim: AtomicU64,
+    /// Scans in a row that found a claim; see [`crate::evict`].
+    pub vain: AtomicU64,
     /// CPUs whose top-level tables point to the arena's table.
     pub cpus: CpuSet,
     /// Segments in the list.
@@ -50,6 +52,7 @@ impl Arena {
                 table: Entry::new(Word::empty(0)),
                 generation: AtomicU64::new(0),
                 reclaim: AtomicU64::new(0),
+                vain: AtomicU64::new(0),
                 cpus: CpuSet::new(),
                 segments: AtomicU64::new(0),
                 index,

@@ -27,6 +27,8 @@ const CHOOSING: u64 = 1;
 /// What is waited for here.
 static FREE: What = What::page("a free place for a claim");
 static OLDER: What = What::page("an older claim of the arena, over");
+static ALL_SLOTS: What =
+    What { text: "all claims of an arena, of which it has", show: |mask, f| write!(f, "{mask:#x}") };
 
 #[derive(Debug)]
 struct Slot {
@@ -151,6 +153,25 @@ impl Claims {
             }
             memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
             since = memory.pause(&OLDER, lo.into(), since);
+        }
+    }
+
+    /// Takes every slot, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. He
+    /// holds no claim anywhere, and no scan that an edit might wait for.
+    pub fn all<M: Machine>(&self, memory: &Memory<M>) -> Claim<'_> {
+        // Slots without tickets are in nobody's way.
+        let mut all = Claim { claims: self, mask: 0 };
+        let mut since = 0;
+        loop {
+            let free = self.free.load(Relaxed);
+            // Acquire: the edits that are over are seen.
+            if free != 0 && self.free.compare_exchange(free, 0, AcqRel, Relaxed).is_ok() {
+                all.mask |= free;
+            }
+            if all.mask == ALL {
+                return all;
+            }
+            since = memory.pause(&ALL_SLOTS, all.mask, since);
         }
     }
 

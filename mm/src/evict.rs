@@ -14,12 +14,15 @@
 //! 3. An object's page in a shared mapping is only unmapped: `Page -> Empty(g)`, with a generation of the scan's own.
 //! 4. One shootdown for a batch. Only after all answers: slots are answered ([`Pager::answered`]), references of frames that were
 //!    on a slot already go, and objects are asked to give up what nobody maps any more (`shared`).
-//! 5. The bit goes after the last answer. No claim is taken, no memory is needed, nothing waits but for answers.
+//! 5. The bit goes after the last answer. No memory is needed, and nothing waits but for answers, apart from one thing: a scan that
+//!    comes after eight others in a row which gave the arena up for claims takes all claims before it takes the bit, and gives them
+//!    back at once. It holds nothing while it waits for them, and no edit waits for memory or disk, so there is no circle.
 
 use crate::arena::{Arena, index};
 use crate::entry::{Entry, Word};
 use crate::frames::Frame;
 use crate::machine::{Machine, What};
+use crate::memory::Memory;
 use crate::object::ObjectRef;
 use crate::page::{Page, PageRange};
 use crate::pager::{Pager, Slot, Verdict};
@@ -32,6 +35,10 @@ use crate::sync::{Mutant, Ordering::*, fence, mutant};
 
 /// Pages that leave between two shootdowns.
 const BATCH: usize = if cfg!(loom) { 2 } else { 32 };
+/// Scans in a row that may give up an arena because somebody edits there; the next one waits.
+const VAIN: u64 = 8;
+/// In the place of their number: one waits.
+const WAITS: u64 = u64::MAX;
 /// The round in which everything goes, accessed or not.
 pub const EVERYTHING: u32 = 3;
 
@@ -55,15 +62,36 @@ pub struct Evicted {
 pub(crate) struct Reclaim<'a>(&'a Arena);
 
 impl Arena {
-    /// Begins a scan (rule 1); `None`: somebody else scans, or edits.
-    pub(crate) fn try_reclaim(&self) -> Option<Reclaim<'_>> {
+    /// Begins a scan (rule 1); `None`: somebody else scans, or edits. Where too many have given up for an edit, one takes all the
+    /// claims for a moment, so that a storm of edits does not keep an arena's pages in memory. So the caller may wait here.
+    pub(crate) fn try_reclaim<M: Machine>(&self, memory: &Memory<M>) -> Option<Reclaim<'_>> {
+        let vain = self.vain.load(Relaxed);
+        if vain >= VAIN {
+            // One waits, others give up. Relaxed: what the scan sees comes with the claims.
+            if vain == WAITS || self.vain.compare_exchange(vain, WAITS, Relaxed, Relaxed).is_err() {
+                return None;
+            }
+            let nobody = self.claims.all(memory);
+            self.vain.store(0, Relaxed);
+            // Whoever claims next finds the bit: the slots are given back after it is set (Release), and taken (Acquire).
+            let begins = self.reclaim.swap(1, AcqRel) == 0;
+            drop(nobody);
+            return begins.then_some(Reclaim(self));
+        }
         if self.reclaim.swap(1, AcqRel) != 0 {
             return None;
         }
         let bit = Reclaim(self);
         // Pairs with the fence between an edit's claim and its look at the bit.
         fence(SeqCst);
-        (!self.claims.any()).then_some(bit)
+        let begins = !self.claims.any();
+        if !begins {
+            // A lost race, or one with who waits, costs a scan or two.
+            let _ = self.vain.compare_exchange(vain, vain + 1, Relaxed, Relaxed);
+        } else if vain != 0 {
+            let _ = self.vain.compare_exchange(vain, 0, Relaxed, Relaxed);
+        }
+        begins.then_some(bit)
     }
 
     /// Whether a scan works here. The caller has its claim and has fenced.
@@ -161,7 +189,7 @@ impl<M: Machine> Space<M> {
         let Some(pager) = self.memory().machine.pager() else { return range.end };
         for (i, lo, hi) in range.by_arena() {
             let Some(arena) = self.arena(i) else { continue };
-            let Some(_bit) = arena.try_reclaim() else {
+            let Some(_bit) = arena.try_reclaim(self.memory()) else {
                 done.skipped += 1;
                 continue;
             };

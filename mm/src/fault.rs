@@ -163,7 +163,8 @@ impl<M: Machine> Space<M> {
             let object = unsafe { &*p.object };
             let frame = match m.object_page(object, p.offset + (page.local() - p.start) as u64) {
                 Ok(f) => f,
-                Err(PageError::Beyond) => return End(Fault::Beyond),
+                // SIGBUS in both cases, as on Linux.
+                Err(PageError::Beyond | PageError::Full) => return End(Fault::Beyond),
                 Err(PageError::OutOfFrames) => return End(Fault::OutOfFrames),
                 Err(PageError::SwapIn(slot)) => return End(Fault::SwapIn(slot)),
                 Err(PageError::Lost) => return End(Fault::Lost),

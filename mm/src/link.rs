@@ -30,7 +30,7 @@ impl<M: Machine> Memory<M> {
                 None
             }
             Left::Link => {
-                let slot = self.word(f).break_link();
+                let slot = self.end_link(f);
                 self.free(f);
                 slot
             }
@@ -41,8 +41,13 @@ impl<M: Machine> Memory<M> {
     /// nothing forbids it, the frame is linked to the slot in the same step.
     pub fn settle(&self, f: Frame, slot: Slot) -> Settled {
         let settled = self.word(f).settle(slot);
-        if matches!(settled, Settled::Freed(_)) {
-            self.free(f);
+        match settled {
+            Settled::Linked => _ = self.links.fetch_add(1, Relaxed),
+            Settled::Freed(link) => {
+                self.links.fetch_sub(link.is_some() as u64, Relaxed);
+                self.free(f);
+            }
+            Settled::Dropped => {}
         }
         settled
     }
@@ -55,9 +60,24 @@ impl<M: Machine> Memory<M> {
         self.free(f);
     }
 
+    /// Breaks the frame's link, if it has one: its hold of the slot is the caller's.
+    fn end_link(&self, f: Frame) -> Option<Slot> {
+        let slot = self.word(f).break_link()?;
+        self.links.fetch_sub(1, Relaxed);
+        Some(slot)
+    }
+
+    /// A page becomes an object's. A link that is there goes: its hold is the caller's.
+    #[must_use = "the slot's hold would be lost"]
+    pub(crate) fn enter_object(&self, f: Frame) -> Option<Slot> {
+        // First the mark: no link is made from then on.
+        self.word(f).mark_object();
+        self.end_link(f)
+    }
+
     /// Breaks the frame's link, if it has one: the content is about to differ from the slot's.
     pub(crate) fn unlink(&self, f: Frame) {
-        if let Some(slot) = self.word(f).break_link()
+        if let Some(slot) = self.end_link(f)
             && let Some(pager) = self.machine.pager()
         {
             pager.release(slot, 1);
@@ -72,15 +92,27 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Breaks all links, so that a closed swap area holds no slot for frames. Anybody may do so at any time: an eviction that has
-    /// seen the link holds the slot itself.
-    pub fn break_links(&self) {
-        for i in 0..self.machine.words().len() {
-            let f = Frame(i as u32);
+    /// Breaks up to `want` links: all, so that a closed swap area holds no slot for frames; or some, for a full one. Anybody may do
+    /// so at any time: an eviction that has seen the link holds the slot itself. Each call goes on where the last one has ended, and
+    /// looks at no frame while there are no links. Returns how many it has broken, and how many frames it looked at.
+    pub fn break_links(&self, want: u64) -> (u64, u64) {
+        let frames = self.machine.words().len() as u64;
+        let (mut broken, mut looked) = (0, 0);
+        // Relaxed: hints; a link that is made meanwhile may be missed.
+        while looked < frames && broken < want && self.links.load(Relaxed) != 0 {
+            let f = Frame((self.link_cursor.fetch_add(1, Relaxed) % frames) as u32);
+            looked += 1;
             if self.word(f).slot().is_some_and(|(_, linked)| linked) {
                 self.unlink(f);
+                broken += 1;
             }
         }
+        (broken, looked)
+    }
+
+    /// Frames that are linked to slots.
+    pub fn links(&self) -> u64 {
+        self.links.load(Relaxed)
     }
 
     /// Entries of objects that name a slot.

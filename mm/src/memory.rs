@@ -30,6 +30,9 @@ pub struct Memory<M: Machine> {
     pub(crate) objects: AtomicU64,
     /// Entries of objects that name swap slots.
     pub(crate) object_slots: AtomicU64,
+    /// Frames that are linked to slots, and the frame at which the next search for them begins.
+    pub(crate) links: AtomicU64,
+    pub(crate) link_cursor: AtomicU64,
 }
 
 impl<M: Machine> Memory<M> {
@@ -49,6 +52,8 @@ impl<M: Machine> Memory<M> {
             total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             object_slots: AtomicU64::new(0),
+            links: AtomicU64::new(0),
+            link_cursor: AtomicU64::new(0),
         }
     }
 

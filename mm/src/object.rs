@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
 use crate::pager::Slot;
+use crate::quota::Quota;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::NonNull;
@@ -26,6 +27,8 @@ pub struct Object {
     len: AtomicU64,
     /// Pages in frames.
     pub(crate) resident: AtomicU64,
+    /// What its pages are charged to.
+    quota: Option<&'static Quota>,
     /// Initial content; zeros behind it.
     image: &'static [u8],
     /// Levels of tables: 512, 512² or 512³ pages.
@@ -51,6 +54,8 @@ pub enum PageError {
     Beyond,
     /// No memory.
     OutOfFrames,
+    /// The object's quota is used up.
+    Full,
     /// The content is in this swap slot: read it, or wait for what is under way, then ask again.
     SwapIn(Slot),
     /// The content could not be read from the swap area.
@@ -145,6 +150,17 @@ impl<M: Machine> Memory<M> {
     /// A new object of `len` bytes: zeros, or `image` and zeros behind it. `capacity` bounds what [`Memory::set_object_len`] may
     /// make of it, in bytes. The memory must outlive the object.
     pub fn new_object(&self, len: u64, capacity: u64, image: &'static [u8]) -> Option<ObjectRef> {
+        self.new_object_within(len, capacity, image, None)
+    }
+
+    /// As [`Memory::new_object`], an object whose pages are charged to a quota.
+    pub fn new_object_within(
+        &self,
+        len: u64,
+        capacity: u64,
+        image: &'static [u8],
+        quota: Option<&'static Quota>,
+    ) -> Option<ObjectRef> {
         let pages = capacity.max(len).div_ceil(PAGE as u64);
         let mut height = 1;
         while pages > 1 << (TABLE_BITS * height) && height < 3 {
@@ -159,6 +175,7 @@ impl<M: Machine> Memory<M> {
                 references: AtomicU64::new(1),
                 len: AtomicU64::new(len),
                 resident: AtomicU64::new(0),
+                quota,
                 image,
                 height,
                 root: Entry::new(Word::empty(0)),
@@ -202,7 +219,13 @@ impl<M: Machine> Memory<M> {
                     None => continue,
                 }
             }
-            let f = self.alloc_zeroed().ok_or(PageError::OutOfFrames)?;
+            if object.quota.is_some_and(|q| !q.charge()) {
+                return Err(PageError::Full);
+            }
+            let Some(f) = self.alloc_zeroed() else {
+                object.refund();
+                return Err(PageError::OutOfFrames);
+            };
             let from = (index * PAGE as u64) as usize;
             if let Some(bytes) = object.image.get(from..) {
                 // SAFETY: the frame is ours alone and PAGE bytes long.
@@ -214,6 +237,7 @@ impl<M: Machine> Memory<M> {
                 return Ok(f);
             }
             self.free(f);
+            object.refund();
             self.stats.add(&self.machine, Counter::RetryObject, 1);
         }
     }
@@ -287,6 +311,7 @@ impl<M: Machine> Memory<M> {
         }
         if level == 0 {
             let was = entry.take(0);
+            object.gone(was);
             if let Some(f) = was.frame() {
                 object.resident.fetch_sub(1, Relaxed);
                 self.word(f).leave_object();
@@ -339,6 +364,19 @@ impl Object {
         self.len().div_ceil(PAGE as u64)
     }
 
+    /// A word was taken out of an entry: the page that it stood for is not charged any more.
+    fn gone(&self, was: Word) {
+        if was.frame().is_some() || was.is_swapped() {
+            self.refund();
+        }
+    }
+
+    fn refund(&self) {
+        if let Some(quota) = self.quota {
+            quota.refund();
+        }
+    }
+
     /// Pages that are in frames.
     pub fn resident(&self) -> u64 {
         self.resident.load(Relaxed)
@@ -354,6 +392,7 @@ unsafe fn destroy<M: Machine>(object: *const Object) {
     // SAFETY: by this function's contract; `new_object` stored the memory that the object belongs to.
     let (o, memory) = unsafe { (&*object, &*(*object).memory.cast::<Memory<M>>()) };
     let give_up = &mut |w: Word| {
+        o.gone(w);
         if let Some(f) = w.frame() {
             memory.word(f).leave_object();
             memory.release(f);

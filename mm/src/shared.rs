@@ -11,7 +11,7 @@
 //! *In.* The frame becomes the object's, and the slot's only entry goes, so the slot is free at once, or when a write that is under
 //! way has ended. An object's mappings write without asking, so its frames are never linked to a slot: the frame is marked as the
 //! object's *before* it is linked out, and the link that a write's end may have made just before is broken
-//! ([`enter_object`](crate::frames::FrameWord)).
+//! (`enter_object`).
 
 use crate::entry::{Entry, Word};
 use crate::frames::Frame;
@@ -77,7 +77,7 @@ impl<M: Machine> Memory<M> {
         match pager.take(slot, &mut || entry.load() == e) {
             Take::Page { frame, .. } => {
                 // First the mark, so that no link is made; who loses the race leaves the mark, for the frame is the object's then.
-                if let Some(old) = self.word(frame).enter_object() {
+                if let Some(old) = self.enter_object(frame) {
                     pager.release(old, 1);
                 }
                 // The caller's; the object gets the one that came with the frame.
@@ -122,7 +122,7 @@ impl<M: Machine> Memory<M> {
             Err(PageError::SwapIn(slot)) => return Back::Wait(slot),
             Err(PageError::Lost) => *lost += 1,
             // Cut off, or its tables are not there: nothing is swapped.
-            Err(PageError::Beyond | PageError::OutOfFrames) => {}
+            Err(PageError::Beyond | PageError::Full | PageError::OutOfFrames) => {}
         }
         Back::Done
     }

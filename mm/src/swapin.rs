@@ -151,7 +151,7 @@ impl<M: Machine> Space<M> {
             let next = Page::of(cursor.arena() + 1, 0);
             if let Some(arena) = self.arena(cursor.arena()) {
                 // As a scan: edits that begin meanwhile skip nothing, and none is under way.
-                let Some(_bit) = arena.try_reclaim() else { return Back::Busy };
+                let Some(_bit) = arena.try_reclaim(m) else { return Back::Busy };
                 match self.bring_arena_back(arena, pager, cursor, lost) {
                     Back::Done => {}
                     wait => return wait,

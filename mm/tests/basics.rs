@@ -3,7 +3,9 @@
 use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
 use quire_mm::frames::slab::NodePlace;
 use quire_mm::sync::Mutant;
-use quire_mm::{Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageRange, Place, Prot, Remap, Space};
+use quire_mm::{
+    Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Remap, Space,
+};
 use std::sync::Arc;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -352,6 +354,42 @@ fn a_mapping_across_arenas_is_whole_or_not_there() {
         give(m, nodes);
     }
     assert!(done > 4 && refused > 4, "{done} done, {refused} refused");
+    finish(cpu, space);
+}
+
+#[test]
+fn objects_keep_to_their_quota() {
+    static QUOTA: Quota = Quota::new();
+    QUOTA.limit(10);
+    let (mut cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let object = m.new_object_within(40 * PAGE as u64, 1 << 20, &[], Some(&QUOTA)).unwrap();
+    let other = m.new_object_within(40 * PAGE as u64, 1 << 20, &[], Some(&QUOTA)).unwrap();
+    (0..6).for_each(|i| drop(m.hold_page(&object, i).unwrap()));
+    (0..4).for_each(|i| drop(m.hold_page(&other, i * 7).unwrap()));
+    assert_eq!(m.hold_page(&object, 6).map(drop), Err(PageError::Full));
+    // What is there may be used, mapped or not; what is not is SIGBUS.
+    drop(m.hold_page(&object, 5).unwrap());
+    let backing = Backing::Object { object: object.clone(), offset: 0, shared: true };
+    let a = space.map(Place::Anywhere, 40, RW, &backing, Flags::empty()).unwrap().addr();
+    drop(backing);
+    cpu.write(a, 3).unwrap();
+    assert_eq!(cpu.write(a + 9 * PAGE as u64, 3), Err(Fault::Beyond));
+    // Cut off, or gone with its object, it is free for others.
+    assert_eq!(m.set_object_len(&object, PAGE as u64), Ok(true));
+    assert_eq!(QUOTA.used(), 5);
+    drop(other);
+    assert_eq!(QUOTA.used(), 1);
+    assert_eq!(m.set_object_len(&object, 40 * PAGE as u64), Ok(true));
+    (0..9).for_each(|i| cpu.write(a + (20 + i) * PAGE as u64, i).unwrap());
+    assert_eq!(cpu.write(a + 39 * PAGE as u64, 3), Err(Fault::Beyond));
+    space.unmap(range(Page::containing(a), 40)).unwrap();
+    drop(object);
+    // The list's old leaf had a reference, until its grace period was over.
+    while m.has_retired() {
+        m.collect();
+    }
+    assert_eq!(QUOTA.used(), 0);
     finish(cpu, space);
 }
 

@@ -450,7 +450,7 @@ fn swapoff_brings_everything_back() {
                     cpu.poll();
                 }
             }
-            rig.memory.break_links();
+            rig.memory.break_links(u64::MAX);
             rig.swap.trim(4000, true);
             rig.pump();
             cpu.poll();

@@ -3,7 +3,7 @@
 use super::io::short;
 use super::stat::kind;
 use super::{File, Stat, UserIo, inode};
-use crate::mem::ObjectRef;
+use crate::mem::{ObjectRef, Quota, memory};
 use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
@@ -17,6 +17,9 @@ use linux_raw_sys::general as l;
 
 /// Largest file: what an object's table tree can hold.
 pub const MAX_LEN: u64 = 512 << 30;
+
+/// Pages of the tree's files in memory.
+pub static TREE: Quota = Quota::new();
 
 /// The objects of files in memory, by inode number. A leaf lock.
 static WRITTEN: crate::debug::lock::Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> =
@@ -55,10 +58,21 @@ impl Regular {
         }
     }
 
-    /// An empty file in memory.
+    /// An empty file of the tree, charged to it.
     pub fn empty(mode: u32) -> Result<Self, Errno> {
+        // As Linux's tmpfs: half of the memory at most.
+        TREE.limit(memory().total_frames() / 2);
+        Self::new(mode, Some(&TREE))
+    }
+
+    /// An empty file outside the tree (memfd), as large as memory allows.
+    pub fn memfd() -> Result<Self, Errno> {
+        Self::new(0o777, None)
+    }
+
+    fn new(mode: u32, quota: Option<&'static Quota>) -> Result<Self, Errno> {
         let ino = inode::new_number();
-        let object = arc(SleepMutex::new(Some(vm::new_object(0, MAX_LEN, &[])?)))?;
+        let object = arc(SleepMutex::new(Some(vm::new_object_within(0, MAX_LEN, &[], quota)?)))?;
         WRITTEN.lock().insert(ino, Arc::downgrade(&object));
         Ok(Regular {
             ino,
@@ -149,14 +163,23 @@ impl Regular {
             let n = io.get(&mut chunk[..room]);
             if n > 0 {
                 // Longer first: the page must be inside the object to be held.
-                if here + n as u64 > object.len() {
+                let old = object.len();
+                if here + n as u64 > old {
                     // Growing never fails below the largest length, which was looked at.
                     let _ = vm::set_object_len(&object, here + n as u64);
                 }
                 match vm::write_object(&object, here, &chunk[..n]) {
                     Ok(()) => done += n,
-                    Err(_) if done > 0 => break,
-                    Err(_) => return Err(ENOSPC),
+                    Err(why) => {
+                        // What was not written is not there. Shorter never fails where no page is.
+                        if object.len() > old {
+                            let _ = vm::set_object_len(&object, old);
+                        }
+                        match done {
+                            0 => return Err(why),
+                            _ => break,
+                        }
+                    }
                 }
             }
             if n < room {

@@ -1,6 +1,6 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
-use crate::mem::{Access, EditError, Fault, Object, ObjectRef, Page, PageError, Space};
+use crate::mem::{Access, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space};
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{self, Brought};
@@ -84,6 +84,7 @@ pub fn set_object_len(object: &Object, len: u64) -> Result<bool, Errno> {
             Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
             Err(PageError::Lost) => return Err(EIO),
             Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::Full) => return Err(ENOSPC),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
         }
@@ -93,8 +94,18 @@ pub fn set_object_len(object: &Object, len: u64) -> Result<bool, Errno> {
 
 /// A new object: zeros, or a file's image and zeros behind it. `capacity` bounds its later length.
 pub fn new_object(len: u64, capacity: u64, image: &'static [u8]) -> Result<ObjectRef, Errno> {
+    new_object_within(len, capacity, image, None)
+}
+
+/// As [`new_object`], an object whose pages are charged to a quota.
+pub fn new_object_within(
+    len: u64,
+    capacity: u64,
+    image: &'static [u8],
+    quota: Option<&'static Quota>,
+) -> Result<ObjectRef, Errno> {
     for _ in 0..ROUNDS {
-        if let Some(object) = crate::mem::memory().new_object(len, capacity, image) {
+        if let Some(object) = crate::mem::memory().new_object_within(len, capacity, image, quota) {
             return Ok(object);
         }
         if !crate::mem::wait_for_frames() {
@@ -113,6 +124,7 @@ fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Resul
                 return Ok(());
             }
             Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::Full) => return Err(ENOSPC),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
             Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,

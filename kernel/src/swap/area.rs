@@ -1,5 +1,6 @@
 //! swapon: from a header on the disk to an open area.
 
+use super::disk::Unread;
 use super::host::Waker;
 use super::{AREA, Area, OPEN, area, daemon, disk};
 use crate::mem::{early, machine, memory};
@@ -48,6 +49,8 @@ pub enum Refusal {
     ReadOnly,
     /// It cannot be read.
     Unreadable,
+    /// It does not answer.
+    Silent,
     /// It is no swap area; nothing was written.
     NoArea(header::HeaderError),
     /// It is in use already.
@@ -64,6 +67,7 @@ impl core::fmt::Display for Refusal {
             Refusal::NoDisk => f.write_str("there is no disk"),
             Refusal::ReadOnly => f.write_str("the disk is read-only"),
             Refusal::Unreadable => f.write_str("the disk's first page cannot be read"),
+            Refusal::Silent => f.write_str("the disk does not answer"),
             Refusal::NoArea(why) => write!(f, "the disk is no swap area: {why}; it was not touched"),
             Refusal::Busy => f.write_str("the disk is in use already"),
             Refusal::Changed => f.write_str("the disk's header has changed since the last swapon"),
@@ -77,7 +81,7 @@ impl From<Refusal> for Errno {
         match why {
             Refusal::NoDisk => ENXIO,
             Refusal::ReadOnly => EACCES,
-            Refusal::Unreadable => EIO,
+            Refusal::Unreadable | Refusal::Silent => EIO,
             Refusal::NoArea(_) | Refusal::Changed => EINVAL,
             Refusal::Busy => EBUSY,
             Refusal::NoMemory => ENOMEM,
@@ -98,7 +102,7 @@ pub fn open() -> Result<(), Refusal> {
     let frame = memory().alloc_kernel().ok_or(Refusal::NoMemory)?;
     let result = with_page(frame, facts.pages, *last);
     // A read that was given up may still come: then the frame is the device's for ever.
-    if !matches!(result, Err(Refusal::Unreadable)) {
+    if !matches!(result, Err(Refusal::Silent)) {
         memory().free(frame);
     }
     let shape = result?;
@@ -116,7 +120,10 @@ pub fn open() -> Result<(), Refusal> {
 
 /// Reads the header into `frame` and makes the area that it describes.
 fn with_page(frame: quire_mm::Frame, pages: u64, last: Option<Shape>) -> Result<Shape, Refusal> {
-    disk::read_page(0, frame).ok_or(Refusal::Unreadable)?;
+    disk::read_page(0, frame).map_err(|why| match why {
+        Unread::Failed => Refusal::Unreadable,
+        Unread::Silent => Refusal::Silent,
+    })?;
     // SAFETY: the frame is ours, and the device is done with it.
     let page = unsafe { &*memory().machine.page(frame).cast::<[u8; header::PAGE]>() };
     let header = Header::read(page, pages).map_err(Refusal::NoArea)?;

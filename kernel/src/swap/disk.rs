@@ -88,11 +88,20 @@ pub fn is_dead() -> bool {
     dead
 }
 
-/// Reads one page by itself, before the area is open. `None`: the disk cannot.
-pub fn read_page(page: u32, frame: Frame) -> Option<()> {
+/// Why [`read_page`] has not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unread {
+    /// The disk has refused, or said that it cannot: it is done with the frame.
+    Failed,
+    /// It has said nothing: it may still write to the frame.
+    Silent,
+}
+
+/// Reads one page by itself, before the area is open.
+pub fn read_page(page: u32, frame: Frame) -> Result<(), Unread> {
     // ordering: Relaxed; the device's answer orders it.
     ANSWER.store(0, Ordering::Relaxed);
-    Disk.request(virtio_blk::Op::Read, page, &[frame], PRIVATE).ok()?;
+    Disk.request(virtio_blk::Op::Read, page, &[frame], PRIVATE).map_err(|_| Unread::Failed)?;
     let until = timer::now_ns() + LIMIT;
     let answer = || {
         // The interrupt may come to a CPU that has none on.
@@ -100,7 +109,11 @@ pub fn read_page(page: u32, frame: Frame) -> Option<()> {
         // ordering: Acquire pairs with the Release of whoever took the completion: the page is there.
         Some(ANSWER.load(Ordering::Acquire)).filter(|&a| a != 0)
     };
-    matches!(ASKING.wait(Some(until), false, answer), Ok(1)).then_some(())
+    match ASKING.wait(Some(until), false, answer) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Unread::Failed),
+        Err(_) => Err(Unread::Silent),
+    }
 }
 
 /// Looks for the answer of [`read_page`] while no area is there.

@@ -58,7 +58,7 @@ fn empty(area: &Area) -> Result<(), Errno> {
             }
         }
         each_written(0, |_, object| empty_object(object, &mut lost))?;
-        memory().break_links();
+        memory().break_links(u64::MAX);
         while area.trim(1 << 16, true) != 0 || area.census().busy != 0 {
             // What a dead disk has begun never ends.
             if signal::is_dying() || disk::is_dead() {

@@ -12,6 +12,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_mm::{ObjectRef, Page, What};
 use quire_swapd::daemon::Reclaim;
 
+/// Links that go at once when the area is full: as many slots, if nobody else holds them.
+const LINKS: u64 = 256;
 /// Pages that one process gives before the next one is asked.
 const TURN: u64 = 64;
 /// The process that was asked last.
@@ -66,7 +68,7 @@ fn next(after: u32) -> Option<Arc<Process>> {
 /// The area is full: slots that only remember that the disk has a page of memory, too, are of more use for others. True: some
 /// are free now.
 fn break_links() -> bool {
-    memory().break_links();
+    memory().break_links(LINKS);
     super::open_area().is_some_and(|area| area.free_hint() != 0)
 }
 

@@ -243,7 +243,7 @@ pub fn memfd_create(r: &mut UserRegs) -> SysResult {
         // Huge pages are not offered.
         return Err(if flags & l::MFD_HUGETLB != 0 { ENOSYS } else { EINVAL });
     }
-    let regular = Regular::empty(0o777)?;
+    let regular = Regular::memfd()?;
     regular.links.store(0, Ordering::Relaxed);
     if flags & l::MFD_ALLOW_SEALING != 0 {
         regular.seals.store(0, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use crate::fs::console::Console;
 use crate::fs::directory::Directory;
 use crate::fs::pipe::{End, Pipe};
 use crate::fs::procfs::{ProcEntry, Snapshot};
+use crate::fs::regular::TREE;
 use crate::fs::walk::{Place, entries, read_link, walk};
 use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, resolve};
 use crate::mem::user::{UserPtr, UserSlice, read_path};
@@ -180,24 +181,10 @@ pub fn statx(r: &mut UserRegs) -> SysResult {
 
 fn store_statfs(at: usize) -> SysResult {
     let m = crate::mem::memory();
+    let (most, used) = (m.total_frames() / 2, TREE.used());
+    let free = most.saturating_sub(used).min(m.free_frames());
     // TMPFS_MAGIC, block size, blocks, free, available, files, free files, id, longest name, fragment size, flags.
-    let words: [u64; 15] = [
-        0x0102_1994,
-        4096,
-        m.total_frames(),
-        m.free_frames(),
-        m.free_frames(),
-        1 << 20,
-        1 << 19,
-        0,
-        255,
-        4096,
-        0x20,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let words: [u64; 15] = [0x0102_1994, 4096, most, free, free, 1 << 20, 1 << 19, 0, 255, 4096, 0x20, 0, 0, 0, 0];
     UserPtr::<[u64; 15]>::new(at).write(words)?;
     Ok(0)
 }

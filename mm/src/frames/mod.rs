@@ -236,12 +236,9 @@ impl FrameWord {
         }
     }
 
-    /// A page becomes an object's. A link that is there goes: its hold is the caller's.
-    #[must_use = "the slot's hold would be lost"]
-    pub(crate) fn enter_object(&self) -> Option<Slot> {
-        // First the mark: no link is made from then on.
+    /// A page becomes an object's: no link is made from then on.
+    pub(crate) fn mark_object(&self) {
         self.0.fetch_or(OBJECT, AcqRel);
-        self.break_link()
     }
 
     /// The number of references.

@@ -49,6 +49,7 @@ pub const ALL: &[Workload] = &[
     stress("crowds", &["1"]),
     stress("events", &["10"]),
     stress("hoard", &["1"]),
+    stress("stacks", &["20"]),
     basic("usage", &["1"]),
     stress("timers", &["5"]),
     basic("allocator", &["2"]),

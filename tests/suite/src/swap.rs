@@ -185,6 +185,20 @@ const CHECKS: &[(&str, Check)] = &[
         ran.ok()?;
         ran.says("the disk does not answer")
     }),
+    ("a disk that cannot be read: refused swapons cost nothing", |disks| {
+        let conf = disks.failing("read", 0)?;
+        let ran = disks.exec(&["--swap", "16M", "--swap-blkdebug", &conf], &["swap_admin", "refused"])?;
+        ran.ok()?;
+        ran.says("cannot be read")
+    }),
+    ("a device that stops answering: swapoff says so", |disks| {
+        let drive = "throttling.bps-total=1,throttling.bps-total-max=4000000";
+        let options = ["--swap", "128M", "--swap-limit", "3", "--swap-drive", drive];
+        let ran = disks.exec(&options, &["swap_admin", "dead"])?;
+        ran.ok()?;
+        ran.says("the disk does not answer")
+    }),
+    ("advice about terabytes", |disks| disks.exec(&["--swap", "16M"], &["swap_admin", "needed"])?.ok()),
     ("a read-only image", |disks| {
         let image = disks.image("read-only", 64, 64, |_| {})?;
         let name = image.display().to_string();

@@ -1,11 +1,12 @@
-//! Programs that hoard what the kernel keeps for them: pipes full of bytes, descriptors, threads, processes. Each is told that
-//! there is no more, or ended; what it had is free again for the next one.
+//! Programs that hoard what the kernel keeps for them: pipes full of bytes, descriptors, threads, processes, files in memory. Each is
+//! told that there is no more, or ended; what it had is free again for the next one.
 
 use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use quire_workloads::process::{Ended, fork, no_core_files, try_fork};
-use quire_workloads::{Area, Budget, check, ok};
+use quire_workloads::{Area, Budget, check, ok, violated};
 
 /// Kept so low that the program stays polite on a machine with much memory.
 const PIPES: usize = 1000;
@@ -16,6 +17,7 @@ const PROCESSES: usize = 400;
 fn main() {
     no_core_files();
     for _ in Budget::from_arguments(1).rounds() {
+        files();
         for (what, hoarder) in
             [("pipes", pipes as fn()), ("counters", counters), ("threads", threads), ("processes", processes)]
         {
@@ -40,6 +42,33 @@ fn main() {
         }
     }
     ok();
+}
+
+/// A file system in memory takes half of the memory and no more. Only where /tmp is one that nobody else uses.
+fn files() {
+    if !std::path::Path::new("/proc/quire").exists() {
+        return;
+    }
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let half = total.unwrap_or(0) / 2 / 4;
+    for round in 0..2 {
+        let Ok(file) = std::fs::File::create("/tmp/hoard") else { violated(format_args!("no file in /tmp")) };
+        // A byte for each page.
+        let full =
+            (0..2 * half).map(|page| (page, file.write_all_at(&[7], page * 4096))).find(|(_, result)| result.is_err());
+        let Some((pages, Err(error))) = full else { violated(format_args!("{half} pages are half, and all fit")) };
+        check!(error.raw_os_error() == Some(libc::ENOSPC), "a full /tmp: {error}");
+        check!(pages * 10 > half * 9 && pages <= half + 1, "round {round}: {pages} pages of {half} fit into /tmp");
+        let len = file.metadata().map_or(0, |m| m.len());
+        check!(len <= pages * 4096, "a file of {len} bytes after {pages} pages");
+        // What is not in /tmp has room.
+        let area = Area::new(1000);
+        area.fill(0..1000, 9);
+        area.expect(0..1000, 9, "memory beside a full /tmp");
+        check!(std::fs::remove_file("/tmp/hoard").is_ok(), "the file does not go");
+    }
 }
 
 fn many_descriptors() {
