@@ -51,9 +51,9 @@ const CASES: &[Case] = &[
     ),
     (
         "a thread that gets no turn is named",
-        "stall=turn:6",
-        &["threads", "20"],
-        &[&["takes none of its 1 runnable threads"], &["(behind): runnable since"], &["provoke::turn"]],
+        "stall=turn:9",
+        &["shootdown", "10s"],
+        &[&["CPU 2 takes none of its", "runnable threads"], &["(behind): runnable since"], &["provoke::turn"]],
     ),
 ];
 
