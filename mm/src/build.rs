@@ -149,7 +149,9 @@ impl<'a, M: Machine> Builder<'a, M> {
         }
         // Neighbours that touch the range take part, so that they can merge with what becomes of it.
         let len = node.len as usize;
-        let first = node.ends().iter().position(|&end| end >= lo).unwrap_or(len);
+        // What comes behind the last segment of all goes into its leaf. A leaf of its own would make the nodes on its left, which
+        // may have little in them as long as they are the last of their levels (rule 3), ones with a right neighbour.
+        let first = node.ends().iter().position(|&end| end >= lo).unwrap_or(len - 1);
         let behind = node.starts()[first..].iter().position(|&start| start > hi).map_or(len, |n| first + n);
         self.take_over(node, 0, first);
         for i in first..behind {

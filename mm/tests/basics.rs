@@ -50,6 +50,28 @@ fn anonymous_memory_reads_zero_and_keeps_what_is_written() {
     finish(cpu, space);
 }
 
+/// Each segment lies behind all that are there: only the last leaf is ever touched.
+#[test]
+fn segments_mapped_in_ascending_order_make_no_list_too_high() {
+    const SEGMENTS: u64 = 20_000;
+    let (cpu, space) = setup(8192);
+    let page = |i| Page((1 << 20) + 2 * i);
+    for i in 0..SEGMENTS {
+        let mapped = space.map(Place::Fixed(page(i)), 1, RW, &Backing::Anonymous, Flags::empty());
+        assert!(mapped.is_ok(), "segment {i}: {mapped:?}");
+    }
+    // From the end, so that the last nodes become small, and upwards again.
+    for i in (SEGMENTS / 2..SEGMENTS).rev() {
+        space.unmap(range(page(i), 1)).unwrap();
+    }
+    for i in SEGMENTS / 2..SEGMENTS {
+        space.map(Place::Fixed(page(i)), 1, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    }
+    assert_eq!(space.mapped(), SEGMENTS);
+    (0..SEGMENTS).for_each(|i| assert_eq!(space.find(page(i)).map(|s| s.range), Some(range(page(i), 1))));
+    finish(cpu, space);
+}
+
 #[test]
 fn protection_is_enforced_and_hidden_pages_keep_their_content() {
     let (mut cpu, space) = setup(4096);
