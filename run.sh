@@ -30,6 +30,7 @@ Usage: ./run.sh [COMMAND]
   bench [--linux [PACKAGE.deb]] [--boots N] [instructions | wall | swap]...
                          measure the operations of the memory manager, and those of a Linux in the same machine:
                          Debian's 6.12, fetched with apt, or the one in the package (linux-image-6.12...-cloud-amd64)
+  bench --host           measure frame allocator and segment index on the host, beside what people use
   lint                   check format and lints
   lines                  count the lines of the core of the memory manager
   help                   this text
@@ -236,6 +237,12 @@ need_linux() {
 }
 
 bench() {
+    if [[ ${1-} = --host ]]; then
+        shift
+        set_up_once
+        cargo_in micro bench --quiet -p quire-micro -- "$@"
+        return
+    fi
     local rest=() package="" unpacked
     while (($# > 0)); do
         if [[ $1 != --linux ]]; then

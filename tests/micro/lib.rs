@@ -1,0 +1,1 @@
+//! Nothing: the measurements are in `benches`, run by `./run.sh bench --host`.
