@@ -153,7 +153,7 @@ fn a_stopped_map_holds_nobody_up() {
 /// Who looks for room for a stack goes past the room that another one is about to take.
 #[test]
 fn a_stopped_map_of_a_stack_holds_nobody_up() {
-    counted("map of a stack", at_every_point(|cpu| stack(cpu)));
+    counted("map of a stack", at_every_point(stack));
 }
 
 #[test]

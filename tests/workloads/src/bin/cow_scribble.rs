@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use quire_workloads::process::fork;
-use quire_workloads::{Area, Budget, ok};
+use quire_workloads::{Area, Budget, check, ok};
 
 const THREADS: usize = 4;
 const PAGES: usize = 16;
@@ -36,15 +36,21 @@ fn scribble(area: Area, round: u64, who: u64) -> bool {
     let barrier = Barrier::new(THREADS);
     let value = |page: usize, word: usize| who << 60 | round << 16 | (page * THREADS + word) as u64;
     thread::scope(|scope| {
-        for word in 0..THREADS {
-            let barrier = &barrier;
+        let barrier = &barrier;
+        let start = |word: usize| {
             scope.spawn(move || {
                 barrier.wait();
                 for step in 0..PAGES {
-                    let page = if word % 2 == 0 { step } else { PAGES - 1 - step };
+                    let page = if word.is_multiple_of(2) { step } else { PAGES - 1 - step };
                     area.write(page, word, value(page, word));
                 }
-            });
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(start).collect();
+        // The scope waits for what they do, not for their ends: the next fork might copy a lock of the library that a thread
+        // holds while it ends, and the child's threads would wait for it for ever.
+        for thread in threads {
+            check!(thread.join().is_ok(), "a thread failed");
         }
     });
     (0..PAGES).all(|page| {
