@@ -60,12 +60,16 @@ fn turn(ns: usize) {
 /// How long the last CPU shall stay in a timer interrupt, once.
 static IN_PROGRAM: AtomicU64 = AtomicU64::new(0);
 
-/// A timer interrupt, of a program.
+/// A timer interrupt, of a program. Its first thread is left alone: it may not have made the others yet, who are to wait for it.
 pub fn tick() {
     // ordering: Relaxed; a test's option, written before any program runs.
-    if IN_PROGRAM.load(Ordering::Relaxed) != 0 && 1 << cpu::cpu_id() == last() {
+    if IN_PROGRAM.load(Ordering::Relaxed) != 0 && 1 << cpu::cpu_id() == last() && !is_first() {
         spin(IN_PROGRAM.swap(0, Ordering::Relaxed) as usize);
     }
+}
+
+fn is_first() -> bool {
+    sched::try_current().is_none_or(|t| t.user.as_ref().is_none_or(|user| user.process.pid == t.tid))
 }
 
 /// The last CPU, as a bit.

@@ -166,22 +166,33 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         old
     };
     if r.a3() != 0 {
-        store(r.a3(), old)?;
+        store(r.a3(), old, &timer)?;
     }
     Ok(0)
 }
 
 /// `timer_gettime`
 pub fn gettime(r: &mut UserRegs) -> SysResult {
-    let setting = (*with(r.a0())?.armed.lock()).and_then(timers::look);
-    store(r.a1(), setting)?;
+    let timer = with(r.a0())?;
+    let setting = (*timer.armed.lock()).and_then(timers::look);
+    store(r.a1(), setting, &timer)?;
     Ok(0)
 }
 
-fn store(at: usize, setting: Option<Setting>) -> Result<(), Errno> {
+fn store(at: usize, setting: Option<Setting>, timer: &Interval) -> Result<(), Errno> {
     time::store_timespec(at, setting.map_or(0, |s| s.interval))?;
-    // A timer that is set never shows nothing left.
-    time::store_timespec(at + 16, setting.map_or(0, |s| s.deadline.saturating_sub(timer::now_ns()).max(1)))
+    time::store_timespec(at + 16, setting.map_or(0, |s| left(s, timer::now_ns(), timer)))
+}
+
+/// Nanoseconds until it goes off next, by the clock: the thread behind the timers may be late. As on Linux, a timer that tells
+/// somebody never shows nothing left while it is set.
+fn left(setting: Setting, now: u64, timer: &Interval) -> u64 {
+    let late = now.saturating_sub(setting.deadline);
+    match late.checked_rem(setting.interval) {
+        _ if late == 0 => (setting.deadline - now).max(1),
+        Some(since) => setting.interval - since,
+        None => u64::from(!matches!(timer.target, Target::Nobody)),
+    }
 }
 
 /// `timer_getoverrun`
