@@ -6,13 +6,14 @@
 //! | `program` | the same, in the middle of a program, whose memory other CPUs edit meanwhile |
 //! | `lock` | the same, holding a spin lock, which another CPU wants |
 //! | `wait` | a thread polls for something, and gives the CPU away as it should |
+//! | `handler` | for ever: a thread lets interrupts in while it holds a spin lock that the timer's handler takes (race 10) |
 //! | `turn` | a thread lets interrupts in, but no other thread of its CPU has a turn |
 
 use super::lock::Mutex;
 use super::stall::Wait;
 use crate::arch::{cpu, interrupt_window};
 use crate::sched::{self, timer};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_mm::What;
 
 static TEST: Mutex<()> = Mutex::new(());
@@ -57,6 +58,31 @@ fn turn(ns: usize) {
     }
 }
 
+/// The timer's handler shall take the lock that [`careless`] holds.
+static IN_HANDLER: AtomicBool = AtomicBool::new(false);
+
+/// Breaks the rule that no lock is held where interrupts are let in.
+fn careless(_: usize) {
+    let _guard = TEST.lock();
+    IN_HANDLER.store(true, Ordering::Relaxed);
+    loop {
+        interrupt_window();
+    }
+}
+
+#[inline(never)]
+fn handler() {
+    drop(TEST.lock());
+}
+
+/// A timer interrupt, of the kernel.
+pub fn tick_in_kernel() {
+    // ordering: Relaxed; the thread that stores it is the one that this interrupts, or on another CPU, where it does not count.
+    if IN_HANDLER.load(Ordering::Relaxed) && 1 << cpu::cpu_id() == last() {
+        handler();
+    }
+}
+
 /// How long the last CPU shall stay in a timer interrupt, once.
 static IN_PROGRAM: AtomicU64 = AtomicU64::new(0);
 
@@ -92,6 +118,7 @@ pub fn start(option: &[u8]) -> bool {
         }
         "lock" => begin("stall", hold, last) && begin("wants", want, !last),
         "wait" => begin("stall", wait, last),
+        "handler" => begin("stall", careless, last),
         "turn" => begin("stall", turn, last),
         _ => false,
     }

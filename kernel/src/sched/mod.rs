@@ -619,7 +619,9 @@ pub(crate) fn tick(user: bool) {
     sched.armed.set(u64::MAX);
     stall::tick(now);
     if user {
-        provoke::tick();
+        provoke::tick()
+    } else {
+        provoke::tick_in_kernel()
     }
     let mut next = timer::expire(now, |t| {
         // ordering: as in `unpark`, but without a token.

@@ -65,6 +65,7 @@ pub fn test(house: &House, tally: &mut Tally) {
         let found = (0..more).map(|_| provoked(house, option, program, lines)).find(Result::is_ok);
         tally.result(name, found.unwrap_or_else(|| provoked(house, option, program, lines)));
     }
+    tally.result("race_10: a handler that takes a lock which is held is named", handler(house));
     tally.result("a run whose time is up says where its threads sleep", time_out(house));
 }
 
@@ -87,6 +88,17 @@ fn provoked(house: &House, option: &str, program: &[&str], lines: &[&[&str]]) ->
     all(&report, lines)?;
     let _ = fs::remove_file(log);
     Ok(())
+}
+
+/// The defect of race 10, switched on: a lock is held where interrupts are let in, and a handler takes it. The machine cannot go on.
+fn handler(house: &House) -> Result<(), String> {
+    let options = ["--option", LIMIT, "--option", "stall=handler:0", "--timeout", "8", "--audit"];
+    let (status, said) = launch(house, &options, &["carrier", "sleep"])?;
+    if status != Some(124) {
+        return Err(format!("status {status:?} instead of 124; {}", said.trim()));
+    }
+    let lock = ["waits for a spin lock (taken last by CPU 2 at kernel/src/debug/provoke.rs:", "provoke.rs"];
+    all(&said, &[&["stands still:", "CPU 2"], &lock, &["provoke::handler"]])
 }
 
 fn time_out(house: &House) -> Result<(), String> {

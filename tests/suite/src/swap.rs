@@ -238,7 +238,7 @@ const CHECKS: &[(&str, Check)] = &[
         })?;
         let before = fs::read(&image).map_err(|error| error.to_string())?;
         let name = image.display().to_string();
-        let ran = disks.exec(&["--swap", &name], &["swap_lost", "18", "4", "0"])?;
+        let ran = disks.exec(&["--swap", &name], &["swap_lost", "60", "1", "0"])?;
         ran.ok()?;
         ran.says("label tested")?;
         ran.says("2 of 7999 pages bad")?;
