@@ -1,4 +1,4 @@
-//! The heap of an ordinary program, used hard: sizes from bytes to megabytes, blocks that grow, blocks that other threads free.
+//! The heap of an ordinary program, used hard: sizes from bytes to a megabyte, blocks that grow, blocks that other threads free.
 //!
 //! It prints a sum over everything that it wrote and read back, which must be Linux's.
 
@@ -30,7 +30,7 @@ fn blocks(seed: u64, steps: u64) -> u64 {
     let mut sum = 0u64;
     for step in 0..steps {
         let size = match random.below(20) {
-            0 => random.below(2 << 20),
+            0 => random.below(1 << 20),
             1..=4 => random.below(20_000),
             _ => random.below(300),
         };
