@@ -1,7 +1,7 @@
-//! The memory manager's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
+//! The kernel's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
 use super::memory;
-use crate::sched::stack;
+use crate::sched::{self, stack};
 use alloc::string::String;
 use core::fmt::Write;
 use quire_mm::Report;
@@ -11,6 +11,7 @@ pub fn text() -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
     memory().each_counter(|name, value| _ = writeln!(out, "{name} {value}"));
+    sched::poll::each_counter(|name, value| _ = writeln!(out, "{name} {value}"));
     crate::swap::report::counters(&mut out);
     out
 }

@@ -11,8 +11,9 @@
 //!    `unpark` is `RUNNING -> TOKEN`, or `PARKED -> TOKEN` and into a queue. So no wake-up is lost, and each is consumed once.
 //! 3. Who moves a thread out of `PARKED` owns it until it is in a queue.
 //! 4. Before it halts, a CPU sets its idle bit and then looks at the queues; who queues a thread looks at the idle bits after
-//!    that. Whoever clears a bit sends the interrupt.
+//!    that. Whoever clears a bit sends the interrupt, unless the CPU still [polls](poll).
 
+pub mod poll;
 pub mod stack;
 pub mod timer;
 
@@ -36,6 +37,7 @@ use alloc::sync::Arc;
 use core::cell::Cell;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use poll::HaltPoll;
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
 
 /// A thread's turn when others wait, in nanoseconds.
@@ -87,6 +89,8 @@ struct Cpu {
     armed: Cell<u64>,
     /// When the current thread's time was taken last; own use.
     since: Cell<u64>,
+    /// Own use: how long its waits are.
+    waits: HaltPoll,
     /// Switches so far; written by its CPU only.
     switches: AtomicU64,
 }
@@ -101,6 +105,7 @@ static SCHED: [Cpu; CPUS] = [const {
         left: Cell::new((null(), After::Nothing)),
         armed: Cell::new(u64::MAX),
         since: Cell::new(0),
+        waits: HaltPoll::new(),
         switches: AtomicU64::new(0),
     }
 }; CPUS];
@@ -216,7 +221,12 @@ fn misplaced_on(t: &Thread, cpu: usize) -> bool {
 pub fn park(deadline: Option<u64>) -> Woken {
     let me = current();
     // ordering: Acquire pairs with the Release of `unpark`: the caller sees what made it be called.
-    if me.state.compare_exchange(TOKEN, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+    let token = || me.state.compare_exchange(TOKEN, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    if token() {
+        return Woken::Unparked;
+    }
+    linger(me, deadline);
+    if token() {
         return Woken::Unparked;
     }
     let heap = deadline.map(|d| {
@@ -232,6 +242,28 @@ pub fn park(deadline: Option<u64>) -> Woken {
     match me.state.swap(RUNNING, Ordering::Acquire) {
         TOKEN => Woken::Unparked,
         _ => Woken::TimedOut,
+    }
+}
+
+/// Looks around for a moment before the current thread parks, if the CPU has nothing else to do: a token may be on its way.
+fn linger(me: &Thread, deadline: Option<u64>) {
+    let (cpu, sched) = (cpu::cpu_id(), mine());
+    // ordering: Relaxed; hints: what is missed here is found when the thread parks.
+    let found = || me.state.load(Ordering::Relaxed) == TOKEN || sched.len.load(Ordering::Relaxed) != 0;
+    if found() {
+        return;
+    }
+    sched.waits.begin(charge(time::tsc()));
+    // ordering: Relaxed; who gives the CPU a thread now is seen by `found`, or when the thread parks.
+    IDLE.fetch_or(1 << cpu, Ordering::Relaxed);
+    sched.waits.poll(cpu, deadline.unwrap_or(u64::MAX), found);
+    IDLE.fetch_and(!(1 << cpu), Ordering::Relaxed);
+    // The thread has not worked meanwhile.
+    let tsc = time::tsc();
+    sched.since.set(time::at_ns(tsc));
+    cpu::take_kernel_time(tsc);
+    if found() {
+        sched.waits.end(sched.since.get());
     }
 }
 
@@ -271,6 +303,7 @@ fn wake_cpu(target: usize) {
     if target != cpu::cpu_id()
         && IDLE.load(Ordering::Relaxed) & bit != 0
         && IDLE.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+        && !poll::is_polling(target)
     {
         irq::send(target, irq::RESCHEDULE);
     }
@@ -473,6 +506,13 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
     let (p, n) = (prev_ref.inner.get(), next_ref.inner.get());
     let now = charge(time::tsc());
+    let idle = sched.idle.get();
+    if core::ptr::eq(prev, idle) {
+        sched.waits.end(now);
+    } else if core::ptr::eq(next, idle) && after != After::Park {
+        // A parking thread has lingered, and its wait began then.
+        sched.waits.begin(now);
+    }
     // ordering: Relaxed; statistics, written by this CPU only.
     prev_ref.changed.store(now, Ordering::Relaxed);
     sched.switches.store(sched.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -510,7 +550,7 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
         work |= WORK_ATTENTION;
     }
     block.work.set(work);
-    if !core::ptr::eq(next, sched.idle.get()) {
+    if !core::ptr::eq(next, idle) {
         arm_at(sched, now, now + SLICE);
     }
     block.current.set(next);

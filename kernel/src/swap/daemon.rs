@@ -18,7 +18,10 @@ const LOOK: u64 = 200_000_000;
 /// How long an audit waits for the disk.
 const SETTLE: u64 = 10_000_000_000;
 
-static QUEUE: WaitQueue = WaitQueue::new();
+/// Where it sleeps until frames are few.
+static SLEEP: WaitQueue = WaitQueue::new();
+/// Where it waits for the disk.
+static WAIT: WaitQueue = WaitQueue::new();
 /// Somebody has asked for frames since the daemon looked.
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// Completions, so that one which comes before the wait is not missed.
@@ -40,7 +43,7 @@ pub fn start() -> bool {
 pub fn wake() {
     // ordering: Relaxed; a flag that is up already needs no second wake-up, and the swap is one word.
     if !WANTED.load(Ordering::Relaxed) && !WANTED.swap(true, Ordering::AcqRel) {
-        QUEUE.wake_all();
+        SLEEP.wake_all();
     }
 }
 
@@ -48,7 +51,7 @@ pub fn wake() {
 pub fn completed() {
     // ordering: Relaxed; the queue's fences order it before the waiter's look.
     COMPLETED.fetch_add(1, Ordering::Relaxed);
-    QUEUE.wake_all();
+    WAIT.wake_all();
 }
 
 fn run(_: usize) {
@@ -68,11 +71,11 @@ fn run(_: usize) {
             // ordering: AcqRel pairs with `wake`.
             Next::Sleep => {
                 let wanted = || WANTED.swap(false, Ordering::AcqRel).then_some(());
-                let _ = QUEUE.wait(None, false, wanted);
+                let _ = SLEEP.wait(None, false, wanted);
             }
             Next::Wait => {
                 let news = || (COMPLETED.load(Ordering::Relaxed) != seen).then_some(());
-                if QUEUE.wait(Some(timer::now_ns() + LOOK), false, news).is_err() {
+                if WAIT.wait(Some(timer::now_ns() + LOOK), false, news).is_err() {
                     // An interrupt may have been lost with the CPU that had it.
                     poll();
                     disk::is_dead();
@@ -81,7 +84,7 @@ fn run(_: usize) {
             Next::Exhausted => {
                 relief::frames_came();
                 let news = || (COMPLETED.load(Ordering::Relaxed) != seen).then_some(());
-                let _ = QUEUE.wait(Some(timer::now_ns() + PAUSE), false, news);
+                let _ = WAIT.wait(Some(timer::now_ns() + PAUSE), false, news);
                 if memory().free_frames() >= marks().low {
                     continue;
                 }

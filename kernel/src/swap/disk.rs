@@ -26,6 +26,8 @@ static BLOCK: Mutex<Option<Block<KernelHal>>> = Mutex::new(None);
 /// What became of the request of [`read_page`]: 0 under way, 1 done, 2 failed.
 static ANSWER: AtomicU64 = AtomicU64::new(0);
 static ASKING: WaitQueue = WaitQueue::new();
+/// Whether requests are in flight: a hint for those who do not hold the lock.
+static FLYING: AtomicBool = AtomicBool::new(false);
 /// The silence of the device was reported.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
@@ -88,6 +90,12 @@ pub fn is_dead() -> bool {
     dead
 }
 
+/// Whether the disk has something to do.
+pub fn is_flying() -> bool {
+    // ordering: Relaxed; a hint, and an interrupt comes in any case.
+    FLYING.load(Ordering::Relaxed)
+}
+
 /// Why [`read_page`] has not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unread {
@@ -140,6 +148,7 @@ impl Disk {
             virtio_blk::Refused::Full => Refused::Full,
             virtio_blk::Refused::Dead | virtio_blk::Refused::Impossible => Refused::Dead,
         })?;
+        FLYING.store(true, Ordering::Relaxed);
         if cookie == PRIVATE {
             block.kick();
         }
@@ -158,6 +167,7 @@ impl Disk {
                     batch[n] = (c.cookie, c.ok);
                     n += 1;
                 }
+                FLYING.store(block.in_flight() != 0, Ordering::Relaxed);
             }
             for &(cookie, ok) in &batch[..n] {
                 if cookie == PRIVATE {

@@ -173,6 +173,14 @@ pub fn spin(steps: u32) {
     }
 }
 
+/// Quire's counters, by name; none on another kernel.
+pub fn counters() -> Vec<(String, u64)> {
+    let text = std::fs::read_to_string("/proc/quire").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, n)| (name.into(), n.parse().unwrap_or(0))))
+        .collect()
+}
+
 /// Number of CPUs that this process may use.
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -7,7 +7,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use quire_workloads::{Area, Budget, check, cpus, ok, pin};
+use quire_workloads::{Area, Budget, check, counters, cpus, ok, pin};
 
 const THREADS: usize = 4;
 const PAGES: usize = 16;
@@ -67,12 +67,4 @@ fn turn(value: u64) {
     area.fill(0..PAGES, value);
     area.expect(0..PAGES, value, "memory of one's own");
     area.unmap(0..PAGES);
-}
-
-/// The kernel's counters; none where there are none.
-fn counters() -> Vec<(String, u64)> {
-    let text = std::fs::read_to_string("/proc/quire").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.split_once(' ').map(|(name, n)| (name.into(), n.parse().unwrap_or(0))))
-        .collect()
 }

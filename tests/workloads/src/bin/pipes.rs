@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::thread;
 
 use quire_workloads::process::fork;
-use quire_workloads::{Budget, Random, check, ok};
+use quire_workloads::{Budget, Random, check, counters, cpus, ok, pin};
 
 const STAGES: usize = 4;
 const BYTES: usize = 1 << 20;
@@ -18,6 +18,7 @@ fn main() {
         without_reader();
         by_threads();
         last_words();
+        answers();
     }
     ok();
 }
@@ -132,4 +133,35 @@ fn by_threads() {
         }
         check!(count == 1600, "{count} records of 1600 arrived");
     });
+}
+
+/// Questions and answers between two CPUs. Quire's CPUs have to learn that the waits are short, and then look out for what comes
+/// before they halt. A busy host makes waits long: so there are several tries.
+fn answers() {
+    const TRIES: usize = 40;
+    let found = || counters().into_iter().find(|(name, _)| name == "halt_polls_found").map(|(_, n)| n);
+    let (before, several) = (found(), cpus() > 1);
+    let ((mut asked, mut question), (mut answer, mut answered)) = (pipe(), pipe());
+    let answering = thread::spawn(move || {
+        pin(1);
+        let mut byte = [0];
+        while asked.read_exact(&mut byte).is_ok() {
+            check!(answered.write_all(&[!byte[0]]).is_ok(), "an answer failed");
+        }
+    });
+    let asking = thread::spawn(move || {
+        pin(0);
+        for _ in 0..TRIES {
+            for i in 0..=u8::MAX {
+                let mut byte = [0];
+                check!(question.write_all(&[i]).is_ok(), "a question failed");
+                check!(answer.read_exact(&mut byte).is_ok() && byte == [!i], "{byte:?} is the answer to {i}");
+            }
+            if found() > before {
+                return;
+            }
+        }
+        check!(before.is_none() || !several, "no CPU looked out for an answer before it halted");
+    });
+    check!(asking.join().is_ok() && answering.join().is_ok(), "a question or an answer failed");
 }
