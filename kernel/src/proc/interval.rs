@@ -77,6 +77,21 @@ impl Interval {
     }
 }
 
+/// The program takes a timer's signal: how often the timer has gone off since it was sent is told by the clock, for the thread behind
+/// the timers may be late.
+pub(super) fn taken(process: &Process, info: &mut SigInfo) {
+    let Detail::Queued { pid: id, uid: told, .. } = &mut info.detail else { return };
+    if info.code != code::TIMER {
+        return;
+    }
+    let Some(timer) = process.intervals.lock().get(&(*id as i32)).cloned() else { return };
+    let missed = (*timer.armed.lock()).map_or(0, timers::catch_up);
+    // ordering: Relaxed; a count, and who adds to it at the same time is late in any case.
+    let overruns = (timer.overruns.load(Ordering::Relaxed) + missed).min(OVERRUNS);
+    timer.overruns.store(overruns, Ordering::Relaxed);
+    *told = overruns as u32;
+}
+
 /// The process ends or runs another program: its timers go.
 pub fn forget(process: &Process) {
     let all = core::mem::take(&mut *process.intervals.lock());

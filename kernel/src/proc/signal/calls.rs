@@ -1,7 +1,7 @@
 //! The system calls about signals.
 
 use super::send::{to_group, to_process, to_thread};
-use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, frame};
+use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, deliver, frame};
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::sleep::{sleep_until, wait_on};
@@ -120,31 +120,22 @@ pub fn sigtimedwait(r: &mut UserRegs) -> SysResult {
     let set = read_mask(set, size)? & !UNBLOCKABLE;
     let deadline = time::read_timeout(timeout)?.map(|ns| timer::now_ns().saturating_add(ns));
     let user = user();
-    let take = || {
-        if let Some(info) = user.pending.lock().pop(!set) {
-            return Some(info);
-        }
-        let mut pending = user.process.pending.lock();
-        let info = pending.pop(!set);
-        user.process.pending_bits.store(pending.bits(), Ordering::SeqCst);
-        info
-    };
     // While it waits, the set is not blocked, so that senders wake this thread; it is taken here, not delivered.
     let before = user.blocked.load(Ordering::SeqCst);
     user.blocked.store(before & !set, Ordering::SeqCst);
     let queue = WaitQueue::new();
     let got = loop {
-        if let Some(info) = take() {
+        if let Some(info) = deliver::take(user, !set) {
             break Ok(info);
         }
         match wait_on::<()>(&queue, deadline, || None) {
             Err(e) if e == EINTR => {
-                if let Some(info) = take() {
+                if let Some(info) = deliver::take(user, !set) {
                     break Ok(info);
                 }
                 break Err(EINTR);
             }
-            Err(e) if e == ETIMEDOUT => break take().ok_or(EAGAIN),
+            Err(e) if e == ETIMEDOUT => break deliver::take(user, !set).ok_or(EAGAIN),
             _ => {}
         }
     };

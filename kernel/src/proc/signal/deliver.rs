@@ -3,10 +3,10 @@
 use super::{Action, SIGKILL, STOPPING, SigInfo, bit, frame, restart};
 use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
-use crate::proc::process::Ended;
+use crate::proc::process::{Ended, Process};
 use crate::proc::thread::{UserThread, user};
 use crate::proc::tree::JobEvent;
-use crate::proc::{exit, wait};
+use crate::proc::{exit, interval, wait};
 use crate::sched;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
@@ -29,7 +29,7 @@ pub fn before_user(regs: &mut UserRegs) {
             stop_here(user);
             continue;
         }
-        let Some(info) = take(user) else { break };
+        let Some(info) = take(user, user.blocked.load(Ordering::Relaxed)) else { break };
         handled |= act(user, regs, info);
     }
     if !handled {
@@ -40,18 +40,21 @@ pub fn before_user(regs: &mut UserRegs) {
     }
 }
 
-/// The next signal that the thread does not block, its own before the process's.
-fn take(user: &UserThread) -> Option<SigInfo> {
-    let blocked = user.blocked.load(Ordering::Relaxed);
-    if let Some(info) = user.pending.lock().pop(blocked) {
-        return Some(info);
-    }
-    if user.process.pending_bits.load(Ordering::SeqCst) & !blocked == 0 {
+/// Takes the next signal for the thread that is not `blocked`, its own before the process's.
+pub(super) fn take(user: &UserThread, blocked: u64) -> Option<SigInfo> {
+    let own = user.pending.lock().pop(blocked);
+    let mut info = own.or_else(|| of_process(&user.process, blocked))?;
+    interval::taken(&user.process, &mut info);
+    Some(info)
+}
+
+fn of_process(process: &Process, blocked: u64) -> Option<SigInfo> {
+    if process.pending_bits.load(Ordering::SeqCst) & !blocked == 0 {
         return None;
     }
-    let mut pending = user.process.pending.lock();
+    let mut pending = process.pending.lock();
     let info = pending.pop(blocked);
-    user.process.pending_bits.store(pending.bits(), Ordering::SeqCst);
+    process.pending_bits.store(pending.bits(), Ordering::SeqCst);
     info
 }
 
