@@ -1,17 +1,27 @@
 //! Memory calls: Linux's argument checks and numbers around the memory manager's edits.
+//!
+//! Here: a mapping comes, changes its protection and goes (`mmap`, `mprotect`, `munmap`, `brk`), and what all these calls share.
+//! What only moves is in `remap`, what stays as it is in `advise`, what stays in memory in `lock`.
+
+mod advise;
+mod lock;
+mod remap;
+
+pub use advise::{madvise, mincore, msync};
+pub use lock::{mlock, mlock2, mlockall, munlock, munlockall};
+pub use remap::mremap;
 
 use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
-use crate::mem::user::{USER_END, UserPtr, UserSlice};
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Space, memory};
+use crate::mem::user::USER_END;
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Space, memory};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
-use crate::swap::{self, advice, relief};
+use crate::swap::{self, relief};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
@@ -261,266 +271,6 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
         }
     }
     vm::retry(|| space.protect(range, prot))?;
-    Ok(0)
-}
-
-/// `mremap`
-pub fn mremap(r: &mut UserRegs) -> SysResult {
-    let (old, old_len, new_len) = (r.a0(), r.a1(), r.a2());
-    let (flags, new) = (r.a3() as u32, r.a4());
-    if flags & !(l::MREMAP_MAYMOVE | l::MREMAP_FIXED | l::MREMAP_DONTUNMAP) != 0 {
-        return Err(EINVAL);
-    }
-    let (may_move, fixed, keep) =
-        (flags & l::MREMAP_MAYMOVE != 0, flags & l::MREMAP_FIXED != 0, flags & l::MREMAP_DONTUNMAP != 0);
-    if fixed && !may_move || keep && (!may_move || old_len != new_len) {
-        return Err(EINVAL);
-    }
-    aligned(old)?;
-    let old_len = old_len.checked_next_multiple_of(PAGE).ok_or(EINVAL)?;
-    let new_len = new_len.checked_next_multiple_of(PAGE).ok_or(EINVAL)?;
-    if new_len == 0 || new_len > USER_END {
-        return Err(if new_len == 0 { EINVAL } else { ENOMEM });
-    }
-    if fixed {
-        aligned(new)?;
-        if new > USER_END - new_len {
-            return Err(EINVAL);
-        }
-        // An object mapping may be duplicated with an old length of 0; everything else must not overlap.
-        if old < new + new_len && new < old.saturating_add(old_len) {
-            return Err(EINVAL);
-        }
-    }
-    let space = &user().memory().space;
-    let page = Page::containing(old as u64);
-    let segment = space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
-    if old_len == 0 {
-        return duplicate(space, &segment, page, new_len, fixed.then_some(new), may_move);
-    }
-    let range = range(old, old_len).ok_or(EFAULT)?;
-    if !covered(space, range) {
-        return Err(EFAULT);
-    }
-    let pages = (new_len / PAGE) as u64;
-    if pages > range.pages() {
-        let more = pages - range.pages();
-        let charged = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
-        if charged && hopeless(more) || over_limit(space, more) {
-            return Err(ENOMEM);
-        }
-    }
-    let to = || match (fixed, may_move) {
-        (true, _) => Remap::Fixed(Page::containing(new as u64)),
-        (_, true) => Remap::MayMove,
-        _ => Remap::InPlace,
-    };
-    let at = vm::retry(|| space.remap(range, pages, to(), keep))?;
-    Ok(at.addr() as usize)
-}
-
-/// mremap with an old length of 0: a second view of a shared object.
-fn duplicate(
-    space: &Space,
-    segment: &crate::mem::Segment,
-    page: Page,
-    len: usize,
-    fixed: Option<usize>,
-    may_move: bool,
-) -> SysResult {
-    let Backing::Object { object, offset, shared: true } = &segment.backing else { return Err(EINVAL) };
-    if !may_move {
-        return Err(EINVAL);
-    }
-    let offset = offset + (page.0 - segment.range.start.0);
-    let backing = Backing::Object { object: object.clone(), offset, shared: true };
-    let place = || match fixed {
-        Some(at) => Place::Fixed(Page::containing(at as u64)),
-        None => Place::Anywhere,
-    };
-    let flags = segment.flags - Flags::SHARED;
-    let at = vm::retry(|| space.map(place(), (len / PAGE) as u64, segment.prot, &backing, flags))?;
-    Ok(at.addr() as usize)
-}
-
-/// `madvise`
-pub fn madvise(r: &mut UserRegs) -> SysResult {
-    let (address, len, advice) = (r.a0(), r.a1(), r.a2() as u32);
-    aligned(address)?;
-    match advice {
-        0..=4 | 8..=23 | 25 => {}
-        _ => return Err(EINVAL),
-    }
-    if len.checked_next_multiple_of(PAGE).is_none() || address.checked_add(len).is_none() {
-        return Err(EINVAL);
-    }
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    let set = |set: Flags, clear: Flags| vm::retry(|| space.set_flags(range, set, clear));
-    match advice {
-        l::MADV_DONTNEED | l::MADV_FREE => {
-            let mut locked = false;
-            let mut shared = false;
-            space.each_segment(range, |s| {
-                locked |= s.flags.contains(Flags::LOCKED);
-                shared |= !matches!(s.backing, Backing::Anonymous);
-            });
-            if locked || shared && advice == l::MADV_FREE {
-                return Err(EINVAL);
-            }
-            match vm::retry(|| match space.discard(range) {
-                Err(EditError::NotMapped) => Ok(()),
-                other => other,
-            }) {
-                Ok(()) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        l::MADV_REMOVE => return Err(EINVAL),
-        l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
-        l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
-        l::MADV_WIPEONFORK => set(Flags::WIPEONFORK, Flags::empty())?,
-        l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK)?,
-        l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => {
-            if !covered(space, range) {
-                return Err(ENOMEM);
-            }
-            if !populate(space, range, advice == l::MADV_POPULATE_WRITE) {
-                return Err(EFAULT);
-            }
-        }
-        l::MADV_PAGEOUT | l::MADV_COLD => {
-            // As Linux: not for locked memory.
-            let mut locked = false;
-            space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
-            if locked {
-                return Err(EINVAL);
-            }
-            if advice == l::MADV_PAGEOUT { advice::page_out(space, range) } else { advice::cool(space, range) }
-        }
-        l::MADV_WILLNEED => advice::will_need(space, range),
-        // The rest are hints about speed.
-        _ => {}
-    }
-    if covered(space, range) { Ok(0) } else { Err(ENOMEM) }
-}
-
-/// `mincore`
-pub fn mincore(r: &mut UserRegs) -> SysResult {
-    let (address, len, at) = (r.a0(), r.a1(), r.a2());
-    aligned(address)?;
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    UserSlice::new(at, range.pages() as usize)?;
-    if !covered(space, range) {
-        return Err(ENOMEM);
-    }
-    for index in 0..range.pages() {
-        let resident = u8::from(space.is_resident(Page(range.start.0 + index)));
-        UserPtr::<u8>::new(at + index as usize).write(resident)?;
-    }
-    Ok(0)
-}
-
-/// `msync`: objects are memory, so there is nothing to write.
-pub fn msync(r: &mut UserRegs) -> SysResult {
-    let (address, len, flags) = (r.a0(), r.a1(), r.a2() as u32);
-    aligned(address)?;
-    if flags & !(l::MS_ASYNC | l::MS_INVALIDATE | l::MS_SYNC) != 0 || flags & (l::MS_ASYNC | l::MS_SYNC) == 5 {
-        return Err(EINVAL);
-    }
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    if covered(&user().memory().space, range) { Ok(0) } else { Err(ENOMEM) }
-}
-
-fn lock(address: usize, len: usize, on: bool) -> SysResult {
-    let start = address & !(PAGE - 1);
-    let len = len.checked_add(address - start).ok_or(EINVAL)?;
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(start, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    if !covered(space, range) {
-        return Err(ENOMEM);
-    }
-    if on && range.pages() > memory().total_frames() {
-        return Err(ENOMEM);
-    }
-    let (set, clear) = if on { (Flags::LOCKED, Flags::empty()) } else { (Flags::empty(), Flags::LOCKED) };
-    vm::retry(|| space.set_flags(range, set, clear))?;
-    if on {
-        let mut writable = Vec::new();
-        space.each_segment(range, |s| {
-            let part = (s.range.start.max(range.start), s.range.end.min(range.end));
-            let shared = matches!(s.backing, Backing::Object { shared: true, .. });
-            if !s.prot.is_empty() && writable.try_reserve(1).is_ok() {
-                writable.push((part, s.prot.contains(Prot::WRITE) && !shared));
-            }
-        });
-        for ((start, end), write) in writable {
-            if let Some(part) = PageRange::new(start, end.0 - start.0)
-                && !populate(space, part, write)
-            {
-                return Err(ENOMEM);
-            }
-        }
-    }
-    Ok(0)
-}
-
-/// `mlock`
-pub fn mlock(r: &mut UserRegs) -> SysResult {
-    lock(r.a0(), r.a1(), true)
-}
-/// `mlock2`
-pub fn mlock2(r: &mut UserRegs) -> SysResult {
-    if r.a2() & !1 != 0 {
-        return Err(EINVAL);
-    }
-    lock(r.a0(), r.a1(), true)
-}
-/// `munlock`
-pub fn munlock(r: &mut UserRegs) -> SysResult {
-    lock(r.a0(), r.a1(), false)
-}
-/// `mlockall`
-pub fn mlockall(r: &mut UserRegs) -> SysResult {
-    let flags = r.a0() as u32;
-    if flags == 0 || flags & !7 != 0 || flags == 4 {
-        return Err(EINVAL);
-    }
-    user().memory().lock_future.store(u32::from(flags & 2 != 0), Ordering::Relaxed);
-    if flags & 1 != 0 {
-        each_part(|start, len| _ = lock(start, len, true));
-    }
-    Ok(0)
-}
-
-/// Calls `act` with each segment of this process, its address and length.
-fn each_part(mut act: impl FnMut(usize, usize)) {
-    let space = &user().memory().space;
-    let mut at = Page(0);
-    while let Some(segment) = space.find(at) {
-        let (start, end) = (segment.range.start, segment.range.end);
-        act(start.addr() as usize, (end.0 - start.0) as usize * PAGE);
-        at = end;
-    }
-}
-
-/// `munlockall`
-pub fn munlockall(_: &mut UserRegs) -> SysResult {
-    user().memory().lock_future.store(0, Ordering::Relaxed);
-    each_part(|start, len| _ = lock(start, len, false));
     Ok(0)
 }
 

@@ -1,0 +1,111 @@
+//! What a program says and asks about the pages of a mapping, which stays as it is: `madvise`, `mincore`, `msync`.
+
+use super::{PAGE, aligned, covered, populate, range};
+use crate::arch::UserRegs;
+use crate::mem::user::{UserPtr, UserSlice};
+use crate::mem::{Backing, EditError, Flags, Page};
+use crate::proc::thread::user;
+use crate::proc::vm;
+use crate::swap::advice;
+use crate::sys::Args;
+use crate::sys::errno::*;
+use linux_raw_sys::general as l;
+
+/// `madvise`
+pub fn madvise(r: &mut UserRegs) -> SysResult {
+    let (address, len, advice) = (r.a0(), r.a1(), r.a2() as u32);
+    aligned(address)?;
+    match advice {
+        0..=4 | 8..=23 | 25 => {}
+        _ => return Err(EINVAL),
+    }
+    if len.checked_next_multiple_of(PAGE).is_none() || address.checked_add(len).is_none() {
+        return Err(EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let range = range(address, len).ok_or(ENOMEM)?;
+    let space = &user().memory().space;
+    let set = |set: Flags, clear: Flags| vm::retry(|| space.set_flags(range, set, clear));
+    match advice {
+        l::MADV_DONTNEED | l::MADV_FREE => {
+            let mut locked = false;
+            let mut shared = false;
+            space.each_segment(range, |s| {
+                locked |= s.flags.contains(Flags::LOCKED);
+                shared |= !matches!(s.backing, Backing::Anonymous);
+            });
+            if locked || shared && advice == l::MADV_FREE {
+                return Err(EINVAL);
+            }
+            match vm::retry(|| match space.discard(range) {
+                Err(EditError::NotMapped) => Ok(()),
+                other => other,
+            }) {
+                Ok(()) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        l::MADV_REMOVE => return Err(EINVAL),
+        l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
+        l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
+        l::MADV_WIPEONFORK => set(Flags::WIPEONFORK, Flags::empty())?,
+        l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK)?,
+        l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => {
+            if !covered(space, range) {
+                return Err(ENOMEM);
+            }
+            if !populate(space, range, advice == l::MADV_POPULATE_WRITE) {
+                return Err(EFAULT);
+            }
+        }
+        l::MADV_PAGEOUT | l::MADV_COLD => {
+            // As Linux: not for locked memory.
+            let mut locked = false;
+            space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
+            if locked {
+                return Err(EINVAL);
+            }
+            if advice == l::MADV_PAGEOUT { advice::page_out(space, range) } else { advice::cool(space, range) }
+        }
+        l::MADV_WILLNEED => advice::will_need(space, range),
+        // The rest are hints about speed.
+        _ => {}
+    }
+    if covered(space, range) { Ok(0) } else { Err(ENOMEM) }
+}
+
+/// `mincore`
+pub fn mincore(r: &mut UserRegs) -> SysResult {
+    let (address, len, at) = (r.a0(), r.a1(), r.a2());
+    aligned(address)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let range = range(address, len).ok_or(ENOMEM)?;
+    let space = &user().memory().space;
+    UserSlice::new(at, range.pages() as usize)?;
+    if !covered(space, range) {
+        return Err(ENOMEM);
+    }
+    for index in 0..range.pages() {
+        let resident = u8::from(space.is_resident(Page(range.start.0 + index)));
+        UserPtr::<u8>::new(at + index as usize).write(resident)?;
+    }
+    Ok(0)
+}
+
+/// `msync`: objects are memory, so there is nothing to write.
+pub fn msync(r: &mut UserRegs) -> SysResult {
+    let (address, len, flags) = (r.a0(), r.a1(), r.a2() as u32);
+    aligned(address)?;
+    if flags & !(l::MS_ASYNC | l::MS_INVALIDATE | l::MS_SYNC) != 0 || flags & (l::MS_ASYNC | l::MS_SYNC) == 5 {
+        return Err(EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let range = range(address, len).ok_or(ENOMEM)?;
+    if covered(&user().memory().space, range) { Ok(0) } else { Err(ENOMEM) }
+}
