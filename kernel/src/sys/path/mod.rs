@@ -1,4 +1,14 @@
-//! Calls that take paths.
+//! Calls that take paths: here those that open, make and take away names.
+//!
+//! What only looks is in `stat`, what changes a file behind its name in `attributes`, where paths begin in `cwd`.
+
+mod attributes;
+mod cwd;
+mod stat;
+
+pub use attributes::{chmod, fchmod, fchmodat, truncate, utimensat};
+pub use cwd::{chdir, fchdir, getcwd, umask};
+pub use stat::{access, faccessat, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx};
 
 use super::Args;
 use super::errno::*;
@@ -7,13 +17,11 @@ use crate::fs::console::Console;
 use crate::fs::directory::Directory;
 use crate::fs::pipe::{End, Pipe};
 use crate::fs::procfs::{ProcEntry, Snapshot};
-use crate::fs::regular::TREE;
-use crate::fs::walk::{Place, entries, read_link, walk};
-use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, resolve};
-use crate::mem::user::{UserPtr, UserSlice, read_path};
+use crate::fs::walk::{Place, entries, walk};
+use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of};
+use crate::mem::user::read_path;
 use crate::proc::process::arc;
 use crate::proc::thread::user;
-use crate::sched::timer;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
@@ -134,143 +142,6 @@ pub fn openat(r: &mut UserRegs) -> SysResult {
 /// `creat`
 pub fn creat(r: &mut UserRegs) -> SysResult {
     do_open(CWD, r.a0(), l::O_CREAT | l::O_WRONLY | l::O_TRUNC, r.a1() as u32)
-}
-
-/// `fstat`
-pub fn fstat(r: &mut UserRegs) -> SysResult {
-    user().files().get(r.a0() as i32)?.file.stat().store(r.a1())?;
-    Ok(0)
-}
-/// `stat`
-pub fn stat(r: &mut UserRegs) -> SysResult {
-    node(CWD, &read_path(r.a0())?, true)?.stat().store(r.a1())?;
-    Ok(0)
-}
-/// `lstat`
-pub fn lstat(r: &mut UserRegs) -> SysResult {
-    node(CWD, &read_path(r.a0())?, false)?.stat().store(r.a1())?;
-    Ok(0)
-}
-
-/// What the *at forms of stat look at.
-fn stat_at(fd: usize, path_at: usize, flags: u32) -> Result<crate::fs::Stat, Errno> {
-    let known = l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH | l::AT_NO_AUTOMOUNT | 0x6000;
-    if flags & !known != 0 {
-        return Err(EINVAL);
-    }
-    let path = if path_at == 0 && flags & l::AT_EMPTY_PATH != 0 { Default::default() } else { read_path(path_at)? };
-    if path.is_empty() && flags & l::AT_EMPTY_PATH != 0 {
-        if fd as i32 == l::AT_FDCWD {
-            return Ok(node(CWD, b".", true)?.stat());
-        }
-        return Ok(user().files().get(fd as i32)?.file.stat());
-    }
-    Ok(node(fd, &path, flags & l::AT_SYMLINK_NOFOLLOW == 0)?.stat())
-}
-
-/// `newfstatat`
-pub fn newfstatat(r: &mut UserRegs) -> SysResult {
-    stat_at(r.a0(), r.a1(), r.a3() as u32)?.store(r.a2())?;
-    Ok(0)
-}
-/// `statx`
-pub fn statx(r: &mut UserRegs) -> SysResult {
-    stat_at(r.a0(), r.a1(), r.a2() as u32)?.store_x(r.a4())?;
-    Ok(0)
-}
-
-fn store_statfs(at: usize) -> SysResult {
-    let m = crate::mem::memory();
-    let (most, used) = (m.total_frames() / 2, TREE.used());
-    let free = most.saturating_sub(used).min(m.free_frames());
-    // TMPFS_MAGIC, block size, blocks, free, available, files, free files, id, longest name, fragment size, flags.
-    let words: [u64; 15] = [0x0102_1994, 4096, most, free, free, 1 << 20, 1 << 19, 0, 255, 4096, 0x20, 0, 0, 0, 0];
-    UserPtr::<[u64; 15]>::new(at).write(words)?;
-    Ok(0)
-}
-/// `statfs`
-pub fn statfs(r: &mut UserRegs) -> SysResult {
-    node(CWD, &read_path(r.a0())?, true)?;
-    store_statfs(r.a1())
-}
-/// `fstatfs`
-pub fn fstatfs(r: &mut UserRegs) -> SysResult {
-    user().files().get(r.a0() as i32)?;
-    store_statfs(r.a1())
-}
-
-fn do_access(fd: usize, path_at: usize, mode: u32, follow: bool) -> SysResult {
-    if mode & !7 != 0 {
-        return Err(EINVAL);
-    }
-    let node = node(fd, &read_path(path_at)?, follow)?;
-    if mode & 2 != 0 && node.regular().is_some_and(|f| f.is_image()) {
-        return Err(EROFS);
-    }
-    // Root may do everything but execute what nobody may execute.
-    if mode & 1 != 0 && !node.is_dir() && node.mode() & 0o111 == 0 {
-        return Err(EACCES);
-    }
-    Ok(0)
-}
-/// `access`
-pub fn access(r: &mut UserRegs) -> SysResult {
-    do_access(CWD, r.a0(), r.a1() as u32, true)
-}
-/// `faccessat`, `faccessat2`
-pub fn faccessat(r: &mut UserRegs) -> SysResult {
-    let nofollow = r.orig_rax == u64::from(l::__NR_faccessat2) && r.a3() as u32 & l::AT_SYMLINK_NOFOLLOW != 0;
-    do_access(r.a0(), r.a1(), r.a2() as u32, !nofollow)
-}
-
-fn do_readlink(fd: usize, path_at: usize, at: usize, size: usize) -> SysResult {
-    if size as i32 <= 0 {
-        return Err(EINVAL);
-    }
-    let path = read_path(path_at)?;
-    let target = read_link(&*node(fd, &path, false)?)?;
-    let n = target.len().min(size);
-    UserSlice::new(at, n)?.copy_out(&target[..n])?;
-    Ok(n)
-}
-/// `readlink`
-pub fn readlink(r: &mut UserRegs) -> SysResult {
-    do_readlink(CWD, r.a0(), r.a1(), r.a2())
-}
-/// `readlinkat`
-pub fn readlinkat(r: &mut UserRegs) -> SysResult {
-    do_readlink(r.a0(), r.a1(), r.a2(), r.a3())
-}
-
-/// `getcwd`
-pub fn getcwd(r: &mut UserRegs) -> SysResult {
-    let mut path = user().fs.get().cwd.lock().clone();
-    path.push(0);
-    if path.len() > r.a1() {
-        return Err(ERANGE);
-    }
-    UserSlice::new(r.a0(), path.len())?.copy_out(&path)?;
-    Ok(path.len())
-}
-/// `chdir`
-pub fn chdir(r: &mut UserRegs) -> SysResult {
-    let path = read_path(r.a0())?;
-    let (node, full) = resolve(&base_of(l::AT_FDCWD, &path)?, &path, true)?;
-    if !node.is_dir() {
-        return Err(ENOTDIR);
-    }
-    *user().fs.get().cwd.lock() = full;
-    Ok(0)
-}
-/// `fchdir`
-pub fn fchdir(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
-    if !file.inode.as_ref().is_some_and(|i| i.is_dir()) {
-        return Err(ENOTDIR);
-    }
-    let path = file.path.to_vec();
-    *user().fs.get().cwd.lock() = path;
-    Ok(0)
 }
 
 /// Adds a new node at a path that must not exist.
@@ -447,66 +318,4 @@ pub fn link(r: &mut UserRegs) -> SysResult {
 /// `linkat`
 pub fn linkat(r: &mut UserRegs) -> SysResult {
     do_link(r.a0(), r.a1(), r.a2(), r.a3(), r.a4() as u32 & l::AT_SYMLINK_FOLLOW != 0)
-}
-
-/// `truncate`
-pub fn truncate(r: &mut UserRegs) -> SysResult {
-    let node = node(CWD, &read_path(r.a0())?, true)?;
-    if (r.a1() as i64) < 0 {
-        return Err(EINVAL);
-    }
-    if node.is_dir() {
-        return Err(EISDIR);
-    }
-    node.regular().ok_or(EINVAL)?.set_len(r.a1() as u64)?;
-    Ok(0)
-}
-/// `chmod`
-pub fn chmod(r: &mut UserRegs) -> SysResult {
-    node(CWD, &read_path(r.a0())?, true)?.set_mode(r.a1() as u32);
-    Ok(0)
-}
-/// `fchmod`
-pub fn fchmod(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
-    if let Some(inode) = &file.inode {
-        inode.set_mode(r.a1() as u32);
-    } else if let Some(regular) = file.file.as_any().downcast_ref::<Arc<Regular>>() {
-        regular.mode.store(r.a1() as u32 & 0o7777, Ordering::Relaxed);
-    }
-    Ok(0)
-}
-/// `fchmodat`
-pub fn fchmodat(r: &mut UserRegs) -> SysResult {
-    node(r.a0(), &read_path(r.a1())?, true)?.set_mode(r.a2() as u32);
-    Ok(0)
-}
-/// `utimensat`: the modification time only.
-pub fn utimensat(r: &mut UserRegs) -> SysResult {
-    const NOW: i64 = 0x3fff_ffff;
-    const OMIT: i64 = 0x3fff_fffe;
-    let regular = if r.a1() == 0 {
-        let file = user().files().get(r.a0() as i32)?;
-        file.file.as_any().downcast_ref::<Arc<Regular>>().cloned()
-    } else {
-        node(r.a0(), &read_path(r.a1())?, r.a3() as u32 & l::AT_SYMLINK_NOFOLLOW == 0)?.regular()
-    };
-    let mut time = Some(timer::realtime_ns());
-    if r.a2() != 0 {
-        let [_, _, seconds, ns] = UserPtr::<[i64; 4]>::new(r.a2()).read()?;
-        time = match ns {
-            NOW => time,
-            OMIT => None,
-            0..1_000_000_000 => Some(seconds.max(0) as u64 * 1_000_000_000 + ns as u64),
-            _ => return Err(EINVAL),
-        };
-    }
-    if let (Some(file), Some(time)) = (regular, time) {
-        file.set_mtime(time);
-    }
-    Ok(0)
-}
-/// `umask`
-pub fn umask(r: &mut UserRegs) -> SysResult {
-    Ok(user().fs.get().umask.swap(r.a0() as u32 & 0o777, Ordering::Relaxed) as usize)
 }
