@@ -12,36 +12,48 @@
 //! 3. Who moves a thread out of `PARKED` owns it until it is in a queue.
 //! 4. Before it halts, a CPU sets its idle bit and then looks at the queues; who queues a thread looks at the idle bits after
 //!    that. Whoever clears a bit sends the interrupt, unless the CPU still [polls](poll).
+//!
+//! # Map
+//! Here: parking, waking, the switch and the idle loop. `life`: from the making of a thread to its burial. `place`: which CPU a
+//! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
+//! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something.
+//! `look`: what a report may see.
 
 pub mod poll;
 pub mod stack;
 pub mod timer;
 
+mod life;
 mod look;
+mod place;
+mod queue;
 mod switch;
 mod thread;
+mod tick;
 mod wait;
 
+pub(crate) use life::start_reaper;
+pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
 pub use thread::{Thread, ThreadRef, Usage};
+pub(crate) use tick::tick;
 pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
-use crate::arch::regs::UserRegs;
 use crate::arch::{gdt, irq, syscall, time};
 use crate::debug::lock::Mutex;
-use crate::debug::{provoke, record, stall};
+use crate::debug::{record, stall};
 use crate::mem;
-use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::Cell;
-use core::ptr::{null, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use core::ptr::null;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use life::bury;
+use place::{choose, misplaced};
 use poll::HaltPoll;
+use queue::{Queue, pick, pop_own};
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
-
-/// A thread's turn when others wait, in nanoseconds.
-const SLICE: u64 = 4_000_000;
+use tick::{SLICE, arm, arm_at, charge};
 
 /// There was no memory for a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +81,6 @@ enum After {
     Nothing,
 }
 
-/// A first-in-first-out list through [`Thread::next`]; each thread in it carries the scheduler's own reference.
-struct Queue {
-    head: *mut Thread,
-    tail: *mut Thread,
-}
-// SAFETY: threads may be sent, and a lock protects the list.
-unsafe impl Send for Queue {}
-
 #[repr(align(128))]
 struct Cpu {
     queue: Mutex<Queue>,
@@ -99,7 +103,7 @@ unsafe impl Sync for Cpu {}
 
 static SCHED: [Cpu; CPUS] = [const {
     Cpu {
-        queue: Mutex::new(Queue { head: null_mut(), tail: null_mut() }),
+        queue: Mutex::new(Queue::EMPTY),
         len: AtomicUsize::new(0),
         idle: Cell::new(null()),
         left: Cell::new((null(), After::Nothing)),
@@ -112,9 +116,6 @@ static SCHED: [Cpu; CPUS] = [const {
 
 /// CPUs that halt or are about to.
 static IDLE: AtomicU64 = AtomicU64::new(0);
-/// Threads that have exited and whose memory waits for the reaper.
-static GRAVES: AtomicPtr<Thread> = AtomicPtr::new(null_mut());
-static REAPER: spin::Once<ThreadRef> = spin::Once::new();
 
 fn mine() -> &'static Cpu {
     &SCHED[cpu::cpu_id()]
@@ -144,57 +145,6 @@ pub fn current_ref() -> ThreadRef {
     }
 }
 
-/// Makes and starts a thread of the kernel.
-pub fn spawn_kernel(name: &'static str, f: fn(usize), arg: usize) -> Result<ThreadRef, NoMemory> {
-    spawn_kernel_on(name, f, arg, u64::MAX)
-}
-
-/// Makes and starts a thread of the kernel that runs on these CPUs only.
-pub fn spawn_kernel_on(name: &'static str, f: fn(usize), arg: usize, cpus: u64) -> Result<ThreadRef, NoMemory> {
-    let t = Thread::make(0, name, None, Begin::Kernel(f, arg), false, 0)?;
-    t.set_affinity(cpus);
-    look::add_kernel(&t);
-    start(&t);
-    Ok(t)
-}
-
-/// Makes a thread of a program; it does not run before [`start`]. Its space is set with [`Thread::set_space`].
-pub fn spawn_user(
-    tid: u32,
-    user: UserThread,
-    regs: &UserRegs,
-    fs_base: u64,
-    inherit_fpu: bool,
-) -> Result<ThreadRef, NoMemory> {
-    Thread::make(tid, "user", Some(user), Begin::User(regs), inherit_fpu, fs_base)
-}
-
-/// Makes a new thread runnable.
-pub fn start(t: &ThreadRef) {
-    // The scheduler's own reference; `finish_switch` drops it when the thread has exited.
-    enqueue(Arc::into_raw(t.clone()));
-}
-
-/// Prepares a new thread's space for the CPU that [`start`] would choose now, so that there is one on which it can run however
-/// short memory becomes. False: no memory.
-pub fn prepare(t: &ThreadRef) -> bool {
-    t.space().is_none_or(|space| space.prepare(choose(t)))
-}
-
-/// Where a kernel thread begins.
-#[allow(improper_ctypes_definitions, reason = "the pointer only passes through the entry's assembler")]
-extern "C" fn kernel_main(f: fn(usize), arg: usize) -> ! {
-    f(arg);
-    exit_current()
-}
-
-/// Ends the current thread. Its stack is freed once it is off it; the rest when the last reference goes.
-pub fn exit_current() -> ! {
-    current().set_space(None);
-    schedule(After::Exit);
-    unreachable!("an exited thread runs")
-}
-
 /// Lets other runnable threads of this CPU run.
 pub fn yield_now() {
     // ordering: Relaxed; a hint.
@@ -206,15 +156,6 @@ pub fn yield_now() {
 /// The slice is over, or the thread's affinity has changed: on the way back to user mode.
 pub(crate) fn preempt() {
     yield_now();
-}
-
-fn misplaced(t: &Thread) -> bool {
-    misplaced_on(t, cpu::cpu_id())
-}
-
-fn misplaced_on(t: &Thread, cpu: usize) -> bool {
-    let allowed = t.affinity() & cpu::online();
-    allowed != 0 && allowed & 1 << cpu == 0
 }
 
 /// Gives the CPU away until [`Thread::unpark`] or the deadline; returns at once if `unpark` has come since the last `park`.
@@ -307,175 +248,6 @@ fn wake_cpu(target: usize) {
     {
         irq::send(target, irq::RESCHEDULE);
     }
-}
-
-/// The space of a thread that is on no CPU and that the caller owns, or whose queue he has locked.
-fn space_of(t: &Thread) -> Option<&Arc<mem::Space>> {
-    // SAFETY: nobody else looks at the thread meanwhile.
-    unsafe { &(*t.inner.get()).space }.as_ref()
-}
-
-/// Whether a CPU that a thread has not run on should take it: entering a space for the first time costs a frame.
-fn may_enter(t: &Thread, cpu: usize) -> bool {
-    const PLENTY: u64 = 256;
-    space_of(t).is_none_or(|space| space.has_top(cpu) || mem::memory().free_frames() >= PLENTY)
-}
-
-/// Whether this CPU can switch to a thread now.
-fn can_run(t: &Thread) -> bool {
-    space_of(t).is_none_or(|space| mem::machine::prepare_here(space))
-}
-
-/// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again; but one that can load
-/// its space if memory is short.
-fn choose(t: &Thread) -> usize {
-    let online = cpu::online();
-    let mut allowed = t.affinity() & online;
-    if allowed == 0 {
-        allowed = online;
-    }
-    // ordering: Relaxed; hints.
-    let last = t.last.load(Ordering::Relaxed) as usize;
-    let idle = IDLE.load(Ordering::Relaxed) & allowed;
-    if idle & 1 << last != 0 {
-        last
-    } else if idle != 0 && may_enter(t, idle.trailing_zeros() as usize) {
-        idle.trailing_zeros() as usize
-    } else if allowed & 1 << last != 0 {
-        last
-    } else {
-        let first = allowed.trailing_zeros() as usize;
-        if may_enter(t, first) { first } else { with_table(t, allowed).unwrap_or(first) }
-    }
-}
-
-/// The first of the CPUs that has a table for a thread's space.
-fn with_table(t: &Thread, among: u64) -> Option<usize> {
-    let space = space_of(t)?;
-    (0..CPUS).find(|&cpu| among & 1 << cpu != 0 && space.has_top(cpu))
-}
-
-impl Cpu {
-    fn push(&self, t: *mut Thread) {
-        let mut queue = self.queue.lock();
-        // SAFETY: the thread is alive and in no list; the lock protects the links.
-        unsafe {
-            // ordering: Relaxed; under the lock.
-            (*t).next.store(null_mut(), Ordering::Relaxed);
-            if queue.tail.is_null() {
-                queue.head = t;
-            } else {
-                (*queue.tail).next.store(t, Ordering::Relaxed);
-            }
-        }
-        queue.tail = t;
-        self.len.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes the first thread, whoever may run it.
-    fn take_first(&self) -> *mut Thread {
-        let mut queue = self.queue.lock();
-        let t = queue.head;
-        if !t.is_null() {
-            // SAFETY: queued threads are alive; the lock protects the links.
-            // ordering: Relaxed; under the lock.
-            queue.head = unsafe { &*t }.next.load(Ordering::Relaxed);
-            if queue.head.is_null() {
-                queue.tail = null_mut();
-            }
-            self.len.fetch_sub(1, Ordering::Relaxed);
-        }
-        t
-    }
-
-    /// Takes the first thread that `cpu`, the calling one, may run and can.
-    fn steal(&self, cpu: usize) -> *mut Thread {
-        let own = core::ptr::eq(self, &SCHED[cpu]);
-        // ordering: Relaxed; a hint, and rule 4 makes sure that somebody looks again.
-        if self.len.load(Ordering::Relaxed) == 0 {
-            return null_mut();
-        }
-        let online = cpu::online();
-        let mut queue = self.queue.lock();
-        let (mut before, mut at) = (null_mut::<Thread>(), queue.head);
-        while !at.is_null() {
-            // SAFETY: queued threads are alive; the lock protects the links.
-            let t = unsafe { &*at };
-            // ordering: Relaxed; under the lock.
-            let next = t.next.load(Ordering::Relaxed);
-            let allowed = t.affinity() & online;
-            if (allowed == 0 || allowed & 1 << cpu != 0) && (own || may_enter(t, cpu)) && can_run(t) {
-                if before.is_null() {
-                    queue.head = next;
-                } else {
-                    // SAFETY: as above.
-                    unsafe { (*before).next.store(next, Ordering::Relaxed) };
-                }
-                if queue.tail == at {
-                    queue.tail = before;
-                }
-                self.len.fetch_sub(1, Ordering::Relaxed);
-                return at;
-            }
-            before = at;
-            at = next;
-        }
-        null_mut()
-    }
-}
-
-/// Takes a thread from this CPU's own queue; those that may not run here any more, or cannot for want of a table, go elsewhere.
-fn pop_own(cpu: usize) -> *mut Thread {
-    loop {
-        let t = SCHED[cpu].steal(cpu);
-        // ordering: Relaxed; our own queue, and who adds to it wakes us if we sleep.
-        if !t.is_null() || SCHED[cpu].len.load(Ordering::Relaxed) == 0 {
-            return t;
-        }
-        let stray = SCHED[cpu].take_first();
-        if stray.is_null() {
-            continue;
-        }
-        // SAFETY: it came from a queue: it is alive, and ours.
-        let thread = unsafe { &*stray };
-        if misplaced_on(thread, cpu) {
-            enqueue(stray);
-            continue;
-        }
-        match with_table(thread, thread.affinity() & cpu::online()) {
-            Some(other) => {
-                SCHED[other].push(stray);
-                // ordering: SeqCst; as in `enqueue`.
-                fence(Ordering::SeqCst);
-                wake_cpu(other);
-            }
-            // Its affinity has changed while memory was short. It waits here until there is some.
-            None => {
-                SCHED[cpu].push(stray);
-                return null_mut();
-            }
-        }
-    }
-}
-
-/// Takes a thread for this CPU: from its own queue, else from another's.
-fn pick(cpu: usize) -> *mut Thread {
-    let own = pop_own(cpu);
-    if !own.is_null() {
-        return own;
-    }
-    let online = cpu::online();
-    for i in 1..CPUS {
-        let other = (cpu + i) % CPUS;
-        // ordering: Relaxed; a hint.
-        if online & 1 << other != 0 && SCHED[other].len.load(Ordering::Relaxed) != 0 {
-            let t = SCHED[other].steal(cpu);
-            if !t.is_null() {
-                return t;
-            }
-        }
-    }
-    null_mut()
 }
 
 /// Gives the CPU to another thread.
@@ -592,95 +364,6 @@ extern "C" fn finish_switch() {
     }
 }
 
-/// Leaves the scheduler's reference to the reaper: dropping a thread may be long work, or wait.
-fn bury(t: *mut Thread) {
-    // ordering: Relaxed; the exchange publishes.
-    let mut head = GRAVES.load(Ordering::Relaxed);
-    loop {
-        // SAFETY: the thread is in no list any more.
-        unsafe { (*t).next.store(head, Ordering::Relaxed) };
-        // ordering: Release pairs with the reaper's Acquire.
-        match GRAVES.compare_exchange(head, t, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => break,
-            Err(now) => head = now,
-        }
-    }
-    if let Some(reaper) = REAPER.get() {
-        reaper.unpark();
-    }
-}
-
-/// Memory is short: the reaper is to give the frames of unused stacks back. True: it will.
-pub fn give_stacks_back() -> bool {
-    let asked = stack::ask();
-    if asked && let Some(reaper) = REAPER.get() {
-        reaper.unpark();
-    }
-    asked
-}
-
-/// The reaper thread: drops what is left of exited threads, and shrinks the pool of stacks.
-fn reap(_: usize) {
-    loop {
-        // ordering: Acquire pairs with `bury`.
-        let mut t = GRAVES.swap(null_mut(), Ordering::Acquire);
-        while !t.is_null() {
-            // SAFETY: the list is ours now, and each thread in it comes with the scheduler's reference.
-            unsafe {
-                let next = (*t).next.load(Ordering::Relaxed);
-                drop(Arc::from_raw(t));
-                t = next;
-            }
-        }
-        stack::trim();
-        park(None);
-    }
-}
-
-fn arm_at(sched: &Cpu, now: u64, deadline: u64) {
-    if deadline < sched.armed.get() {
-        sched.armed.set(deadline);
-        irq::set_timer(deadline.saturating_sub(now));
-    }
-}
-
-/// Makes the timer interrupt come at `deadline` or before.
-fn arm(deadline: u64) {
-    let sched = mine();
-    if deadline < sched.armed.get() {
-        arm_at(sched, timer::now_ns(), deadline);
-    }
-}
-
-/// The timer interrupt.
-pub(crate) fn tick(user: bool) {
-    let sched = mine();
-    let now = charge(time::tsc());
-    sched.armed.set(u64::MAX);
-    stall::tick(now);
-    if user {
-        provoke::tick()
-    } else {
-        provoke::tick_in_kernel()
-    }
-    let mut next = timer::expire(now, |t| {
-        // ordering: as in `unpark`, but without a token.
-        if t.state.compare_exchange(PARKED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            enqueue(t);
-        }
-    });
-    if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
-        // ordering: Relaxed; our own queue.
-        if sched.len.load(Ordering::Relaxed) != 0 {
-            syscall::request_work(WORK_SCHEDULE);
-        }
-        next = next.min(now + SLICE);
-    }
-    if next != u64::MAX {
-        arm_at(sched, now, next);
-    }
-}
-
 /// The reschedule interrupt: an idle CPU looks at its queue by itself; a thread may have to look at its flags.
 pub(crate) fn poked() {
     let t = current();
@@ -690,18 +373,6 @@ pub(crate) fn poked() {
     if misplaced(t) {
         syscall::request_work(WORK_SCHEDULE);
     }
-}
-
-/// Adds to the current thread's time what has passed since that was done last, until the counter's value `tsc`; returns the time.
-fn charge(tsc: u64) -> u64 {
-    let (sched, thread, now) = (mine(), current(), time::at_ns(tsc));
-    let ran = now.saturating_sub(sched.since.replace(now));
-    // ordering: Relaxed; statistics that only the thread's CPU writes.
-    thread.run_ns.store(thread.run_ns.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
-    let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
-    thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Relaxed);
-    thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);
-    now
 }
 
 /// The idle loop of a CPU, on its idle thread.
@@ -764,12 +435,5 @@ pub(crate) fn init() -> Result<(), NoMemory> {
     t.on.store(1, Ordering::Relaxed);
     mine().idle.set(Arc::into_raw(t));
     adopt_idle();
-    Ok(())
-}
-
-/// Starts the scheduler's own thread.
-pub(crate) fn start_reaper() -> Result<(), NoMemory> {
-    let t = spawn_kernel("reaper", reap, 0)?;
-    REAPER.call_once(|| t);
     Ok(())
 }

@@ -50,7 +50,7 @@ pub extern "C" fn kernel_start() {
         "call {main}",
         "ud2",
         finish = sym super::finish_switch,
-        main = sym super::kernel_main,
+        main = sym super::life::kernel_main,
     )
 }
 
