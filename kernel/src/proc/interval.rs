@@ -4,7 +4,7 @@
 //! counts as an overrun. CPU clocks are not offered.
 
 use super::process::{Process, arc};
-use super::signal::{Detail, MAX, SIGALRM, SigInfo, code, send};
+use super::signal::{Detail, MAX, Pending, SIGALRM, SigInfo, code, send};
 use super::thread::{current, of};
 use super::timers::{self, Due, Setting};
 use super::tree;
@@ -42,54 +42,75 @@ pub struct Interval {
     signal: u8,
     value: u64,
     realtime: bool,
+    state: Mutex<State>,
+    /// How often it has gone off without anybody having heard: raised under the timers' lock, together with the next deadline.
+    due: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
     /// Its number among all armed timers.
-    armed: Mutex<Option<u64>>,
-    overruns: AtomicU64,
+    armed: Option<u64>,
+    /// How often it has gone off since its signal was sent.
+    since: u64,
+    /// The same, when the program took the signal.
+    told: u64,
 }
 
 impl Interval {
-    /// It has gone off so many times at once.
-    pub(super) fn expired(&self, count: u64) {
-        let bit = 1 << (self.signal.max(1) - 1);
-        let info = |overruns: u64| SigInfo {
+    /// It goes off `count` times; [`Self::expired`] follows.
+    pub(super) fn goes_off(&self, count: u64) {
+        // ordering: Relaxed; each count is taken once, by a swap.
+        self.due.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// It has gone off: its signal is sent, unless it has been stopped or whoever took the signal before has counted this.
+    pub(super) fn expired(&self) {
+        // Found before the lock is taken, so dropped after it: that may be the last reference.
+        let (process, thread) = match &self.target {
+            Target::Nobody => return,
+            Target::Process(process) => (process.upgrade(), None),
+            Target::Thread(thread) => (None, thread.upgrade()),
+        };
+        // Held while the signal is sent: a timer that was stopped sends none.
+        let mut state = self.state.lock();
+        let count = self.due.swap(0, Ordering::Relaxed);
+        if count == 0 || state.armed.is_none() {
+            return;
+        }
+        let info = SigInfo {
             signal: self.signal,
             errno: 0,
             code: code::TIMER,
-            detail: Detail::Queued { pid: self.id as u32, uid: overruns as u32, value: self.value },
+            detail: Detail::Queued { pid: self.id as u32, uid: 0, value: self.value },
         };
-        let more = (count - 1).min(OVERRUNS);
-        // A signal that cannot be queued counts as an overrun of the next one. ordering: Relaxed; only this timer's thread adds.
-        let waits = match &self.target {
-            Target::Nobody => return,
-            Target::Process(process) => {
-                let Some(process) = process.upgrade() else { return };
-                let waits = process.pending.lock().bits() & bit != 0;
-                waits || send::to_process(&process, info(more)).is_err()
-            }
-            Target::Thread(thread) => {
-                let Some(thread) = thread.upgrade() else { return };
-                let waits = of(&thread).pending.lock().bits() & bit != 0;
-                waits || send::to_thread(&thread, info(more)).is_err()
-            }
+        let waits = |pending: &Mutex<Pending>| pending.lock().bits() & 1 << (self.signal - 1) != 0;
+        let sent = match (&process, &thread) {
+            (Some(process), _) => !waits(&process.pending) && send::to_process(process, info).is_ok(),
+            (_, Some(thread)) => !waits(&of(thread).pending) && send::to_thread(thread, info).is_ok(),
+            _ => return,
         };
-        let before = if waits { self.overruns.load(Ordering::Relaxed) + 1 } else { 0 };
-        self.overruns.store((before + more).min(OVERRUNS), Ordering::Relaxed);
+        // A signal that waits, or cannot be queued, makes this an overrun. What is there already belongs to the next who takes one: he
+        // may have one in his hand.
+        state.since = state.since.saturating_add(count - u64::from(sent));
+    }
+
+    /// Its signal is taken: how many overruns there were. The clock tells, for the thread behind the timers may be late.
+    fn taken(&self) -> u64 {
+        let mut state = self.state.lock();
+        let missed = state.armed.map_or(0, timers::catch_up) + self.due.swap(0, Ordering::Relaxed);
+        state.told = core::mem::take(&mut state.since).saturating_add(missed).min(OVERRUNS);
+        state.told
     }
 }
 
-/// The program takes a timer's signal: how often the timer has gone off since it was sent is told by the clock, for the thread behind
-/// the timers may be late.
+/// The program takes a timer's signal: fills in the overruns.
 pub(super) fn taken(process: &Process, info: &mut SigInfo) {
-    let Detail::Queued { pid: id, uid: told, .. } = &mut info.detail else { return };
-    if info.code != code::TIMER {
-        return;
+    let Detail::Queued { pid: id, uid: overruns, .. } = &mut info.detail else { return };
+    if info.code == code::TIMER {
+        let timer = process.intervals.lock().get(&(*id as i32)).cloned();
+        *overruns = timer.map_or(0, |timer| timer.taken()) as u32;
     }
-    let Some(timer) = process.intervals.lock().get(&(*id as i32)).cloned() else { return };
-    let missed = (*timer.armed.lock()).map_or(0, timers::catch_up);
-    // ordering: Relaxed; a count, and who adds to it at the same time is late in any case.
-    let overruns = (timer.overruns.load(Ordering::Relaxed) + missed).min(OVERRUNS);
-    timer.overruns.store(overruns, Ordering::Relaxed);
-    *told = overruns as u32;
 }
 
 /// The process ends or runs another program: its timers go.
@@ -101,7 +122,7 @@ pub fn forget(process: &Process) {
 }
 
 fn stop(timer: &Interval) -> Option<Setting> {
-    timer.armed.lock().take().and_then(timers::disarm)
+    timer.state.lock().armed.take().and_then(timers::disarm)
 }
 
 fn with(id: usize) -> Result<Arc<Interval>, Errno> {
@@ -147,8 +168,8 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         signal: signal as u8,
         value: value.unwrap_or(id as u64),
         realtime,
-        armed: Mutex::new(None),
-        overruns: AtomicU64::new(0),
+        state: Mutex::new(State::default()),
+        due: AtomicU64::new(0),
     })?;
     all.insert(id, timer);
     drop(all);
@@ -172,11 +193,12 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         _ => timer::now_ns().saturating_add(value),
     };
     let old = {
-        let mut armed = timer.armed.lock();
-        let old = armed.take().and_then(timers::disarm);
-        timer.overruns.store(0, Ordering::Relaxed);
+        let mut state = timer.state.lock();
+        let old = state.armed.take().and_then(timers::disarm);
+        *state = State::default();
+        timer.due.store(0, Ordering::Relaxed);
         if value > 0 {
-            *armed = Some(timers::arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
+            state.armed = Some(timers::arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
         }
         old
     };
@@ -189,7 +211,7 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
 /// `timer_gettime`
 pub fn gettime(r: &mut UserRegs) -> SysResult {
     let timer = with(r.a0())?;
-    let setting = (*timer.armed.lock()).and_then(timers::look);
+    let setting = timer.state.lock().armed.and_then(timers::look);
     store(r.a1(), setting, &timer)?;
     Ok(0)
 }
@@ -212,7 +234,7 @@ fn left(setting: Setting, now: u64, timer: &Interval) -> u64 {
 
 /// `timer_getoverrun`
 pub fn getoverrun(r: &mut UserRegs) -> SysResult {
-    Ok(with(r.a0())?.overruns.load(Ordering::Relaxed) as usize)
+    Ok(with(r.a0())?.state.lock().told as usize)
 }
 
 /// `timer_delete`

@@ -130,6 +130,11 @@ fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
             table.by_id.insert(id, (setting, what.clone()));
             table.by_time.insert((setting.deadline, id), ());
         }
+        if let Due::Interval(timer) = &what
+            && let Some(timer) = timer.upgrade()
+        {
+            timer.goes_off(count);
+        }
         due.push((what, count));
     }
     (due, None)
@@ -145,7 +150,7 @@ fn act(due: Due, count: u64) {
         }
         Due::Interval(timer) => {
             if let Some(timer) = timer.upgrade() {
-                timer.expired(count);
+                timer.expired();
             }
         }
         Due::Descriptor(file) => {
