@@ -28,6 +28,8 @@ bitflags! {
         const HEAP = 1 << 12;
         /// Never merged with a neighbour.
         const ALONE = 1 << 13;
+        /// A shared view of a file that was opened for reading: it never becomes writable.
+        const READ_ONLY = 1 << 14;
     }
 }
 

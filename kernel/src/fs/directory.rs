@@ -2,6 +2,7 @@
 
 use super::{File, Inode, Kind, Stat, UserIo, procfs, stat::kind};
 use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
 use crate::mem::user::UserSlice;
 use crate::proc::thread::user;
 use crate::sys::Args;
@@ -9,10 +10,27 @@ use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Bound;
 use linux_raw_sys::general as l;
 
+/// Most entries that one call gives, so that none works for long. Programs ask until there are no more.
+const MOST: usize = 1024;
+/// Bytes of the shortest record.
+const SHORTEST: usize = 24;
+
 /// An open directory.
-pub struct Directory(pub Arc<Inode>);
+pub struct Directory {
+    inode: Arc<Inode>,
+    /// The name that a reader has seen last, and the position behind it.
+    last: Mutex<(u64, Vec<u8>)>,
+}
+
+impl Directory {
+    /// Opens a directory (or, with O_PATH, anything).
+    pub fn new(inode: Arc<Inode>) -> Self {
+        Directory { inode, last: Mutex::new((0, Vec::new())) }
+    }
+}
 
 impl File for Directory {
     fn read(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
@@ -22,7 +40,7 @@ impl File for Directory {
         Err(EBADF)
     }
     fn stat(&self) -> Stat {
-        self.0.stat()
+        self.inode.stat()
     }
     fn poll(&self) -> u32 {
         l::POLLIN | l::POLLOUT
@@ -35,16 +53,35 @@ impl File for Directory {
     }
 }
 
-/// Name, inode number and type of each entry.
-fn entries(node: &Inode) -> Vec<(Vec<u8>, u64, u32)> {
+/// Name, inode number and type of an entry.
+type Entry = (Vec<u8>, u64, u32);
+
+/// Up to `most` entries from a position on: the directory itself, the one above, the others by name.
+///
+/// Who reads on begins behind the name seen last, wherever that is now: what is deleted meanwhile moves nothing. Only a
+/// position that was jumped to is counted off.
+fn entries(dir: &Directory, position: u64, most: usize) -> Result<Vec<Entry>, Errno> {
+    let node = &dir.inode;
+    let mut out = Vec::new();
+    out.try_reserve_exact(most).map_err(|_| ENOMEM)?;
+    let dots = [&b"."[..], b".."].into_iter().map(|name| (name.to_vec(), node.ino, kind::DIR));
+    out.extend(dots.skip(position as usize).take(most));
+    let (skip, room) = (position.saturating_sub(2) as usize, most - out.len());
     match &node.kind {
         Kind::Dir(entries) => {
-            let all: Vec<_> = entries.lock().iter().map(|(n, i)| (n.clone(), i.clone())).collect();
-            all.into_iter().map(|(n, i)| (n, i.ino, i.stat().mode & kind::MASK)).collect()
+            let last = dir.last.lock();
+            let known = position > 2 && last.0 == position;
+            let (from, skip) = if known { (Bound::Excluded(&last.1), 0) } else { (Bound::Unbounded, skip) };
+            let all = entries.lock();
+            let range = all.range::<Vec<u8>, _>((from, Bound::Unbounded));
+            out.extend(range.skip(skip).take(room).map(|(name, inode)| (name.clone(), inode.ino, inode.file_type())));
         }
-        Kind::Proc(entry) => procfs::list(entry).into_iter().map(|(n, t)| (n, 1, t)).collect(),
-        _ => Vec::new(),
+        Kind::Proc(entry) => {
+            out.extend(procfs::list(entry).into_iter().skip(skip).take(room).map(|(name, kind)| (name, 1, kind)));
+        }
+        _ => {}
     }
+    Ok(out)
 }
 
 /// `getdents64`
@@ -52,12 +89,13 @@ pub fn getdents64(r: &mut UserRegs) -> SysResult {
     let (fd, at, size) = (r.a0() as i32, r.a1(), r.a2() as u32 as usize);
     let file = user().files().get(fd)?;
     let dir = file.file.as_any().downcast_ref::<Directory>().ok_or(ENOTDIR)?;
-    let mut all = alloc::vec![(b".".to_vec(), dir.0.ino, kind::DIR), (b"..".to_vec(), dir.0.ino, kind::DIR)];
-    all.extend(entries(&dir.0));
-    // The position counts entries.
+    if file.flags() & l::O_PATH != 0 {
+        return Err(EBADF);
+    }
     let mut position = file.position.lock();
     let mut done = 0;
-    for (index, (name, ino, mode)) in all.iter().enumerate().skip(*position as usize) {
+    let most = (size / SHORTEST).clamp(1, MOST);
+    for (name, ino, kind) in entries(dir, *position, most)? {
         let len = (19 + name.len() + 1).next_multiple_of(8);
         if done + len > size {
             if done == 0 {
@@ -67,14 +105,16 @@ pub fn getdents64(r: &mut UserRegs) -> SysResult {
         }
         let mut record = Vec::new();
         record.extend_from_slice(&ino.to_ne_bytes());
-        record.extend_from_slice(&(index as u64 + 1).to_ne_bytes());
+        record.extend_from_slice(&(*position + 1).to_ne_bytes());
         record.extend_from_slice(&(len as u16).to_ne_bytes());
-        record.push((mode >> 12) as u8);
-        record.extend_from_slice(name);
+        record.push((kind >> 12) as u8);
+        record.extend_from_slice(&name);
         record.resize(len, 0);
         UserSlice::new(at + done, len)?.copy_out(&record)?;
         done += len;
-        *position = index as u64 + 1;
+        // The position counts entries.
+        *position += 1;
+        *dir.last.lock() = (*position, name);
     }
     Ok(done)
 }

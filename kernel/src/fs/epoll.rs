@@ -15,6 +15,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Bound;
 use linux_raw_sys::general as l;
 
 struct Interest {
@@ -28,8 +29,31 @@ struct Interest {
     armed: bool,
 }
 
+/// A descriptor and the open file behind it.
+type Key = (i32, usize);
+
+struct Set {
+    interests: BTreeMap<Key, Interest>,
+    /// The one reported last: the next round begins behind it, so that a busy file does not hide the others.
+    last: Key,
+}
+
 /// A set of interests.
-pub struct Epoll(Mutex<BTreeMap<(i32, usize), Interest>>);
+pub struct Epoll(Mutex<Set>);
+
+/// Most sets, one within the other, as on Linux.
+const DEPTH: u32 = 5;
+/// Most files that one question about a set with sets in it asks; beyond that the answer is that something may be ready.
+const BUDGET: u32 = 20_000;
+
+/// What a file's poll says, at some depth of sets within sets.
+fn ask(file: &OpenFile, depth: u32, budget: &mut u32) -> u32 {
+    match file.file.as_any().downcast_ref::<Epoll>() {
+        Some(inner) if depth < DEPTH && inner.is_ready(depth + 1, budget) => IN,
+        Some(_) => 0,
+        None => file.file.poll(),
+    }
+}
 
 const EPOLLET: u32 = 1 << 31;
 const EPOLLONESHOT: u32 = 1 << 30;
@@ -46,23 +70,41 @@ impl Interest {
 }
 
 impl Epoll {
-    /// Takes up to `most` events.
-    fn collect(&self, most: usize, out: &mut Vec<(u32, u64)>) {
-        // Files are asked outside the lock: their poll may take locks of its own.
-        let asked: Vec<((i32, usize), Arc<OpenFile>, u32)> = {
-            let mut set = self.0.lock();
-            set.retain(|_, i| i.file.strong_count() > 0);
-            set.iter().filter(|(_, i)| i.armed).filter_map(|(k, i)| Some((*k, i.file.upgrade()?, i.events))).collect()
-        };
-        for (key, file, events) in asked {
-            if out.len() == most {
-                break;
+    /// The first armed interest behind `after`, with its file and events; forgets on the way those whose file is gone.
+    fn behind(&self, after: Key) -> Option<(Key, Arc<OpenFile>, u32)> {
+        let mut set = self.0.lock();
+        let mut after = Bound::Excluded(after);
+        loop {
+            let (&key, interest) = set.interests.range((after, Bound::Unbounded)).next()?;
+            match interest.file.upgrade() {
+                Some(file) if interest.armed => return Some((key, file, interest.events)),
+                Some(_) => {}
+                None => _ = set.interests.remove(&key),
             }
+            after = Bound::Excluded(key);
+        }
+    }
+
+    /// Takes up to `most` events. Files are asked outside the lock: their poll may take locks of its own.
+    fn collect(&self, most: usize, out: &mut Vec<(u32, u64)>) {
+        let begin = self.0.lock().last;
+        let mut at = begin;
+        let mut around = false;
+        while out.len() < most {
+            let found = self.behind(at).filter(|(key, ..)| !around || *key <= begin);
+            let Some((key, file, events)) = found else {
+                if around {
+                    break;
+                }
+                (around, at) = (true, FIRST);
+                continue;
+            };
+            at = key;
             // Before the poll: an edge in between is reported once more, not lost.
             let edges = file.file.edges();
-            let now = file.file.poll() & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
+            let now = ask(&file, 1, &mut { BUDGET }) & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
             let mut set = self.0.lock();
-            let Some(interest) = set.get_mut(&key) else { continue };
+            let Some(interest) = set.interests.get_mut(&key) else { continue };
             let fresh = if events & EPOLLET != 0 { now & !interest.stale(edges) } else { now };
             (interest.reported, interest.edges) = (now, edges);
             if fresh != 0 {
@@ -70,17 +112,49 @@ impl Epoll {
                     interest.armed = false;
                 }
                 out.push((now, interest.data));
+                set.last = key;
             }
         }
     }
-    fn is_ready(&self) -> bool {
-        let files: Vec<_> = {
-            let set = self.0.lock();
-            set.values().filter(|i| i.armed).filter_map(|i| Some((i.file.upgrade()?, i.events))).collect()
-        };
-        files.iter().any(|(f, e)| f.file.poll() & (e & !MODIFIERS | l::POLLERR | l::POLLHUP) != 0)
+
+    fn is_ready(&self, depth: u32, budget: &mut u32) -> bool {
+        let mut at = FIRST;
+        while let Some((key, file, events)) = self.behind(at) {
+            at = key;
+            if *budget == 0 {
+                return true;
+            }
+            *budget -= 1;
+            if ask(&file, depth, budget) & (events & !MODIFIERS | l::POLLERR | l::POLLHUP) != 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether `other` can be found in this set or in one within it; also if sets are nested too deep to know.
+    fn leads_to(&self, other: &Epoll, depth: u32, budget: &mut u32) -> bool {
+        let mut at = FIRST;
+        core::ptr::eq(self, other) || depth == DEPTH || {
+            while let Some((key, file, _)) = self.behind(at) {
+                at = key;
+                if *budget == 0 {
+                    return true;
+                }
+                *budget -= 1;
+                if let Some(inner) = file.file.as_any().downcast_ref::<Epoll>()
+                    && inner.leads_to(other, depth + 1, budget)
+                {
+                    return true;
+                }
+            }
+            false
+        }
     }
 }
+
+/// Before every descriptor.
+const FIRST: Key = (-1, 0);
 
 impl File for Epoll {
     fn read(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
@@ -93,7 +167,7 @@ impl File for Epoll {
         Stat { ino: 901, mode: 0o600, nlink: 1, ..Stat::default() }
     }
     fn poll(&self) -> u32 {
-        if self.is_ready() { l::POLLIN | l::POLLRDNORM } else { 0 }
+        if self.is_ready(1, &mut { BUDGET }) { l::POLLIN | l::POLLRDNORM } else { 0 }
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -115,7 +189,12 @@ fn create(flags: u32) -> SysResult {
     if flags & !l::O_CLOEXEC != 0 {
         return Err(EINVAL);
     }
-    let file = OpenFile::new(arc(Epoll(Mutex::new(BTreeMap::new())))?, l::O_RDWR, b"anon_inode:[eventpoll]", None)?;
+    let file = OpenFile::new(
+        arc(Epoll(Mutex::new(Set { interests: BTreeMap::new(), last: FIRST })))?,
+        l::O_RDWR,
+        b"anon_inode:[eventpoll]",
+        None,
+    )?;
     user().files().add(file, flags != 0)
 }
 
@@ -136,15 +215,27 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
     if file.file.as_any().is::<Arc<super::Regular>>() || file.inode.as_ref().is_some_and(|i| i.is_dir()) {
         return Err(EPERM);
     }
-    if epfd == fd {
-        return Err(EINVAL);
-    }
+    let inner = file.file.as_any().downcast_ref::<Epoll>();
     let key = (fd, Arc::as_ptr(&file) as usize);
     with(epfd, |epoll| {
-        let mut set = epoll.0.lock();
-        set.retain(|_, i| i.file.strong_count() > 0);
+        if inner.is_some_and(|inner| core::ptr::eq(inner, epoll)) {
+            return Err(EINVAL);
+        }
+        if op == l::EPOLL_CTL_ADD && inner.is_some_and(|inner| inner.leads_to(epoll, 1, &mut { BUDGET })) {
+            return Err(ELOOP);
+        }
+        // A set may be as large as programs like, and the heap is not.
+        if op == l::EPOLL_CTL_ADD && !crate::mem::heap_has(size_of::<Interest>() * 16) {
+            return Err(ENOMEM);
+        }
+        let set = &mut epoll.0.lock().interests;
         match op {
             l::EPOLL_CTL_ADD => {
+                // The number may have been that of files which are gone.
+                let dead = |(key, i): (&Key, &Interest)| (i.file.strong_count() == 0).then_some(*key);
+                while let Some(key) = set.range((fd, 0)..=(fd, usize::MAX)).find_map(dead) {
+                    set.remove(&key);
+                }
                 if set.contains_key(&key) {
                     return Err(EEXIST);
                 }

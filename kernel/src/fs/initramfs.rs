@@ -2,7 +2,7 @@
 
 use super::dev::Device;
 use super::procfs::ProcEntry;
-use super::{Inode, Kind, Regular, walk};
+use super::{Inode, Kind, Regular, inode, rights, walk};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cpio_reader::Mode;
@@ -32,6 +32,7 @@ pub fn mount(archive: &'static [u8]) -> Option<&'static [u8]> {
         put(name.as_bytes(), node);
     }
     furnish();
+    inode::end_of_boot();
     job
 }
 
@@ -82,6 +83,7 @@ fn furnish() {
 
 /// Removes what programs made and gives the pages of images back, so that every job starts alike.
 pub fn clean() {
+    rights::clean();
     let mut dirs = alloc::vec![walk::root()];
     let mut dropped = Vec::new();
     while let Some(dir) = dirs.pop() {
@@ -90,8 +92,8 @@ pub fn clean() {
         let mut gone = Vec::new();
         for (name, node) in entries.iter() {
             match &node.kind {
+                _ if node.is_of_program() => gone.push(name.clone()),
                 Kind::Regular(file) if file.is_image() => dropped.push(node.clone()),
-                Kind::Regular(_) | Kind::Fifo(_) => gone.push(name.clone()),
                 Kind::Dir(_) => dirs.push(node.clone()),
                 _ => {}
             }

@@ -5,6 +5,7 @@ use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
 use super::{Regular, pipe};
 use crate::debug::lock::Mutex;
+use crate::mem::{heap_has, memory};
 use crate::sched::timer;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -49,9 +50,38 @@ pub fn new_number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Bytes of kernel memory that all nodes take, about.
+static WEIGHT: AtomicU64 = AtomicU64::new(0);
+
+impl Kind {
+    /// Bytes that a node of this kind takes, with its name and its share of a directory.
+    fn weight(&self) -> u64 {
+        let target = if let Kind::Link(target) = self { target.len() } else { 0 };
+        (size_of::<Inode>() + target + 512) as u64
+    }
+}
+
+/// Whether there is room for one more. Nodes may take half of what the heap may: who fills the tree can still open and delete.
+pub fn has_room() -> bool {
+    WEIGHT.load(Ordering::Relaxed) < memory().total_frames() * 4096 / 8 && heap_has(size_of::<Inode>() + 4096)
+}
+
+/// Number of the last node that no program has made.
+static LAST_OF_BOOT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// What is made from now on is made by programs.
+pub fn end_of_boot() {
+    LAST_OF_BOOT.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
 impl Inode {
+    /// Whether a program has made it.
+    pub fn is_of_program(&self) -> bool {
+        self.ino > LAST_OF_BOOT.load(Ordering::Relaxed)
+    }
     /// Makes a node.
     pub fn new(kind: Kind, mode: u32) -> Arc<Self> {
+        WEIGHT.fetch_add(kind.weight(), Ordering::Relaxed);
         Arc::new(Inode { ino: new_number(), mode: AtomicU32::new(mode), mtime: timer::realtime_ns(), kind })
     }
     /// An empty directory.
@@ -63,6 +93,17 @@ impl Inode {
         match &self.kind {
             Kind::Regular(file) => Some(file.clone()),
             _ => None,
+        }
+    }
+    /// Its type in `mode`.
+    pub fn file_type(&self) -> u32 {
+        match &self.kind {
+            Kind::Dir(_) => kind::DIR,
+            Kind::Regular(_) => kind::REG,
+            Kind::Link(_) => kind::LINK,
+            Kind::Device(device) => device.mode() & kind::MASK,
+            Kind::Proc(entry) => entry.file_type(),
+            Kind::Fifo(_) => kind::FIFO,
         }
     }
     /// Whether it has entries.
@@ -90,9 +131,9 @@ impl Inode {
     }
     /// Attributes.
     pub fn stat(&self) -> Stat {
-        let plain = |kind: u32, size: u64| Stat {
+        let plain = |size: u64| Stat {
             ino: self.ino,
-            mode: kind | self.mode(),
+            mode: self.file_type() | self.mode(),
             nlink: 1,
             size,
             rdev: 0,
@@ -102,12 +143,32 @@ impl Inode {
             Kind::Regular(file) => file.attributes(),
             Kind::Dir(entries) => {
                 let dirs = entries.lock().values().filter(|e| e.is_dir()).count();
-                Stat { nlink: 2 + dirs as u32, ..plain(kind::DIR, 0) }
+                Stat { nlink: 2 + dirs as u32, ..plain(0) }
             }
-            Kind::Link(target) => plain(kind::LINK, target.len() as u64),
-            Kind::Device(device) => Stat { rdev: device.number(), ..plain(device.mode() & kind::MASK, 0) },
-            Kind::Proc(entry) => plain(entry.file_type(), 0),
-            Kind::Fifo(_) => plain(kind::FIFO, 0),
+            Kind::Link(target) => plain(target.len() as u64),
+            Kind::Device(device) => Stat { rdev: device.number(), ..plain(0) },
+            Kind::Proc(_) | Kind::Fifo(_) => plain(0),
+        }
+    }
+}
+
+/// A tree of directories goes without recursion: a program chooses its depth, and the kernel's stacks are small.
+impl Drop for Inode {
+    fn drop(&mut self) {
+        WEIGHT.fetch_sub(self.kind.weight(), Ordering::Relaxed);
+        let Kind::Dir(entries) = &self.kind else { return };
+        let mut todo = alloc::vec![core::mem::take(&mut *entries.lock())];
+        while let Some(mut level) = todo.pop() {
+            let Some((_, node)) = level.pop_first() else { continue };
+            if !level.is_empty() {
+                todo.push(level);
+            }
+            // Whoever else holds the directory keeps what is in it.
+            if let Some(node) = Arc::into_inner(node)
+                && let Kind::Dir(entries) = &node.kind
+            {
+                todo.push(core::mem::take(&mut *entries.lock()));
+            }
         }
     }
 }

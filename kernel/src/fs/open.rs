@@ -1,14 +1,14 @@
 //! Open files: a thing that is read and written, its flags, its position.
 
 use super::regular::Regular;
-use super::{File, Inode, UserIo};
+use super::{File, Inode, UserIo, locks};
 use crate::proc::process::arc;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
 use crate::proc::sleep::SleepMutex;
 use crate::sched;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 
 /// What open, pipe and their kind return a descriptor of; dup and fork share it.
@@ -21,6 +21,8 @@ pub struct OpenFile {
     pub position: SleepMutex<u64>,
     /// Absolute path, or a name such as `pipe:[7]`.
     pub path: Arc<[u8]>,
+    /// It has had locks: they go with it.
+    pub locked: AtomicBool,
     /// The node, if a path led here.
     pub inode: Option<Arc<Inode>>,
 }
@@ -45,6 +47,7 @@ impl OpenFile {
             file,
             flags: AtomicU32::new(flags & STATUS),
             position: SleepMutex::new(0),
+            locked: AtomicBool::new(false),
             path: Arc::from(path),
             inode,
         })
@@ -128,7 +131,21 @@ impl OpenFile {
         if !self.file.seekable() {
             return Err(ESPIPE);
         }
+        // As on Linux, the end comes before any position.
+        if self.flags() & l::O_APPEND != 0
+            && let Some(file) = self.file.as_any().downcast_ref::<Arc<Regular>>()
+        {
+            return file.append(io).map(|(n, _)| n);
+        }
         self.file.write(io, at, self.nonblock())
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if *self.locked.get_mut() {
+            locks::forget_open(self);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pipes: 64 KiB, writes of up to 4 KiB in one piece.
 
 use super::io::short;
+use super::rights::{self, Rights};
 use super::stat::{Stat, kind};
 use super::{File, UserIo, inode, poll};
 use crate::mem::page::KernelPage;
@@ -12,7 +13,7 @@ use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 
 /// Bytes that a pipe holds at most.
@@ -25,6 +26,10 @@ struct Slot {
     page: KernelPage,
     start: usize,
     end: usize,
+    /// It began with files, and nothing is put behind its bytes.
+    alone: bool,
+    /// The files, until a reader has them.
+    rights: Option<Rights>,
 }
 
 /// The pipe between its ends.
@@ -41,6 +46,8 @@ pub struct Pipe {
     reads: AtomicU64,
     readers: AtomicUsize,
     writers: AtomicUsize,
+    /// It has carried files.
+    carrier: AtomicBool,
     /// Wakes readers.
     filled: WaitQueue,
     /// Wakes writers.
@@ -59,6 +66,7 @@ impl Pipe {
             reads: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
+            carrier: AtomicBool::new(false),
             filled: WaitQueue::new(),
             drained: WaitQueue::new(),
         })
@@ -88,7 +96,8 @@ impl Pipe {
         poll::notify();
     }
 
-    fn read(&self, io: &mut UserIo, nonblock: bool, peek: bool) -> SysResult {
+    /// Files that come with the bytes go to `rights`; without a place for them they are dropped.
+    fn read(&self, io: &mut UserIo, nonblock: bool, peek: bool, rights: &mut Option<Rights>) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
         }
@@ -96,9 +105,9 @@ impl Pipe {
             let mut slots = self.slots.lock();
             if self.len() > 0 {
                 if peek {
-                    return copy(&slots, io);
+                    return copy(&slots, io, rights);
                 }
-                let result = self.drain(&mut slots, io);
+                let result = self.drain(&mut slots, io, rights);
                 drop(slots);
                 self.reads.fetch_add(1, Ordering::SeqCst);
                 self.drained.wake_all();
@@ -118,7 +127,7 @@ impl Pipe {
         }
     }
 
-    fn drain(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo) -> SysResult {
+    fn drain(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) -> SysResult {
         let mut done = 0;
         while io.left() > 0
             && let Some(slot) = slots.front_mut()
@@ -128,20 +137,41 @@ impl Pipe {
             slot.start += n;
             self.len.fetch_sub(n, Ordering::SeqCst);
             done += n;
+            let came = if n > 0 { slot.rights.take() } else { None };
             if slot.start == slot.end {
                 slots.pop_front();
                 self.used.fetch_sub(1, Ordering::SeqCst);
             }
             if n < run {
+                *rights = came.or(rights.take());
                 return short(done);
+            }
+            // As on Linux, a message with files is the last that is read at once.
+            if came.is_some() {
+                *rights = came;
+                break;
             }
         }
         Ok(done)
     }
 
-    fn write(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+    /// Drops the files that are inside; their bytes stay.
+    pub fn drop_rights(&self) {
+        loop {
+            let found = self.slots.lock().iter_mut().find_map(|slot| slot.rights.take());
+            if found.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn write(self: &Arc<Self>, io: &mut UserIo, nonblock: bool, mut rights: Option<Rights>) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
+        }
+        if rights.is_some() {
+            self.carrier.store(true, Ordering::SeqCst);
+            rights::carries(self);
         }
         let mut done = 0;
         let mut slots = self.slots.lock();
@@ -152,7 +182,9 @@ impl Pipe {
         // write gets a slot of its own. So a write of up to a page is never mixed with others.
         let odd = io.left() % PAGE;
         if odd > 0
+            && rights.is_none()
             && let Some(slot) = slots.back_mut()
+            && !slot.alone
             && slot.end + odd <= PAGE
         {
             if io.get(&mut slot.page[slot.end..slot.end + odd]) < odd {
@@ -170,7 +202,7 @@ impl Pipe {
                 break Err(EPIPE);
             }
             if !self.is_full() {
-                match self.fill(&mut slots, io) {
+                match self.fill(&mut slots, io, &mut rights) {
                     Ok(n) => done += n,
                     Err(e) => break Err(e),
                 }
@@ -196,14 +228,14 @@ impl Pipe {
     }
 
     /// One page of a write; it goes in whole or, when the program's memory ends in it, not at all.
-    fn fill(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo) -> SysResult {
+    fn fill(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) -> SysResult {
         let want = io.left().min(PAGE);
         let mut page = KernelPage::new().ok_or(ENOMEM)?;
         slots.try_reserve(1).map_err(|_| ENOMEM)?;
         if io.get(&mut page[..want]) < want {
             return Err(EFAULT);
         }
-        slots.push_back(Slot { page, start: 0, end: want });
+        slots.push_back(Slot { page, start: 0, end: want, alone: rights.is_some(), rights: rights.take() });
         self.used.fetch_add(1, Ordering::SeqCst);
         self.len.fetch_add(want, Ordering::SeqCst);
         Ok(want)
@@ -211,7 +243,7 @@ impl Pipe {
 }
 
 /// Copies what is inside, and leaves it there.
-fn copy(slots: &VecDeque<Slot>, io: &mut UserIo) -> SysResult {
+fn copy(slots: &VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) -> SysResult {
     let mut done = 0;
     for slot in slots {
         let run = (slot.end - slot.start).min(io.left());
@@ -220,8 +252,20 @@ fn copy(slots: &VecDeque<Slot>, io: &mut UserIo) -> SysResult {
         if n < run {
             return short(done);
         }
+        if let Some(inside) = &slot.rights {
+            *rights = Some(inside.copy()?);
+            break;
+        }
     }
     Ok(done)
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if *self.carrier.get_mut() {
+            rights::carries_no_more(self.ino);
+        }
+    }
 }
 
 /// One end of a pipe, or (a FIFO opened for both) both.
@@ -254,8 +298,16 @@ impl End {
         Ok(())
     }
     /// Reads what is inside, and leaves it there.
-    pub fn peek(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
-        self.pipe.read(io, nonblock, true)
+    pub fn peek(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
+        self.pipe.read(io, nonblock, true, rights)
+    }
+    /// Reads with the files that come with the bytes.
+    pub fn receive(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
+        self.pipe.read(io, nonblock, false, rights)
+    }
+    /// Writes, and files with it.
+    pub fn send(&self, io: &mut UserIo, nonblock: bool, rights: Option<Rights>) -> SysResult {
+        self.pipe.write(io, nonblock, rights)
     }
     /// Whether the pipe has a reader.
     pub fn has_reader(&self) -> bool {
@@ -265,7 +317,11 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.pipe.readers.fetch_sub(usize::from(self.reads), Ordering::SeqCst);
+        let last = self.pipe.readers.fetch_sub(usize::from(self.reads), Ordering::SeqCst) == 1 && self.reads;
+        // Who writes from now on is refused, see `write`.
+        if last && self.pipe.carrier.load(Ordering::SeqCst) {
+            self.pipe.drop_rights();
+        }
         self.pipe.writers.fetch_sub(usize::from(self.writes), Ordering::SeqCst);
         self.pipe.filled.wake_all();
         self.pipe.drained.wake_all();
@@ -275,10 +331,10 @@ impl Drop for End {
 
 impl File for End {
     fn read(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
-        self.pipe.read(io, nonblock, false)
+        self.pipe.read(io, nonblock, false, &mut None)
     }
     fn write(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
-        self.pipe.write(io, nonblock)
+        self.pipe.write(io, nonblock, None)
     }
     fn stat(&self) -> Stat {
         Stat { ino: self.pipe.ino, mode: kind::FIFO | 0o600, nlink: 1, ..Stat::default() }

@@ -2,7 +2,7 @@
 
 use super::io::short;
 use super::stat::{Stat, kind};
-use super::{File, Inode, Kind, UserIo};
+use super::{File, Inode, Kind, Regular, UserIo};
 use crate::proc::process::Process;
 use crate::proc::thread::{self, of};
 use crate::proc::tree;
@@ -269,6 +269,11 @@ pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
     };
     match &file.inode {
         Some(inode) => Some(Ok(inode.clone())),
+        // A file without a name can be opened again, and be given one.
+        None if file.file.as_any().is::<Arc<Regular>>() => {
+            let regular = file.file.as_any().downcast_ref::<Arc<Regular>>()?;
+            Some(Ok(Inode::new(Kind::Regular(regular.clone()), regular.mode.load(Ordering::Relaxed))))
+        }
         None if file.path.first() == Some(&b'/') => None,
         None => Some(Ok(Inode::new(Kind::Proc(*entry), 0o600))),
     }

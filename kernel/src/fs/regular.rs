@@ -3,6 +3,7 @@
 use super::io::short;
 use super::stat::kind;
 use super::{File, Stat, UserIo, inode};
+use crate::debug::lock::Mutex;
 use crate::mem::{ObjectRef, Quota, memory};
 use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
@@ -11,6 +12,7 @@ use crate::sched::timer;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
@@ -22,8 +24,19 @@ pub const MAX_LEN: u64 = 512 << 30;
 pub static TREE: Quota = Quota::new();
 
 /// The objects of files in memory, by inode number. A leaf lock.
-static WRITTEN: crate::debug::lock::Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> =
-    crate::debug::lock::Mutex::new(BTreeMap::new());
+static WRITTEN: Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> = Mutex::new(BTreeMap::new());
+
+/// The files that programs have mapped, by their objects' identity. A leaf lock.
+static MAPPED: Mutex<BTreeMap<usize, Weak<Regular>>> = Mutex::new(BTreeMap::new());
+
+/// The path of the file that an object belongs to, for /proc.
+pub fn path_of(object: &ObjectRef) -> Option<Vec<u8>> {
+    let file = MAPPED.lock().get(&object.id())?.upgrade()?;
+    let path = file.path.lock().clone()?;
+    // A memfd's says so itself.
+    let gone = file.links.load(Ordering::Relaxed) == 0 && !path.ends_with(b" (deleted)");
+    Some([&path[..], if gone { b" (deleted)" } else { b"" }].concat())
+}
 
 /// A file with contents.
 pub struct Regular {
@@ -39,6 +52,8 @@ pub struct Regular {
     object: Arc<SleepMutex<Option<ObjectRef>>>,
     /// Held by writes and truncation, so that appends do not meet.
     writing: SleepMutex<()>,
+    /// The path by which it was mapped last.
+    path: Mutex<Option<Arc<[u8]>>>,
     /// F_ADD_SEALS of a memfd.
     pub seals: AtomicU32,
 }
@@ -54,6 +69,7 @@ impl Regular {
             image: Some(bytes),
             object: Arc::new(SleepMutex::new(None)),
             writing: SleepMutex::new(()),
+            path: Mutex::new(None),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         }
     }
@@ -82,6 +98,7 @@ impl Regular {
             image: None,
             object,
             writing: SleepMutex::new(()),
+            path: Mutex::new(None),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         })
     }
@@ -112,9 +129,25 @@ impl Regular {
         Ok(new)
     }
 
+    /// A program maps it.
+    pub fn note_mapped(self: &Arc<Self>, object: &ObjectRef, path: &Arc<[u8]>) {
+        *self.path.lock() = Some(path.clone());
+        MAPPED.lock().insert(object.id(), Arc::downgrade(self));
+    }
+
+    /// Its object goes.
+    fn forget_mapped(&self) {
+        if self.path.lock().take().is_some()
+            && let Some(object) = &*self.object.lock()
+        {
+            MAPPED.lock().remove(&object.id());
+        }
+    }
+
     /// Gives the pages of an image back (between jobs).
     pub fn forget_pages(&self) {
         if self.image.is_some() {
+            self.forget_mapped();
             let object = self.object.lock().take();
             drop(object);
         }
@@ -241,6 +274,7 @@ impl Regular {
 
 impl Drop for Regular {
     fn drop(&mut self) {
+        self.forget_mapped();
         if self.image.is_none() {
             WRITTEN.lock().remove(&self.ino);
         }

@@ -1,6 +1,7 @@
 //! socketpair: two pipes, crosswise. There is no network.
 
 use super::pipe::{End, Pipe};
+use super::rights::Rights;
 use super::stat::{Stat, kind};
 use super::{File, UserIo};
 use crate::debug::lock::Mutex;
@@ -51,27 +52,34 @@ impl Socket {
     }
 
     /// Receives without taking.
-    pub fn peek(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+    pub fn peek(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
         if self.read_shut.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        self.reads.peek(io, nonblock)
+        self.reads.peek(io, nonblock, rights)
+    }
+
+    /// Receives, with the files that come with the bytes.
+    pub fn receive(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
+        if self.read_shut.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        self.reads.receive(io, nonblock, rights)
+    }
+
+    /// Sends, and files with it.
+    pub fn send(&self, io: &mut UserIo, nonblock: bool, rights: Option<Rights>) -> SysResult {
+        let end = self.writes.lock().clone();
+        end.ok_or(EPIPE)?.send(io, nonblock, rights)
     }
 }
 
 impl File for Socket {
-    fn read(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult {
-        if self.read_shut.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
-        self.reads.read(io, at, nonblock)
+    fn read(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
+        self.receive(io, nonblock, &mut None)
     }
-    fn write(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult {
-        let end = self.writes.lock().clone();
-        match end {
-            Some(end) => end.write(io, at, nonblock),
-            None => Err(EPIPE),
-        }
+    fn write(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
+        self.send(io, nonblock, None)
     }
     fn stat(&self) -> Stat {
         Stat { ino: self.ino, mode: kind::SOCK | 0o777, nlink: 1, ..Stat::default() }

@@ -126,7 +126,7 @@ impl FileTable {
                     _ => None,
                 }
             };
-            drop(gone);
+            gone.iter().for_each(|slot| super::locks::closed(&slot.file));
         }
     }
 

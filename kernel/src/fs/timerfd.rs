@@ -130,8 +130,7 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         _ => timer::now_ns().saturating_add(value),
     };
     let old = {
-        let mut armed = file.armed.lock();
-        let old = armed.take().and_then(timers::disarm);
+        let (mut armed, old) = timers::stop(&file.armed);
         file.count.store(0, Ordering::SeqCst);
         if value > 0 {
             *armed = Some(timers::arm(Setting { deadline, interval }, Due::Descriptor(Arc::downgrade(&file))));

@@ -182,6 +182,8 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     if flags & CLONE_CHILD_CLEARTID != 0 {
         user.clear_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
     }
+    user.nice.store(parent.nice.load(Ordering::Relaxed), Ordering::Relaxed);
+    user.policy.store(parent.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     // The alternate stack goes with the memory, except into a thread that shares it.
     if flags & CLONE_VM == 0 || flags & CLONE_VFORK != 0 {
         user.signals.alt.set(parent.signals.alt.copy());

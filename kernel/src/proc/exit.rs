@@ -73,16 +73,18 @@ fn finish(ended: Ended) {
     let user = user();
     let process = user.process.clone();
     user.exiting.store(true, Ordering::SeqCst);
+    send::pass_on(&process);
     leave_memory();
     drop(user.set_files(None));
 
     let me = sched::current_ref();
     let usage = me.usage();
-    *process.gone_usage.lock() += usage;
     tree::lock().threads.remove(&user.tid());
     let last = {
         let mut threads = process.threads.lock();
         threads.list.retain(|t| !Arc::ptr_eq(t, &me));
+        // With the list: who adds it all up counts each thread once.
+        *process.gone_usage.lock() += usage;
         if user.tid() == process.pid {
             threads.leader_ended = Some(ended);
         }
@@ -116,6 +118,7 @@ pub fn leave_memory() {
 /// The last thread is gone: children find a new parent, the parent is told.
 fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::timers::forget(process);
+    crate::fs::locks::forget_process(process);
     let memory = process.memory.lock().take();
     // The space ends here unless somebody shares it; its pages are counted while they are freed.
     // In place: a space is too large to travel over the stack.

@@ -84,7 +84,7 @@ impl Interval {
             code: code::TIMER,
             detail: Detail::Queued { pid: self.id as u32, uid: 0, value: self.value },
         };
-        let waits = |pending: &Mutex<Pending>| pending.lock().bits() & 1 << (self.signal - 1) != 0;
+        let waits = |pending: &Mutex<Pending>| pending.lock().has_timer(self.id);
         let sent = match (&process, &thread) {
             (Some(process), _) => !waits(&process.pending) && send::to_process(process, info).is_ok(),
             (_, Some(thread)) => !waits(&of(thread).pending) && send::to_thread(thread, info).is_ok(),

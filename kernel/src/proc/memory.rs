@@ -7,7 +7,7 @@ use super::vm;
 use crate::mem::{EditError, Space};
 use crate::sys::errno::Errno;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -37,6 +37,8 @@ pub struct Memory {
     pub layout: Layout,
     /// Pages locked by mlockall(MCL_FUTURE) and the like: only recorded.
     pub lock_future: AtomicU32,
+    /// Some mapping has been [`Flags::READ_ONLY`](crate::mem::Flags): mprotect has to look.
+    pub read_only: AtomicBool,
     /// The page at which the next scan for pages to evict begins.
     pub scan_cursor: AtomicU64,
     /// Tells private futexes of different spaces apart for ever (an address could be used again).
@@ -53,6 +55,7 @@ impl Memory {
             heap: SleepMutex::new(heap),
             layout,
             lock_future: AtomicU32::new(0),
+            read_only: AtomicBool::new(false),
             scan_cursor: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
@@ -66,6 +69,8 @@ impl Memory {
             let child = new_space().map_err(|_| EditError::OutOfFrames)?;
             self.space.fork_into(&child).map(|()| child)
         })?;
-        Self::new(space, heap, self.layout)
+        let child = Self::new(space, heap, self.layout)?;
+        child.read_only.store(self.read_only.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(child)
     }
 }

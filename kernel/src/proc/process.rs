@@ -106,6 +106,8 @@ pub struct Process {
     pub started: u64,
     /// prctl(PR_SET_PDEATHSIG) and friends.
     pub dumpable: AtomicBool,
+    /// It has had locks on ranges of files: they go with it.
+    pub has_locks: AtomicBool,
     /// Whether execve has been called since fork (setpgid refuses then).
     pub did_exec: AtomicBool,
     /// Orphans below this process come to it (PR_SET_CHILD_SUBREAPER).
@@ -146,6 +148,7 @@ impl Process {
             parent_pid: AtomicU32::new(0),
             started: timer::now_ns(),
             dumpable: AtomicBool::new(true),
+            has_locks: AtomicBool::new(false),
             did_exec: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
         })
@@ -163,8 +166,9 @@ impl Process {
 
     /// What all threads have used, past and present.
     pub fn usage(&self) -> Usage {
+        let threads = self.threads.lock();
         let mut sum = *self.gone_usage.lock();
-        for thread in self.threads.lock().list.iter() {
+        for thread in threads.list.iter() {
             sum += thread.usage();
         }
         sum

@@ -8,7 +8,7 @@ use crate::fs::FileTable;
 use crate::sched::{self, Thread};
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
 ///
@@ -58,6 +58,8 @@ pub struct UserThread {
     pub pending: Mutex<Pending>,
     /// Blocked signals; written only by the thread itself, read by senders.
     pub blocked: AtomicU64,
+    /// Signals that the thread waits for in sigtimedwait, blocked or not; written only by the thread itself.
+    pub awaited: AtomicU64,
     /// What signal delivery keeps for the thread itself.
     pub signals: ThreadSignals,
     /// The trap that the next signal frame reports.
@@ -72,6 +74,10 @@ pub struct UserThread {
     pub name: Mutex<[u8; 16]>,
     /// Where this thread waits, if it waits on a futex.
     pub futex: futex::Waiting,
+    /// Nice value, and policy with the priority above it (`policy | priority << 8`): only recorded.
+    pub nice: AtomicI32,
+    /// See `nice`.
+    pub policy: AtomicU32,
     /// Set once the thread is past the point of no return.
     pub exiting: AtomicBool,
     /// A vfork parent waits for this child to leave its memory.
@@ -97,6 +103,7 @@ impl UserThread {
             fs: Own::new(fs),
             pending: Mutex::new(Pending::new()),
             blocked: AtomicU64::new(blocked),
+            awaited: AtomicU64::new(0),
             signals: ThreadSignals::new(),
             trap: Own::new(None),
             clear_child_tid: AtomicU64::new(0),
@@ -104,6 +111,8 @@ impl UserThread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new(name),
             futex: futex::Waiting::new(),
+            nice: AtomicI32::new(0),
+            policy: AtomicU32::new(0),
             exiting: AtomicBool::new(false),
             vfork: Mutex::new(None),
         }

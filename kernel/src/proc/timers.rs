@@ -1,13 +1,15 @@
 //! Timers that go off while nobody waits for them: alarm, setitimer, timerfd.
 //!
-//! One kernel thread sleeps until the earliest deadline, takes what is due out of the table, and acts outside the lock.
+//! One kernel thread sleeps until the earliest deadline, takes what is due out of the table, and acts outside the lock. Who
+//! stops a timer waits for that: afterwards nothing of it comes any more.
 
 use super::interval::{self, Interval};
 use super::process::Process;
 use super::signal::{SIGALRM, SigInfo, send};
 use super::thread::current;
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
+use crate::debug::lock::{Mutex, MutexGuard};
+use crate::debug::stall::Wait;
 use crate::fs::timerfd::TimerFd;
 use crate::mem::user::UserPtr;
 use crate::sched::{self, ThreadRef, timer};
@@ -15,7 +17,7 @@ use crate::sys::Args;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use quire_mm::What;
 use spin::Once;
 
 /// What happens when a timer goes off.
@@ -42,9 +44,11 @@ struct Table {
     next: u64,
     by_id: BTreeMap<u64, (Setting, Due)>,
     by_time: BTreeMap<(u64, u64), ()>,
+    /// The timer that the thread acts for; 0: none.
+    acting: u64,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { next: 1, by_id: BTreeMap::new(), by_time: BTreeMap::new() });
+static TABLE: Mutex<Table> = Mutex::new(Table { next: 1, by_id: BTreeMap::new(), by_time: BTreeMap::new(), acting: 0 });
 static THREAD: Once<ThreadRef> = Once::new();
 
 /// Starts the thread.
@@ -80,6 +84,24 @@ pub fn disarm(id: u64) -> Option<Setting> {
     Some(setting)
 }
 
+/// Empties the place where a timer's id is kept and disarms it. When this returns, nothing of it comes any more. Gives the locked
+/// place, and what the timer was set to if it had not gone off for the last time. Not for the thread behind the timers.
+pub fn stop(place: &Mutex<Option<u64>>) -> (MutexGuard<'_, Option<u64>>, Option<Setting>) {
+    static ACTING: What = What { text: "the end of a timer", show: |n, f| write!(f, "timer {n}") };
+    let mut old = None;
+    loop {
+        let mut armed = place.lock();
+        let Some(id) = armed.take() else { return (armed, old) };
+        old = disarm(id);
+        drop(armed);
+        let mut wait = Wait::new(&ACTING);
+        while TABLE.lock().acting == id {
+            wait.pause(id);
+        }
+        // Another thread may have armed it meanwhile.
+    }
+}
+
 /// What a timer is set to.
 pub fn look(id: u64) -> Option<Setting> {
     TABLE.lock().by_id.get(&id).map(|(setting, _)| *setting)
@@ -94,7 +116,7 @@ pub fn catch_up(id: u64) -> u64 {
     let Some(count) = now.checked_sub(old).and_then(|late| late.checked_div(setting.interval)).map(|n| n + 1) else {
         return 0;
     };
-    setting.deadline += count * setting.interval;
+    setting.deadline = old.saturating_add(count.saturating_mul(setting.interval));
     let new = setting.deadline;
     table.by_time.remove(&(old, id));
     table.by_time.insert((new, id), ());
@@ -104,21 +126,24 @@ pub fn catch_up(id: u64) -> u64 {
 fn run(_: usize) {
     loop {
         let now = timer::now_ns();
-        let (due, next) = take_due(now);
-        for (what, count) in due {
-            act(what, count);
-        }
+        let next = loop {
+            match take_due(now) {
+                Ok((what, count)) => act(what, count),
+                Err(next) => break next,
+            }
+        };
         // Unparked by a new timer or at the deadline: the table is looked at again either way.
         let _ = sched::park(next);
     }
 }
 
-fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
-    let mut due = Vec::new();
+/// What is due at `now` and how many times, or when something will be. What was taken before is done with.
+fn take_due(now: u64) -> Result<(Due, u64), Option<u64>> {
     let mut table = TABLE.lock();
+    table.acting = 0;
     while let Some((&(deadline, id), ())) = table.by_time.first_key_value() {
         if deadline > now {
-            return (due, Some(deadline));
+            return Err(Some(deadline));
         }
         table.by_time.remove(&(deadline, id));
         let Some((mut setting, what)) = table.by_id.remove(&id) else { continue };
@@ -126,7 +151,7 @@ fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
         // An interval of zero: once only.
         if let Some(missed) = (now - deadline).checked_div(setting.interval) {
             count += missed;
-            setting.deadline = deadline + count * setting.interval;
+            setting.deadline = deadline.saturating_add(count.saturating_mul(setting.interval));
             table.by_id.insert(id, (setting, what.clone()));
             table.by_time.insert((setting.deadline, id), ());
         }
@@ -135,9 +160,10 @@ fn take_due(now: u64) -> (Vec<(Due, u64)>, Option<u64>) {
         {
             timer.goes_off(count);
         }
-        due.push((what, count));
+        table.acting = id;
+        return Ok((what, count));
     }
-    (due, None)
+    Err(None)
 }
 
 fn act(due: Due, count: u64) {
@@ -163,8 +189,7 @@ fn act(due: Due, count: u64) {
 
 /// Sets the process's real-time timer; returns the old setting.
 fn set_real(process: &Arc<Process>, new: Option<Setting>) -> Option<Setting> {
-    let mut slot = process.real_timer.lock();
-    let old = slot.take().and_then(disarm);
+    let (mut slot, old) = stop(&process.real_timer);
     *slot = new.map(|setting| arm(setting, Due::Alarm(Arc::downgrade(process))));
     old
 }

@@ -7,7 +7,7 @@ use crate::arch::UserRegs;
 use crate::fs::eventfd::EventFd;
 use crate::fs::pipe::{CAPACITY, End, Pipe};
 use crate::fs::regular::Regular;
-use crate::fs::{File, OpenFile};
+use crate::fs::{File, OpenFile, locks};
 use crate::mem::user::{UserPtr, read_cstr};
 use crate::proc::process::arc;
 use crate::proc::thread::{current, user};
@@ -20,7 +20,7 @@ use linux_raw_sys::ioctl;
 /// `close`
 pub fn close(r: &mut UserRegs) -> SysResult {
     let file = user().files().remove(r.a0() as i32)?;
-    drop(file);
+    locks::closed(&file);
     Ok(0)
 }
 
@@ -44,7 +44,7 @@ pub fn close_range(r: &mut UserRegs) -> SysResult {
                 table.set_close_on_exec(fd as i32, true)?;
             } else {
                 // Another thread may have closed it meanwhile.
-                let _ = table.remove(fd as i32);
+                let _ = table.remove(fd as i32).map(|file| locks::closed(&file));
             }
         }
     }
@@ -55,6 +55,11 @@ pub fn close_range(r: &mut UserRegs) -> SysResult {
 pub fn dup(r: &mut UserRegs) -> SysResult {
     let table = user().files();
     table.add(table.get(r.a0() as i32)?, false)
+}
+
+/// A descriptor means another file than before.
+fn replaced(old: Option<Arc<OpenFile>>) {
+    old.iter().for_each(|old| locks::closed(old));
 }
 
 /// `dup2`
@@ -68,7 +73,7 @@ pub fn dup2(r: &mut UserRegs) -> SysResult {
         return Err(EBADF);
     }
     let fd = r.a1() as u32 as usize;
-    drop(table.put(fd, file, false)?);
+    replaced(table.put(fd, file, false)?);
     Ok(fd)
 }
 
@@ -84,7 +89,7 @@ pub fn dup3(r: &mut UserRegs) -> SysResult {
     let table = user().files();
     let file = table.get(r.a0() as i32)?;
     let fd = r.a1() as u32 as usize;
-    drop(table.put(fd, file, flags != 0)?);
+    replaced(table.put(fd, file, flags != 0)?);
     Ok(fd)
 }
 
@@ -112,12 +117,9 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
             file.flags.store(flags, Ordering::Relaxed);
             Ok(0)
         }
-        l::F_GETLK => {
-            // Nobody else ever holds a lock: l_type becomes F_UNLCK.
-            UserPtr::<u16>::new(argument).write(l::F_UNLCK as u16)?;
-            Ok(0)
+        l::F_GETLK | l::F_SETLK | l::F_SETLKW | l::F_OFD_GETLK | l::F_OFD_SETLK | l::F_OFD_SETLKW => {
+            locks::of_range(&file, command, argument)
         }
-        l::F_SETLK | l::F_SETLKW | 36..=38 => Ok(0),
         l::F_GETPIPE_SZ if file.file.as_any().is::<End>() => Ok(CAPACITY),
         l::F_SETPIPE_SZ if file.file.as_any().is::<End>() => {
             if argument > CAPACITY {
@@ -133,7 +135,12 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
             if command == l::F_GET_SEALS {
                 return Ok(regular.seals.load(Ordering::Relaxed) as usize);
             }
+            const SEALS: u32 =
+                l::F_SEAL_SEAL | l::F_SEAL_SHRINK | l::F_SEAL_GROW | l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE;
             file.writable().map_err(|_| EPERM)?;
+            if argument as u32 & !(SEALS | l::F_SEAL_EXEC) != 0 {
+                return Err(EINVAL);
+            }
             if regular.seals.load(Ordering::Relaxed) & l::F_SEAL_SEAL != 0 {
                 return Err(EPERM);
             }
@@ -144,10 +151,13 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
     }
 }
 
-/// `flock`: granted; files are not shared between machines.
+/// `flock`
 pub fn flock(r: &mut UserRegs) -> SysResult {
-    user().files().get(r.a0() as i32)?;
-    Ok(0)
+    let file = user().files().get(r.a0() as i32)?;
+    if file.flags() & l::O_PATH != 0 {
+        return Err(EBADF);
+    }
+    locks::flock(&file, r.a1() as u32)
 }
 
 /// `fsync` and its kind: everything is memory.

@@ -234,6 +234,8 @@ pub fn maps(process: &Process) -> Vec<u8> {
             Backing::Object { object, offset, shared } => {
                 let name = if Some(object.id()) == exe_object {
                     format!("{}", crate::fs::Printable(&exe))
+                } else if let Some(path) = crate::fs::regular::path_of(object) {
+                    format!("{}", crate::fs::Printable(&path))
                 } else if *shared {
                     "/dev/zero (deleted)".into()
                 } else {

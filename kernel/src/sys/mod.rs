@@ -3,6 +3,8 @@
 //! A handler takes the program's registers and gives a [`SysResult`]; [`TABLE`] holds thin wrappers that turn it into the
 //! value for `rax`. Numbers that are not in the table answer ENOSYS, with one line in the log for each.
 
+pub mod control;
+pub mod copy;
 pub mod errno;
 pub mod fd;
 pub mod ids;
@@ -19,7 +21,7 @@ pub mod time;
 pub mod tls;
 
 use crate::arch::UserRegs;
-use crate::fs::{directory, epoll, poll, timerfd};
+use crate::fs::{directory, epoll, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
 use crate::proc::{clone, exec, exit, futex, interval, timers, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -135,8 +137,8 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_pwritev => readwrite::pwritev,
     __NR_preadv2 => readwrite::preadv,
     __NR_pwritev2 => readwrite::pwritev,
-    __NR_sendfile => readwrite::sendfile,
-    __NR_copy_file_range => absent,
+    __NR_sendfile => copy::sendfile,
+    __NR_copy_file_range => copy::copy_file_range,
     __NR_sendto => socket::sendto,
     __NR_recvfrom => socket::recvfrom,
     __NR_sendmsg => socket::sendmsg,
@@ -147,6 +149,8 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_fsync => fd::sync,
     __NR_fdatasync => fd::sync,
     __NR_fadvise64 => fd::sync,
+    __NR_syncfs => fd::sync,
+    __NR_sync_file_range => fd::sync,
     __NR_close => fd::close,
     __NR_close_range => fd::close_range,
     __NR_dup => fd::dup,
@@ -321,6 +325,8 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_timer_gettime => interval::gettime,
     __NR_timer_getoverrun => interval::getoverrun,
     __NR_timer_delete => interval::delete,
+    __NR_signalfd => signalfd::create_old,
+    __NR_signalfd4 => signalfd::create,
     __NR_timerfd_create => timerfd::create,
     __NR_timerfd_settime => timerfd::settime,
     __NR_timerfd_gettime => timerfd::gettime,

@@ -71,13 +71,6 @@ pub fn pwritev(r: &mut UserRegs) -> SysResult {
     file(r.a0())?.write_at(&mut UserIo::vector(r.a1(), r.a2())?, at)
 }
 
-/// `sendfile` is not offered for every pair: programs fall back to read and write.
-pub fn sendfile(r: &mut UserRegs) -> SysResult {
-    file(r.a0())?.writable()?;
-    file(r.a1())?.readable()?;
-    Err(EINVAL)
-}
-
 /// `lseek`
 pub fn lseek(r: &mut UserRegs) -> SysResult {
     let file = file(r.a0())?;

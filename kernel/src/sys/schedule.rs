@@ -1,12 +1,13 @@
-//! Scheduling calls: affinity is obeyed, policies are recorded as the default one.
+//! Scheduling calls: affinity is obeyed, policies and nice values are recorded.
 
 use super::Args;
 use super::errno::*;
 use crate::arch::{self, UserRegs};
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::proc::thread::user;
+use crate::proc::thread::{of, user};
 use crate::proc::tree;
 use crate::sched::{self, ThreadRef};
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 fn target(tid: usize) -> Result<ThreadRef, Errno> {
@@ -59,35 +60,50 @@ pub fn setaffinity(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// `sched_getscheduler`
-pub fn getscheduler(r: &mut UserRegs) -> SysResult {
-    target(r.a0())?;
-    Ok(l::SCHED_NORMAL as usize)
+/// Whether a policy takes a priority.
+fn fits(policy: u32, priority: i32) -> bool {
+    match policy {
+        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE => priority == 0,
+        l::SCHED_FIFO | l::SCHED_RR => (1..=99).contains(&priority),
+        _ => false,
+    }
 }
 
-/// `sched_setscheduler`: accepted; there is one policy.
-pub fn setscheduler(r: &mut UserRegs) -> SysResult {
-    target(r.a0())?;
-    let policy = r.a1() as u32 & !l::SCHED_RESET_ON_FORK;
-    let priority = UserPtr::<i32>::new(r.a2()).read()?;
-    match policy {
-        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE if priority == 0 => Ok(0),
-        l::SCHED_FIFO | l::SCHED_RR if (1..=99).contains(&priority) => Ok(0),
-        _ => Err(EINVAL),
+fn policy(thread: &ThreadRef) -> (u32, i32) {
+    let word = of(thread).policy.load(Ordering::Relaxed);
+    (word & 0xff, (word >> 8) as i32)
+}
+
+fn set_policy(thread: &ThreadRef, policy: u32, priority: i32) -> SysResult {
+    if !fits(policy, priority) {
+        return Err(EINVAL);
     }
+    of(thread).policy.store(policy | (priority as u32) << 8, Ordering::Relaxed);
+    Ok(0)
+}
+
+/// `sched_getscheduler`
+pub fn getscheduler(r: &mut UserRegs) -> SysResult {
+    Ok(policy(&target(r.a0())?).0 as usize)
+}
+
+/// `sched_setscheduler`: recorded; there is one policy.
+pub fn setscheduler(r: &mut UserRegs) -> SysResult {
+    let priority = UserPtr::<i32>::new(r.a2()).read()?;
+    set_policy(&target(r.a0())?, r.a1() as u32 & !l::SCHED_RESET_ON_FORK, priority)
 }
 
 /// `sched_getparam`
 pub fn getparam(r: &mut UserRegs) -> SysResult {
-    target(r.a0())?;
-    UserPtr::<i32>::new(r.a1()).write(0)?;
+    UserPtr::<i32>::new(r.a1()).write(policy(&target(r.a0())?).1)?;
     Ok(0)
 }
 
 /// `sched_setparam`
 pub fn setparam(r: &mut UserRegs) -> SysResult {
-    target(r.a0())?;
-    if UserPtr::<i32>::new(r.a1()).read()? == 0 { Ok(0) } else { Err(EINVAL) }
+    let priority = UserPtr::<i32>::new(r.a1()).read()?;
+    let thread = target(r.a0())?;
+    set_policy(&thread, policy(&thread).0, priority)
 }
 
 /// `sched_get_priority_max`
@@ -111,13 +127,24 @@ pub fn rr_interval(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// `getpriority`: 20 minus the nice value.
-pub fn getpriority(_: &mut UserRegs) -> SysResult {
-    Ok(20)
+/// Whose nice value is meant: a thread's. Of groups and users it is the caller's.
+fn whose(which: usize, who: usize) -> Result<ThreadRef, Errno> {
+    match which as u32 {
+        l::PRIO_PROCESS => target(who).map_err(|_| ESRCH),
+        l::PRIO_PGRP | l::PRIO_USER => Ok(sched::current_ref()),
+        _ => Err(EINVAL),
+    }
 }
 
-/// `setpriority`: accepted.
-pub fn setpriority(_: &mut UserRegs) -> SysResult {
+/// `getpriority`: 20 minus the nice value.
+pub fn getpriority(r: &mut UserRegs) -> SysResult {
+    Ok((20 - of(&*whose(r.a0(), r.a1())?).nice.load(Ordering::Relaxed)) as usize)
+}
+
+/// `setpriority`: recorded.
+pub fn setpriority(r: &mut UserRegs) -> SysResult {
+    let nice = (r.a2() as i32).clamp(-20, 19);
+    of(&*whose(r.a0(), r.a1())?).nice.store(nice, Ordering::Relaxed);
     Ok(0)
 }
 

@@ -2,10 +2,11 @@
 
 use super::errno::*;
 use super::fd::add_pair;
-use super::{Args, readwrite::file};
+use super::{Args, control, readwrite::file};
 use crate::arch::UserRegs;
+use crate::fs::rights::Rights;
 use crate::fs::socket::{self, Socket};
-use crate::fs::{File, OpenFile, UserIo};
+use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use alloc::sync::Arc;
@@ -44,26 +45,26 @@ pub fn shutdown(r: &mut UserRegs) -> SysResult {
     with(r.a0(), |_, socket| socket.shutdown(r.a1() as u32))
 }
 
-fn send(open: &OpenFile, socket: &Socket, io: &mut UserIo, flags: u32) -> SysResult {
+fn send(open: &OpenFile, socket: &Socket, io: &mut UserIo, flags: u32, rights: Option<Rights>) -> SysResult {
     if flags & net::MSG_OOB != 0 {
         return Err(EOPNOTSUPP);
     }
-    let sent = socket.write(io, 0, open.nonblock() || flags & net::MSG_DONTWAIT != 0);
+    let sent = socket.send(io, open.nonblock() || flags & net::MSG_DONTWAIT != 0, rights);
     if flags & net::MSG_NOSIGNAL != 0 { sent } else { crate::fs::broken(sent) }
 }
 
-fn receive(open: &OpenFile, socket: &Socket, io: &mut UserIo, flags: u32) -> SysResult {
+fn receive(open: &OpenFile, socket: &Socket, io: &mut UserIo, flags: u32, rights: &mut Option<Rights>) -> SysResult {
     if flags & net::MSG_OOB != 0 {
         return Err(EOPNOTSUPP);
     }
     let nonblock = open.nonblock() || flags & net::MSG_DONTWAIT != 0;
     if flags & net::MSG_PEEK != 0 {
-        return socket.peek(io, nonblock);
+        return socket.peek(io, nonblock, rights);
     }
-    let mut done = socket.read(io, 0, nonblock)?;
+    let mut done = socket.receive(io, nonblock, rights)?;
     // All of it, unless the other side ends or something comes between.
-    while flags & net::MSG_WAITALL != 0 && !nonblock && io.left() > 0 {
-        match socket.read(io, 0, false) {
+    while flags & net::MSG_WAITALL != 0 && !nonblock && io.left() > 0 && rights.is_none() {
+        match socket.receive(io, false, rights) {
             Ok(0) | Err(_) => break,
             Ok(more) => done += more,
         }
@@ -77,14 +78,14 @@ pub fn sendto(r: &mut UserRegs) -> SysResult {
         if r.a4() != 0 && r.a5() != 0 {
             return Err(EISCONN);
         }
-        send(open, socket, &mut UserIo::single(r.a1(), r.a2())?, r.a3() as u32)
+        send(open, socket, &mut UserIo::single(r.a1(), r.a2())?, r.a3() as u32, None)
     })
 }
 
 /// `recvfrom`
 pub fn recvfrom(r: &mut UserRegs) -> SysResult {
     with(r.a0(), |open, socket| {
-        let done = receive(open, socket, &mut UserIo::single(r.a1(), r.a2())?, r.a3() as u32)?;
+        let done = receive(open, socket, &mut UserIo::single(r.a1(), r.a2())?, r.a3() as u32, &mut None)?;
         if r.a4() != 0 {
             // The sender has no name.
             UserPtr::<i32>::new(r.a5()).write(0)?;
@@ -100,11 +101,12 @@ mod message {
     pub const NAME_LEN: usize = 1;
     pub const PARTS: usize = 2;
     pub const PART_COUNT: usize = 3;
+    pub const CONTROL: usize = 4;
     pub const CONTROL_LEN: usize = 5;
     pub const FLAGS: usize = 6;
 }
 
-fn header(at: usize) -> Result<([usize; message::WORDS], UserIo), Errno> {
+fn header(at: usize) -> Result<([usize; message::WORDS], UserIo<'static>), Errno> {
     let words = UserPtr::<[usize; message::WORDS]>::new(at).read()?;
     let count = words[message::PART_COUNT];
     if count > crate::fs::MAX_PARTS {
@@ -113,29 +115,32 @@ fn header(at: usize) -> Result<([usize; message::WORDS], UserIo), Errno> {
     Ok((words, UserIo::vector(words[message::PARTS], count)?))
 }
 
-/// `sendmsg`; control messages (descriptors, credentials) are not offered: EOPNOTSUPP.
+/// `sendmsg`
 pub fn sendmsg(r: &mut UserRegs) -> SysResult {
     with(r.a0(), |open, socket| {
         let (words, mut io) = header(r.a1())?;
         if words[message::NAME] != 0 && words[message::NAME_LEN] as u32 != 0 {
             return Err(EISCONN);
         }
-        if words[message::CONTROL_LEN] != 0 {
-            return Err(EOPNOTSUPP);
-        }
-        send(open, socket, &mut io, r.a2() as u32)
+        let rights = control::read(words[message::CONTROL], words[message::CONTROL_LEN])?;
+        send(open, socket, &mut io, r.a2() as u32, rights)
     })
 }
 
 /// `recvmsg`
 pub fn recvmsg(r: &mut UserRegs) -> SysResult {
     with(r.a0(), |open, socket| {
-        let (_, mut io) = header(r.a1())?;
-        let done = receive(open, socket, &mut io, r.a2() as u32)?;
+        let (words, mut io) = header(r.a1())?;
+        let flags = r.a2() as u32;
+        let mut rights = None;
+        let done = receive(open, socket, &mut io, flags, &mut rights)?;
+        let close_on_exec = flags & net::MSG_CMSG_CLOEXEC != 0;
+        let (len, cut) = control::write(words[message::CONTROL], words[message::CONTROL_LEN], rights, close_on_exec)?;
+        let cut = if cut { net::MSG_CTRUNC } else { 0 };
         let word = |index: usize| r.a1() + index * size_of::<usize>();
         UserPtr::<i32>::new(word(message::NAME_LEN)).write(0)?;
-        UserPtr::<usize>::new(word(message::CONTROL_LEN)).write(0)?;
-        UserPtr::<u32>::new(word(message::FLAGS)).write(r.a2() as u32 & net::MSG_CMSG_CLOEXEC)?;
+        UserPtr::<usize>::new(word(message::CONTROL_LEN)).write(len)?;
+        UserPtr::<u32>::new(word(message::FLAGS)).write(flags & net::MSG_CMSG_CLOEXEC | cut)?;
         Ok(done)
     })
 }

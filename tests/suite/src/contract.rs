@@ -248,6 +248,11 @@ const CHECKS: &[(&str, Check)] = &[
         }
         Ok(())
     }),
+    ("more names and interests than the kernel has room for", |door| {
+        let output = door.exec(&["--mem", "64", "--cpus", "2", "--audit", &door.program("crammed")], b"");
+        expect(&output, 0)?;
+        same("output", &output.stdout, b"crammed: ok\n")
+    }),
     ("instructions counted twice give the same time", |door| {
         let arguments = ["--icount", "--cpus", "1", &door.program("carrier"), "clock"];
         let (one, two) = (door.exec(&arguments, b""), door.exec(&arguments, b""));

@@ -1,13 +1,13 @@
 //! The system calls about signals.
 
 use super::send::{to_group, to_process, to_thread};
-use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, deliver, frame};
+use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, frame};
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
-use crate::proc::sleep::{sleep_until, wait_on};
+use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
 use crate::proc::{signal, tree};
-use crate::sched::{WaitQueue, timer};
+use crate::sched::timer;
 use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use core::sync::atomic::Ordering;
@@ -119,28 +119,7 @@ pub fn sigtimedwait(r: &mut UserRegs) -> SysResult {
     let (set, info_at, timeout, size) = (r.a0(), r.a1(), r.a2(), r.a3());
     let set = read_mask(set, size)? & !UNBLOCKABLE;
     let deadline = time::read_timeout(timeout)?.map(|ns| timer::now_ns().saturating_add(ns));
-    let user = user();
-    // While it waits, the set is not blocked, so that senders wake this thread; it is taken here, not delivered.
-    let before = user.blocked.load(Ordering::SeqCst);
-    user.blocked.store(before & !set, Ordering::SeqCst);
-    let queue = WaitQueue::new();
-    let got = loop {
-        if let Some(info) = deliver::take(user, !set) {
-            break Ok(info);
-        }
-        match wait_on::<()>(&queue, deadline, || None) {
-            Err(e) if e == EINTR => {
-                if let Some(info) = deliver::take(user, !set) {
-                    break Ok(info);
-                }
-                break Err(EINTR);
-            }
-            Err(e) if e == ETIMEDOUT => break deliver::take(user, !set).ok_or(EAGAIN),
-            _ => {}
-        }
-    };
-    super::set_mask(before);
-    let info = got?;
+    let info = signal::wait_for(set, deadline)?;
     if info_at != 0 {
         UserPtr::<[u8; 128]>::new(info_at).write(info.encode())?;
     }

@@ -18,8 +18,9 @@ use super::thread::{self, Own};
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
 use crate::mem::{Backing, Page};
-use crate::sched;
-use crate::sys::errno::Errno;
+use crate::proc::sleep::wait_on;
+use crate::sched::{self, WaitQueue};
+use crate::sys::errno::{EAGAIN, ETIMEDOUT, Errno};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -159,6 +160,37 @@ impl SigInfo {
         }
         out
     }
+    /// Linux's `signalfd_siginfo`.
+    pub fn record(&self) -> [u8; 128] {
+        let mut out = [0u8; 128];
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &u32::from(self.signal).to_ne_bytes());
+        put(4, &self.errno.to_ne_bytes());
+        put(8, &self.code.to_ne_bytes());
+        match self.detail {
+            Detail::None => {}
+            Detail::Sender { pid, uid } => {
+                put(12, &pid.to_ne_bytes());
+                put(16, &uid.to_ne_bytes());
+            }
+            Detail::Address(address) => put(72, &address.to_ne_bytes()),
+            Detail::Child { pid, status, user, system } => {
+                put(12, &pid.to_ne_bytes());
+                put(40, &status.to_ne_bytes());
+                put(56, &user.to_ne_bytes());
+                put(64, &system.to_ne_bytes());
+            }
+            Detail::Queued { pid, uid, value } => {
+                // Of a timer: its number and overruns.
+                let (first, second) = if self.code == code::TIMER { (24, 32) } else { (12, 16) };
+                put(first, &pid.to_ne_bytes());
+                put(second, &uid.to_ne_bytes());
+                put(44, &(value as u32).to_ne_bytes());
+                put(48, &value.to_ne_bytes());
+            }
+        }
+        out
+    }
 }
 
 /// A set of pending signals with what they carry.
@@ -182,7 +214,8 @@ impl Pending {
     /// Adds a signal; a standard signal that is already pending is merged. False when the queue is full.
     pub fn push(&mut self, info: SigInfo) -> bool {
         let bit = bit(info.signal);
-        if info.signal < 32 && self.bits & bit != 0 {
+        // A timer of the program's own looks itself whether its signal is pending, and shares the number with others.
+        if info.signal < 32 && self.bits & bit != 0 && info.code != code::TIMER {
             return true;
         }
         let room = self.queue.len() < QUEUE_LIMIT && self.queue.try_reserve(1).is_ok();
@@ -194,6 +227,12 @@ impl Pending {
             self.queue.push(info);
         }
         true
+    }
+    /// Whether a signal of the timer `id` is pending.
+    pub fn has_timer(&self, id: i32) -> bool {
+        self.queue
+            .iter()
+            .any(|i| i.code == code::TIMER && matches!(i.detail, Detail::Queued { pid, .. } if pid == id as u32))
     }
     /// Takes the signal to be handled next, if one is not in `blocked`.
     pub fn pop(&mut self, blocked: u64) -> Option<SigInfo> {
@@ -327,12 +366,35 @@ pub fn deliverable(user: &super::UserThread) -> u64 {
     pending & !user.blocked.load(Ordering::Relaxed)
 }
 
+/// Takes a signal of `set` that is pending for the current thread, blocked or not.
+pub fn take_pending(set: u64) -> Option<SigInfo> {
+    deliver::take(thread::user(), !set)
+}
+
+/// Waits for a signal of `set` and takes it: EAGAIN when the deadline comes first, EINTR for another signal.
+///
+/// The mask stays as it is: a signal that is blocked is kept for the waiter even if it is ignored. Senders wake who waits.
+pub fn wait_for(set: u64, deadline: Option<u64>) -> Result<SigInfo, Errno> {
+    let user = thread::user();
+    // ordering: SeqCst; before the first look into the sets, see `send::takes`.
+    user.awaited.store(set, Ordering::SeqCst);
+    let got = wait_on(&WaitQueue::new(), deadline, || take_pending(set));
+    user.awaited.store(0, Ordering::SeqCst);
+    let got = got.or_else(|why| take_pending(set).ok_or(if why == ETIMEDOUT { EAGAIN } else { why }));
+    // This thread was told of signals that it does not take now.
+    send::pass_on(&user.process);
+    got
+}
+
 /// Replaces the current thread's mask; signals that it uncovers are delivered on the way back to user mode.
 pub fn set_mask(mask: u64) {
     let user = thread::user();
-    user.blocked.store(mask & !UNBLOCKABLE, Ordering::SeqCst);
+    let before = user.blocked.swap(mask & !UNBLOCKABLE, Ordering::SeqCst);
     if deliverable(user) != 0 {
         raise_attention();
+    }
+    if mask & !before & user.process.pending_bits.load(Ordering::SeqCst) != 0 {
+        send::pass_on(&user.process);
     }
 }
 

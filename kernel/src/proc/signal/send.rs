@@ -1,10 +1,11 @@
 //! Sending: into a set, then a thread is told.
 
 use super::{Action, Actions, SIGCONT, SIGKILL, STOPPING, SigInfo, UNBLOCKABLE, bit};
+use crate::fs::signalfd;
 use crate::proc::process::Process;
 use crate::proc::thread::{self, UserThread};
 use crate::proc::tree::{self, JobEvent};
-use crate::sched::ThreadRef;
+use crate::sched::{self, ThreadRef};
 use crate::sys::errno::{EAGAIN, Errno};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -14,6 +15,24 @@ pub fn poke(thread: &ThreadRef) {
     thread.attention().store(true, Ordering::SeqCst);
     thread.unpark();
     thread.kick();
+}
+
+/// Whether a thread can do something about one of these signals: it does not block it, or it waits for it.
+fn takes(thread: &ThreadRef, signals: u64) -> bool {
+    let user = thread::of(thread);
+    // ordering: SeqCst; the signal is in its set before this, and who begins to wait looks into the set after it has said so.
+    let closed = user.blocked.load(Ordering::SeqCst) & !user.awaited.load(Ordering::SeqCst) & !UNBLOCKABLE;
+    signals & !closed != 0
+}
+
+/// Tells another thread of what is pending for the process: the current one, which was told, does not take it.
+pub fn pass_on(process: &Process) {
+    let pending = process.pending_bits.load(Ordering::SeqCst);
+    if pending != 0 && !process.must_stop.load(Ordering::Relaxed) {
+        let me = sched::current().tid;
+        let fits = |t: &&ThreadRef| t.tid != me && takes(t, pending) && !thread::of(t).exiting.load(Ordering::Relaxed);
+        process.thread_list().iter().filter(fits).for_each(poke);
+    }
 }
 
 fn actions(process: &Process) -> Arc<Actions> {
@@ -59,8 +78,10 @@ pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
         }
         process.pending_bits.store(pending.bits(), Ordering::SeqCst);
     }
+    signalfd::sent();
     // The first in the list is the leader while it lives, whom Linux prefers too.
-    let target = threads.iter().find(|t| !blocks(t) && !thread::of(t).exiting.load(Ordering::Relaxed));
+    let free = |t: &&ThreadRef| takes(t, bit(info.signal)) && !thread::of(t).exiting.load(Ordering::Relaxed);
+    let target = threads.iter().find(free);
     if let Some(target) = target {
         poke(target);
     }
@@ -78,7 +99,8 @@ pub fn to_thread(target: &ThreadRef, info: SigInfo) -> Result<(), Errno> {
     if !user.pending.lock().push(info) {
         return Err(EAGAIN);
     }
-    if !blocked {
+    signalfd::sent();
+    if takes(target, bit(info.signal)) {
         poke(target);
     }
     Ok(())

@@ -88,6 +88,7 @@ fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: us
         return Ok(Backing::Object { object, offset: 0, shared: true });
     }
     if let Some(regular) = file.file.as_any().downcast_ref::<Arc<Regular>>() {
+        regular.note_mapped(&object, &file.path);
         let seals = regular.seals.load(Ordering::Relaxed);
         if shared && bits & l::PROT_WRITE != 0 && seals & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
             return Err(EPERM);
@@ -97,6 +98,13 @@ fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: us
         return Ok(Backing::Object { object, offset: (offset / PAGE) as u64, shared });
     }
     Ok(Backing::Object { object, offset: (offset / PAGE) as u64, shared })
+}
+
+/// Whether a shared view of the file may never be written, even after mprotect.
+fn is_read_only(file: &OpenFile) -> bool {
+    const SEALS: u32 = l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE;
+    let regular = file.file.as_any().downcast_ref::<Arc<Regular>>();
+    regular.is_some_and(|r| file.writable().is_err() || r.seals.load(Ordering::Relaxed) & SEALS != 0)
 }
 
 /// `mmap`
@@ -148,6 +156,10 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     kind.set(Flags::NORESERVE, flags & l::MAP_NORESERVE != 0);
     let lock = flags & l::MAP_LOCKED != 0 || user().memory().lock_future.load(Ordering::Relaxed) != 0;
     kind.set(Flags::LOCKED, lock);
+    if shared && file.as_deref().is_some_and(is_read_only) {
+        kind |= Flags::READ_ONLY;
+        user().memory().read_only.store(true, Ordering::Relaxed);
+    }
 
     let low = flags & l::MAP_32BIT != 0 && !fixed;
     let at = if low {
@@ -258,6 +270,13 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
     }
     let range = range(address, len).ok_or(ENOMEM)?;
     let prot = protection(bits);
+    if prot.contains(Prot::WRITE) && user().memory().read_only.load(Ordering::Relaxed) {
+        let mut refused = false;
+        space.each_segment(range, |s| refused |= s.flags.contains(Flags::READ_ONLY));
+        if refused {
+            return Err(EACCES);
+        }
+    }
     if prot.contains(Prot::WRITE) && hopeless(range.pages()) {
         // Charged only if something in it was not writable and not MAP_NORESERVE.
         let mut fresh = 0;

@@ -18,15 +18,24 @@ use crate::fs::directory::Directory;
 use crate::fs::pipe::{End, Pipe};
 use crate::fs::procfs::{ProcEntry, Snapshot};
 use crate::fs::walk::{Place, entries, walk};
-use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of};
+use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, inode};
 use crate::mem::user::read_path;
 use crate::proc::process::arc;
+use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::user;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 const CWD: usize = l::AT_FDCWD as isize as usize;
+
+/// Held by who changes names, from the look to the change: of two who make or take one name, one is refused.
+static NAMES: SleepMutex<()> = SleepMutex::new(());
+
+/// Names and nodes are kernel memory, and those who make them can be refused.
+fn has_room() -> Result<(), Errno> {
+    if inode::has_room() { Ok(()) } else { Err(ENOSPC) }
+}
 
 /// Walks a path argument of an *at call.
 fn find(fd: usize, path: &[u8], follow: bool) -> Result<Place, Errno> {
@@ -47,24 +56,27 @@ fn do_open(fd: usize, path_at: usize, flags: u32, mode: u32) -> SysResult {
     if flags & l::__O_TMPFILE != 0 {
         return open_unnamed(fd, &path, flags, mode);
     }
-    let place = find(fd, &path, follow)?;
-    let inode = match place.node {
-        Some(node) => {
-            if create && flags & l::O_EXCL != 0 {
-                return Err(EEXIST);
-            }
-            node
+    let mut place = find(fd, &path, follow)?;
+    let mut made = false;
+    if create && place.node.is_none() {
+        if place.wants_dir {
+            return Err(EISDIR);
         }
-        None if create => {
-            if place.wants_dir {
-                return Err(EISDIR);
-            }
-            let masked = mode & !user().fs.get().umask.load(Ordering::Relaxed);
-            let new = Inode::new(Kind::Regular(arc(Regular::empty(masked)?)?), masked);
-            entries(&place.parent)?.lock().entry(place.name.clone()).or_insert(new).clone()
+        has_room()?;
+        let masked = mode & !user().fs.get().umask.load(Ordering::Relaxed);
+        let new = Inode::new(Kind::Regular(arc(Regular::empty(masked)?)?), masked);
+        let _changing = NAMES.lock();
+        // Somebody may have made it meanwhile.
+        place = find(fd, &path, follow)?;
+        if place.node.is_none() {
+            entries(&place.parent)?.lock().insert(place.name.clone(), new.clone());
+            (place.node, made) = (Some(new), true);
         }
-        None => return Err(ENOENT),
-    };
+    }
+    let inode = place.node.ok_or(ENOENT)?;
+    if create && flags & l::O_EXCL != 0 && !made {
+        return Err(EEXIST);
+    }
     let file = open_node(&inode, &place.path, flags)?;
     user().files().add(file, flags & l::O_CLOEXEC != 0)
 }
@@ -97,9 +109,9 @@ fn open_node(inode: &Arc<Inode>, path: &[u8], flags: u32) -> Result<Arc<OpenFile
             if writes || flags & l::O_CREAT != 0 {
                 return Err(EISDIR);
             }
-            arc(Directory(inode.clone()))?
+            arc(Directory::new(inode.clone()))?
         }
-        _ if path_only => arc(Directory(inode.clone()))?,
+        _ if path_only => arc(Directory::new(inode.clone()))?,
         Kind::Regular(regular) => {
             if writes && regular.is_image() {
                 return Err(EROFS);
@@ -147,6 +159,9 @@ pub fn creat(r: &mut UserRegs) -> SysResult {
 /// Adds a new node at a path that must not exist.
 fn make(fd: usize, path_at: usize, dir: bool, new: impl FnOnce() -> Result<Arc<Inode>, Errno>) -> SysResult {
     let path = read_path(path_at)?;
+    has_room()?;
+    let new = new()?;
+    let _changing = NAMES.lock();
     let place = find(fd, &path, false)?;
     if place.node.is_some() {
         return Err(EEXIST);
@@ -154,13 +169,7 @@ fn make(fd: usize, path_at: usize, dir: bool, new: impl FnOnce() -> Result<Arc<I
     if place.wants_dir && !dir {
         return Err(ENOENT);
     }
-    let entries = entries(&place.parent)?;
-    let new = new()?;
-    let mut entries = entries.lock();
-    if entries.contains_key(&place.name) {
-        return Err(EEXIST);
-    }
-    entries.insert(place.name, new);
+    entries(&place.parent)?.lock().insert(place.name, new);
     Ok(0)
 }
 fn masked(mode: usize) -> u32 {
@@ -202,6 +211,7 @@ pub fn symlinkat(r: &mut UserRegs) -> SysResult {
 
 fn do_unlink(fd: usize, path_at: usize, dir: bool) -> SysResult {
     let path = read_path(path_at)?;
+    let _changing = NAMES.lock();
     let place = find(fd, &path, false)?;
     let node = place.node.ok_or(ENOENT)?;
     let list = entries(&place.parent)?;
@@ -246,6 +256,7 @@ fn do_rename(from_fd: usize, from_at: usize, to_fd: usize, to_at: usize, flags: 
         return Err(EINVAL);
     }
     let (from_path, to_path) = (read_path(from_at)?, read_path(to_at)?);
+    let _changing = NAMES.lock();
     let from = find(from_fd, &from_path, false)?;
     let to = find(to_fd, &to_path, false)?;
     let node = from.node.ok_or(ENOENT)?;

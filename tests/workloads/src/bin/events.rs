@@ -77,6 +77,8 @@ fn main() {
         sockets();
         messages();
         wakes();
+        nested();
+        fair();
     }
     ok();
 }
@@ -195,6 +197,46 @@ fn messages() {
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Sets within sets: five deep, and never one within itself.
+fn nested() {
+    let counter = eventfd(0, 0);
+    let sets: Vec<Poll> = (0..6).map(|_| Poll::new()).collect();
+    let try_add = |outer: &Poll, inner: &OwnedFd| {
+        let mut event = libc::epoll_event { events: READY, u64: inner.as_raw_fd() as u64 };
+        // SAFETY: the event lives through the call.
+        match unsafe { libc::epoll_ctl(outer.0.as_raw_fd(), libc::EPOLL_CTL_ADD, inner.as_raw_fd(), &raw mut event) } {
+            0 => 0,
+            _ => errno(),
+        }
+    };
+    sets[0].add(&counter, READY);
+    (1..4).for_each(|n| sets[n].add(&sets[n - 1].0, READY));
+    check!(sets[3].wait(&sets[2].0, 0) == 0, "ready for nothing");
+    add(&counter, 1);
+    check!(sets[3].wait(&sets[2].0, 1000) == READY, "nothing comes through four sets");
+    check!(take(&counter) == Some(1) && sets[3].wait(&sets[2].0, 0) == 0, "ready although it was taken");
+    check!(try_add(&sets[0], &sets[3].0) == libc::ELOOP, "a set within itself");
+    let Ok(same) = sets[5].0.try_clone() else { quire_workloads::violated(format_args!("no copy of a descriptor")) };
+    check!(try_add(&sets[5], &same) == libc::EINVAL, "a set in itself by another number");
+    check!(sets[5].wait(&same, 0) == 0, "a set that is in itself after all");
+}
+
+/// A file that is always ready does not hide another one, however few events are asked for.
+fn fair() {
+    let (poll, busy, other) = (Poll::new(), eventfd(1, 0), eventfd(1, 0));
+    poll.add(&busy, READY);
+    poll.add(&other, READY);
+    let mut seen = [0; 2];
+    for _ in 0..6 {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: there is room for one event.
+        check!(unsafe { libc::epoll_wait(poll.0.as_raw_fd(), &raw mut event, 1, 1000) } == 1, "no event");
+        let from = event.u64;
+        seen[usize::from(from == other.as_raw_fd() as u64)] += 1;
+    }
+    check!(seen == [3, 3], "{seen:?} events of two that are always ready");
 }
 
 /// A thread that sleeps in epoll is woken by another one, again and again.

@@ -1,0 +1,259 @@
+//! Locks on files: those of `flock` on a whole file, and those of `fcntl` on ranges of bytes. The two kinds do not see each other,
+//! as on Linux.
+//!
+//! A lock belongs to an open file (`flock`, `F_OFD_SETLK`) and goes with it, or to a process (`F_SETLK`) and goes when the process
+//! closes any descriptor of the file, or ends. Processes that wait for each other's ranges wait until a signal comes: there is no
+//! EDEADLK.
+
+use super::OpenFile;
+use super::stat::kind;
+use crate::debug::lock::Mutex;
+use crate::mem::user::{UserPtr, plain};
+use crate::proc::process::Process;
+use crate::proc::sleep::wait_on;
+use crate::proc::thread::current;
+use crate::sched::WaitQueue;
+use crate::sys::errno::*;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
+
+/// The file: type and inode number, and which kind of locks.
+type Key = (u32, u64, bool);
+
+/// Whose it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Process(u32),
+    /// The address of an [`OpenFile`] that gives its locks back before it goes.
+    Open(usize),
+}
+
+/// A lock on the bytes `from .. to`.
+#[derive(Clone, Copy)]
+struct Held {
+    owner: Owner,
+    from: u64,
+    to: u64,
+    exclusive: bool,
+}
+
+/// A leaf lock.
+static TABLE: Mutex<BTreeMap<Key, Vec<Held>>> = Mutex::new(BTreeMap::new());
+/// Wakes who waits for a lock.
+static CHANGED: WaitQueue = WaitQueue::new();
+
+/// Behind the last byte.
+const END: u64 = i64::MAX as u64 + 1;
+
+fn key(file: &OpenFile, of_ranges: bool) -> Key {
+    let stat = file.file.stat();
+    (stat.mode & kind::MASK, stat.ino, of_ranges)
+}
+
+impl Held {
+    fn meets(&self, other: &Held) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+    fn conflicts(&self, other: &Held) -> bool {
+        self.owner != other.owner && self.meets(other) && (self.exclusive || other.exclusive)
+    }
+}
+
+/// Takes what the owner has in `from .. to` away. The list has room for one more.
+fn carve(list: &mut Vec<Held>, owner: Owner, from: u64, to: u64) {
+    let mut at = 0;
+    while at < list.len() {
+        let held = list[at];
+        if held.owner != owner || held.to <= from || held.from >= to {
+            at += 1;
+            continue;
+        }
+        list.swap_remove(at);
+        if held.from < from {
+            list.push(Held { to: from, ..held });
+        }
+        if held.to > to {
+            list.push(Held { from: to, ..held });
+        }
+    }
+}
+
+/// Sets a lock. `None`: somebody else's is in the way.
+fn try_set(key: Key, mut new: Held) -> Option<Result<(), Errno>> {
+    let mut table = TABLE.lock();
+    let list = table.entry(key).or_default();
+    if list.iter().any(|held| held.conflicts(&new)) {
+        return None;
+    }
+    if !crate::mem::heap_has(size_of::<Held>()) || list.try_reserve(2).is_err() {
+        return Some(Err(ENOLCK));
+    }
+    carve(list, new.owner, new.from, new.to);
+    // Neighbours of the same kind are one lock.
+    list.retain(|held| {
+        let joins = held.owner == new.owner && held.exclusive == new.exclusive;
+        let (before, behind) = (joins && held.to == new.from, joins && held.from == new.to);
+        new.from = if before { held.from } else { new.from };
+        new.to = if behind { held.to } else { new.to };
+        !before && !behind
+    });
+    list.push(new);
+    drop(table);
+    // A lock that was exclusive may be shared now.
+    CHANGED.wake_all();
+    Some(Ok(()))
+}
+
+fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
+    let mut table = TABLE.lock();
+    let Some(list) = table.get_mut(&key) else { return Ok(()) };
+    // Only to take a piece out of the middle.
+    if list.iter().any(|h| h.owner == owner && h.from < from && to < h.to) && list.try_reserve(1).is_err() {
+        return Err(ENOLCK);
+    }
+    carve(list, owner, from, to);
+    if list.is_empty() {
+        table.remove(&key);
+    }
+    drop(table);
+    CHANGED.wake_all();
+    Ok(())
+}
+
+fn set(key: Key, new: Held, wait: bool) -> SysResult {
+    match try_set(key, new) {
+        Some(result) => result,
+        None if wait => wait_on(&CHANGED, None, || try_set(key, new))?,
+        None => Err(EAGAIN),
+    }?;
+    Ok(0)
+}
+
+fn owner_of(file: &OpenFile) -> Owner {
+    Owner::Open(file as *const OpenFile as usize)
+}
+
+/// `flock`
+pub fn flock(file: &OpenFile, operation: u32) -> SysResult {
+    let (key, owner) = (key(file, false), owner_of(file));
+    let wait = operation & l::LOCK_NB == 0;
+    let exclusive = match operation & !l::LOCK_NB {
+        l::LOCK_UN => return unset(key, owner, 0, END).map(|()| 0),
+        l::LOCK_SH => false,
+        l::LOCK_EX => true,
+        _ => return Err(EINVAL),
+    };
+    file.locked.store(true, Ordering::Relaxed);
+    let new = Held { owner, from: 0, to: END, exclusive };
+    if let Some(result) = try_set(key, new) {
+        return result.map(|()| 0);
+    }
+    // As on Linux, who asks for another kind and cannot have it has lost the one that it had.
+    unset(key, owner, 0, END)?;
+    set(key, new, wait)
+}
+
+/// Linux's `struct flock`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Raw {
+    kind: u16,
+    whence: u16,
+    pad: u32,
+    start: i64,
+    len: i64,
+    pid: i32,
+    pad2: u32,
+}
+plain!(Raw);
+
+/// The bytes that a program means.
+fn range(file: &OpenFile, raw: &Raw) -> Result<(u64, u64), Errno> {
+    let base = match u32::from(raw.whence) {
+        l::SEEK_SET => 0,
+        l::SEEK_CUR => *file.position.lock() as i64,
+        l::SEEK_END => file.file.stat().size as i64,
+        _ => return Err(EINVAL),
+    };
+    let start = base.checked_add(raw.start).ok_or(EOVERFLOW)?;
+    // In both directions; a length of 0 is as far as it goes.
+    let (from, to) = match raw.len {
+        0 => (start, None),
+        1.. => (start, Some(start.checked_add(raw.len - 1).ok_or(EOVERFLOW)?)),
+        _ => (start.checked_add(raw.len).ok_or(EINVAL)?, Some(start.checked_sub(1).ok_or(EINVAL)?)),
+    };
+    if from < 0 { Err(EINVAL) } else { Ok((from as u64, to.map_or(END, |last| last as u64 + 1))) }
+}
+
+/// `F_GETLK`, `F_SETLK`, `F_SETLKW` and those of open files.
+pub fn of_range(file: &OpenFile, command: u32, at: usize) -> SysResult {
+    let of_open = matches!(command, l::F_OFD_GETLK | l::F_OFD_SETLK | l::F_OFD_SETLKW);
+    let place = UserPtr::<Raw>::new(at);
+    let mut raw = place.read()?;
+    let (from, to) = range(file, &raw)?;
+    if of_open && raw.pid != 0 {
+        return Err(EINVAL);
+    }
+    let owner = if of_open { owner_of(file) } else { Owner::Process(current().pid) };
+    let key = key(file, true);
+    let exclusive = match u32::from(raw.kind) {
+        l::F_RDLCK => false,
+        l::F_WRLCK => true,
+        l::F_UNLCK if !matches!(command, l::F_GETLK | l::F_OFD_GETLK) => {
+            return unset(key, owner, from, to).map(|()| 0);
+        }
+        _ => return Err(EINVAL),
+    };
+    let new = Held { owner, from, to, exclusive };
+    if matches!(command, l::F_GETLK | l::F_OFD_GETLK) {
+        let other = TABLE.lock().get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new)).copied());
+        raw.kind = l::F_UNLCK as u16;
+        if let Some(held) = other {
+            raw.kind = if held.exclusive { l::F_WRLCK } else { l::F_RDLCK } as u16;
+            (raw.whence, raw.start) = (l::SEEK_SET as u16, held.from as i64);
+            raw.len = if held.to == END { 0 } else { (held.to - held.from) as i64 };
+            raw.pid = if let Owner::Process(pid) = held.owner { pid as i32 } else { -1 };
+        }
+        place.write(raw)?;
+        return Ok(0);
+    }
+    if exclusive {
+        file.writable()?
+    } else {
+        file.readable()?
+    }
+    match of_open {
+        true => file.locked.store(true, Ordering::Relaxed),
+        false => current().has_locks.store(true, Ordering::Relaxed),
+    }
+    set(key, new, matches!(command, l::F_SETLKW | l::F_OFD_SETLKW))
+}
+
+/// An open file goes.
+pub fn forget_open(file: &OpenFile) {
+    for of_ranges in [false, true] {
+        // All of it is taken away, never a piece out of the middle: this needs no memory.
+        let _ = unset(key(file, of_ranges), owner_of(file), 0, END);
+    }
+}
+
+/// The current process has closed a descriptor of this file.
+pub fn closed(file: &OpenFile) {
+    if current().has_locks.load(Ordering::Relaxed) {
+        // As above.
+        let _ = unset(key(file, true), Owner::Process(current().pid), 0, END);
+    }
+}
+
+/// A process ends.
+pub fn forget_process(process: &Process) {
+    if process.has_locks.load(Ordering::Relaxed) {
+        TABLE.lock().retain(|_, list| {
+            list.retain(|held| held.owner != Owner::Process(process.pid));
+            !list.is_empty()
+        });
+        CHANGED.wake_all();
+    }
+}
