@@ -46,6 +46,8 @@ pub enum EditError {
     NotMapped,
     /// Outside user space, or empty (EINVAL).
     Invalid,
+    /// Fork: a page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
+    TooMany,
 }
 
 /// Most segments of an arena: Linux's `vm.max_map_count`, there for a whole process.

@@ -136,7 +136,9 @@ impl<M: Machine> Space<M> {
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
         let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
         if level == 1 {
-            self.share_leaf(from, to, first, last);
+            if !self.share_leaf(from, to, first, last) {
+                return Err(EditError::TooMany);
+            }
         } else {
             let mut at = base + first as u32 * below;
             for (from, to) in from[first..=last].iter().zip(&to[first..=last]) {
@@ -148,8 +150,8 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Shares the pages of the entries `first ..= last` of a leaf table.
-    fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) {
+    /// Shares the pages of the entries `first ..= last` of a leaf table. False: as [`Space::share`] says.
+    fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) -> bool {
         const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
         let m = self.memory();
         let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.words());
@@ -159,11 +161,11 @@ impl<M: Machine> Space<M> {
             // Shared by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
             if alone && e.is_shared() && frame != zero && words[frame.0 as usize].add_ref() {
                 to.init(e);
-            } else if !e.is_empty()
-                && let Some(word) = self.share(from, alone, zero)
-            {
+            } else if !e.is_empty() {
+                let Some(word) = self.share(from, alone, zero) else { return false };
                 to.init(word);
             }
+            true
         };
         let groups = from.as_chunks::<GROUP>().0.iter().enumerate();
         for (i, group) in groups.take(last / GROUP + 1).skip(first / GROUP) {
@@ -176,49 +178,55 @@ impl<M: Machine> Space<M> {
             let (to, to_rest) = to[range].as_chunks::<FEW>();
             for (from, to) in from.iter().zip(to) {
                 let clear = || from.iter().fold(0, |any, e| any | e.load().bits()) == 0;
-                if FEW == ENTRIES || from[0].load() != Word::empty(0) || !clear() {
-                    from.iter().zip(to).for_each(|(from, to)| share(from, to));
+                if (FEW == ENTRIES || from[0].load() != Word::empty(0) || !clear())
+                    && !from.iter().zip(to).all(|(from, to)| share(from, to))
+                {
+                    return false;
                 }
             }
-            from_rest.iter().zip(to_rest).for_each(|(from, to)| share(from, to));
+            if !from_rest.iter().zip(to_rest).all(|(from, to)| share(from, to)) {
+                return false;
+            }
         }
+        true
     }
 
-    /// Shares one page; the child's word, unless the page is left to the child's own faults. Not inlined: the loop around it has
-    /// few registers.
+    /// Shares one page; the child's word, empty if the page is left to the child's own faults. `None`: the page's frame or slot has
+    /// as many references as it can count. Not inlined: the loop around it has few registers.
     #[inline(never)]
     fn share(&self, entry: &Entry, alone: bool, zero: Frame) -> Option<Word> {
         let m = self.memory();
         loop {
             let e = entry.load();
             if !e.is_private() {
-                return if e.is_swapped() { self.share_swapped(entry, alone) } else { None };
+                return if e.is_swapped() { self.share_swapped(entry, alone) } else { Some(Word::empty(0)) };
             }
-            let frame = e.frame()?;
+            let frame = e.page_frame();
             if frame == zero {
-                return None;
+                return Some(Word::empty(0));
             }
             // The reference comes first: who sees the entry writable in place has seen a count of one before it. The entry's own
-            // stays meanwhile (rule 5).
-            if m.word(frame).add_ref() {
-                // Alone, no window is open: a flip would prove nothing to nobody.
-                if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
-                    return Some(word);
-                }
-                m.release(frame);
+            // stays meanwhile (rule 5), so that there is no room is no sign of a page that has gone.
+            if !m.word(frame).add_ref() {
+                return None;
             }
+            // Alone, no window is open: a flip would prove nothing to nobody.
+            if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
+                return Some(word);
+            }
+            m.release(frame);
             m.stats.add(&m.machine, Counter::RetrySweep, 1);
         }
     }
 
-    /// Shares a page in a swap slot; the child's word. What is back meanwhile is shared as a page.
+    /// As [`Space::share`], for a page in a swap slot. What is back meanwhile is shared as a page.
     #[cold]
     fn share_swapped(&self, entry: &Entry, alone: bool) -> Option<Word> {
         let m = self.memory();
         loop {
             let e = entry.load();
             let Some(slot) = e.slot() else { return self.share(entry, alone, m.zero_page()) };
-            let pager = m.machine.pager()?;
+            let Some(pager) = m.machine.pager() else { return Some(Word::empty(0)) };
             if mutant(Mutant::HoldAfterShare) {
                 let shared = entry.share(e, true);
                 match shared {
@@ -226,7 +234,8 @@ impl<M: Machine> Space<M> {
                     _ => continue,
                 }
             }
-            // The hold comes first, as a frame's reference does. It fails only if the page has come back since.
+            // The hold comes first, as a frame's reference does. It fails if the page has come back since, and the entry has another
+            // word then for as long as the fork lasts; else the slot has no room for more.
             if pager.hold(slot) {
                 // The hold may be a later life's, if the entry had changed before: the compare-and-swap proves that it had not. So it
                 // must be one, also where no flip is needed.
@@ -234,6 +243,8 @@ impl<M: Machine> Space<M> {
                     return Some(word);
                 }
                 pager.release(slot, 1);
+            } else if entry.load() == e {
+                return None;
             }
             m.stats.add(&m.machine, Counter::RetrySweep, 1);
         }

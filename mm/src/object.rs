@@ -14,7 +14,7 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
 use crate::pager::Slot;
-use crate::quota::Quota;
+use crate::quota::{Charge, Quota};
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::NonNull;
@@ -54,7 +54,7 @@ pub enum PageError {
     Beyond,
     /// No memory.
     OutOfFrames,
-    /// The object's quota is used up.
+    /// The object's quota is used up, or the page has as many references as its frame can count.
     Full,
     /// The content is in this swap slot: read it, or wait for what is under way, then ask again.
     SwapIn(Slot),
@@ -209,6 +209,8 @@ impl<M: Machine> Memory<M> {
                         return Ok(f);
                     }
                     self.release(f);
+                } else if self.word(f).is_full() && entry.load() == e {
+                    return Err(PageError::Full);
                 }
                 self.stats.add(&self.machine, Counter::RetryObject, 1);
                 continue;
@@ -219,11 +221,18 @@ impl<M: Machine> Memory<M> {
                     None => continue,
                 }
             }
-            if object.quota.is_some_and(|q| !q.charge()) {
-                return Err(PageError::Full);
+            match object.quota.map_or(Charge::Paid, Quota::charge) {
+                Charge::Paid => {}
+                // Whoever is about to install a page waits for nobody.
+                Charge::Unsettled => {
+                    self.machine.relax();
+                    continue;
+                }
+                Charge::Full if entry.load() != e => continue,
+                Charge::Full => return Err(PageError::Full),
             }
             let Some(f) = self.alloc_zeroed() else {
-                object.refund();
+                object.quota.inspect(|q| q.give_back());
                 return Err(PageError::OutOfFrames);
             };
             let from = (index * PAGE as u64) as usize;
@@ -233,11 +242,12 @@ impl<M: Machine> Memory<M> {
             }
             self.word(f).start_object();
             if entry.install_page(e, Word::page(f, Prot::READ)).is_ok() {
+                object.quota.inspect(|q| q.arrived());
                 object.resident.fetch_add(1, Relaxed);
                 return Ok(f);
             }
             self.free(f);
-            object.refund();
+            object.quota.inspect(|q| q.give_back());
             self.stats.add(&self.machine, Counter::RetryObject, 1);
         }
     }
@@ -366,13 +376,9 @@ impl Object {
 
     /// A word was taken out of an entry: the page that it stood for is not charged any more.
     fn gone(&self, was: Word) {
-        if was.frame().is_some() || was.is_swapped() {
-            self.refund();
-        }
-    }
-
-    fn refund(&self) {
-        if let Some(quota) = self.quota {
+        if (was.frame().is_some() || was.is_swapped())
+            && let Some(quota) = self.quota
+        {
             quota.refund();
         }
     }

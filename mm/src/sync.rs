@@ -110,13 +110,15 @@ pub enum Mutant {
     EvictBlind,
     /// Edit: the last publish of a replacement or move has no nodes of its own.
     NoReserve,
+    /// Links: a search for them begins with the first frame each time.
+    LinksFromStart,
 }
 
 impl Mutant {
-    /// Those that host tests look for, and no model: they need memory to run out, or a disk to fail.
-    pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve];
+    /// Those that host tests look for, and no model: they need memory to run out, or many frames.
+    pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::NoReserve as u32;
+    pub const LAST: u32 = Mutant::LinksFromStart as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

@@ -6,7 +6,8 @@ mod rig;
 
 use quire_mm::fake::{Cpu, Stop, must_fail};
 use quire_mm::sync::Mutant;
-use quire_mm::{Flags, Page};
+use quire_mm::{EditError, Flags, Page};
+use quire_swapd::Slot;
 use quire_swapd::fake::Manners;
 use rig::*;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ fn links_are_broken_by_the_handful() {
     let mut cpu = Cpu::new(m, 0);
     cpu.enter(&space);
     assert_eq!(m.break_links(u64::MAX), (0, 0), "a search for links though there are none");
+    // The frames with links lie behind these.
+    let before: Vec<_> = (0..1200).map(|_| m.alloc().expect("a frame")).collect();
     fixed(&rig, &mut cpu, BASE, 100, RW);
     (0..100).for_each(|i| rig.stamp(&mut cpu, BASE + i, i + 1));
     space.page_out(range(BASE, 100));
@@ -36,18 +39,61 @@ fn links_are_broken_by_the_handful() {
     rig.swap.trim(4000, true);
     let all = m.links();
     assert!(all > 50, "{all} links");
-    let (broken, looked) = m.break_links(10);
-    assert!(broken == 10 && looked < 2000, "{broken} of 10 links after a look at {looked} frames");
-    assert_eq!(m.links(), all - 10);
+    // All rounds together look at each frame once, wherever the links are: each goes on where the last one has ended.
+    let mut looks = 0;
+    for round in 1..=4 {
+        let (broken, looked) = m.break_links(10);
+        assert_eq!((broken, m.links()), (10, all - 10 * round), "{looked} looks");
+        looks += looked;
+    }
+    assert!(looks <= 2000, "{looks} looks at 2000 frames");
     // Stores break them, too.
     (0..100).step_by(4).for_each(|i| rig.stamp(&mut cpu, BASE + i, i + 1));
     let left = m.links();
-    assert!(left < all - 10);
+    assert!(left < all - 40);
     assert_eq!(m.break_links(u64::MAX).0, left);
     assert_eq!(m.break_links(u64::MAX), (0, 0));
     (0..100).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
+    before.into_iter().for_each(|f| m.free(f));
     drop(cpu);
     rig.end(vec![space]);
+}
+
+#[test]
+fn a_search_for_links_from_the_start_is_found() {
+    must_fail("links_are_broken_by_the_handful", &[Mutant::LinksFromStart as u32]);
+}
+
+/// A page in a slot that can count no more holds: its space cannot be forked, as with a frame (`mm/tests/limits.rs`).
+#[test]
+fn a_fork_fails_where_a_slot_can_count_no_more() {
+    let rig = Rig::new(2000, 2000, PROMPT);
+    let space = rig.space();
+    let mut cpu = Cpu::new(rig.memory, 0);
+    cpu.enter(&space);
+    fixed(&rig, &mut cpu, BASE, 8, RW);
+    (0..8).for_each(|i| rig.stamp(&mut cpu, BASE + i, i + 1));
+    space.page_out(range(BASE, 8));
+    while rig.swap.has_pending() || rig.swap.census().busy != 0 {
+        rig.pump();
+    }
+    let mut slots = [Slot(0); 8];
+    assert_eq!(space.swapped_near(range(BASE, 8), &mut slots), 8);
+    let crowded = slots[5];
+    let n = (0..).take_while(|_| rig.swap.hold(crowded)).count() as u64;
+    assert!(n > 1 << 19, "{n} holds");
+    for _ in 0..2 {
+        let free = rig.memory.free_frames();
+        assert_eq!(space.fork().map(drop), Err(EditError::TooMany));
+        assert_eq!(rig.memory.free_frames(), free, "the child has left something behind");
+    }
+    rig.swap.release(crowded, n);
+    let child = rig.adopt(space.fork().expect("room for a hold"));
+    (0..8).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
+    cpu.enter(&child);
+    (0..8).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
+    drop(cpu);
+    rig.end(vec![space, child]);
 }
 
 /// Threads that edit without a pause do not keep an arena's pages in memory.

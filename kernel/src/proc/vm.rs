@@ -12,7 +12,7 @@ const ROUNDS: usize = 64;
 /// Linux's number for a failed edit.
 pub fn errno(error: EditError) -> Errno {
     match error {
-        EditError::NoSpace | EditError::OutOfFrames | EditError::NotMapped => ENOMEM,
+        EditError::NoSpace | EditError::OutOfFrames | EditError::NotMapped | EditError::TooMany => ENOMEM,
         EditError::Exists => EEXIST,
         EditError::Invalid => EINVAL,
     }

@@ -267,6 +267,12 @@ impl FrameWord {
         }
     }
 
+    /// Whether it has as many references as it may have, as it looks now.
+    #[cold]
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.load(Acquire) & COUNT > COUNT_LIMIT
+    }
+
     /// Takes one more reference, for a caller who knows that one stays meanwhile; false if there are too many. Relaxed: what makes
     /// the caller know orders his look at the page, and who may judge the count sees this step by what the caller does next.
     #[must_use]
