@@ -76,7 +76,9 @@ impl Arena {
             // Whoever claims next finds the bit: the slots are given back after it is set (Release), and taken (Acquire).
             let begins = self.reclaim.swap(1, AcqRel) == 0;
             drop(nobody);
-            return begins.then_some(Reclaim(self));
+            // Made only if the bit is ours: one that is dropped clears it. It may be another scan's, that read a lower number before
+            // the last of the eight gave up, and began after it.
+            return begins.then(|| Reclaim(self));
         }
         if self.reclaim.swap(1, AcqRel) != 0 {
             return None;
@@ -84,7 +86,7 @@ impl Arena {
         let bit = Reclaim(self);
         // Pairs with the fence between an edit's claim and its look at the bit.
         fence(SeqCst);
-        let begins = !self.claims.any();
+        let begins = !self.claims.any() || mutant(Mutant::ScanUnderEdit);
         if !begins {
             // A lost race, or one with who waits, costs a scan or two.
             let _ = self.vain.compare_exchange(vain, vain + 1, Relaxed, Relaxed);
@@ -357,5 +359,48 @@ impl<M: Machine> Scan<'_, M> {
         m.stats.add(&m.machine, Counter::Evict, self.batch.len as u64);
         self.batch.pages.clear();
         self.batch.len = 0;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::fake::{Cpu, memory, must_fail};
+
+    /// Who has taken all claims, and finds that another one scans, leaves him the bit.
+    #[test]
+    fn a_scan_that_waited_in_vain_clears_nobodys_bit() {
+        let m = memory(100);
+        let _cpu = Cpu::new(m, 0);
+        let space = Space::new(m);
+        let arena = space.arena_or_new(0).expect("a node");
+        let scan = arena.try_reclaim(m).expect("nobody edits or scans");
+        // It had read their number before the last of so many gave up.
+        arena.vain.store(VAIN, Relaxed);
+        assert!(arena.try_reclaim(m).is_none(), "two scans of one arena");
+        assert!(arena.is_scanned(), "an edit would believe that nobody scans");
+        drop(scan);
+        assert!(!arena.is_scanned());
+        drop(arena.try_reclaim(m).expect("nobody edits or scans"));
+    }
+
+    /// Models show what a scan under an edit does to forks and moves; here is that there is none.
+    #[test]
+    fn no_scan_begins_under_an_edit() {
+        let m = memory(100);
+        let _cpu = Cpu::new(m, 0);
+        let space = Space::new(m);
+        let arena = space.arena_or_new(0).expect("a node");
+        let claim = arena.claims.acquire_one(m, 0, 1);
+        (1..VAIN).for_each(|n| assert!(arena.try_reclaim(m).is_none(), "try {n} began"));
+        assert!(!arena.is_scanned());
+        drop(claim);
+        drop(arena.try_reclaim(m).expect("nobody edits or scans"));
+        assert_eq!(arena.vain.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_scan_under_an_edit_is_found() {
+        must_fail("evict::tests::no_scan_begins_under_an_edit", &[Mutant::ScanUnderEdit as u32]);
     }
 }

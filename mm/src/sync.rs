@@ -94,6 +94,8 @@ pub enum Mutant {
     ObjectOnce,
     /// Fork, move: a scan that has begun is not waited for.
     NoScanWait,
+    /// Eviction: a scan begins while an edit is under way.
+    ScanUnderEdit,
     /// Eviction: slots are answered without answers.
     EvictNoAnswer,
     /// Swap-in: the entry is overwritten, whatever is there meanwhile.

@@ -20,6 +20,7 @@ pub const MODELS: &[Model] = &[
     Model::new("swap-fork-store", fork_store, &[&[EvictNoAnswer]]).bounds([Some(1), Some(2)], [Some(2); 2]),
     Model::new("swap-move", there_and_back, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
     Model::new("swap-fork-evict", fork_evict, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
+    Model::new("swap-fork-afar", fork_afar, &[&[ScanUnderEdit]]).bounds([Some(2); 2], [Some(3); 2]),
 ];
 
 /// CPU 2 evicts, CPU 0 unmaps and says so, CPU 1 stores through what it has cached.
@@ -152,6 +153,33 @@ fn fork_evict() {
         assert_eq!(parent.read(0, 0), Ok(5), "the parent sees its child's store");
     });
     w.end(&[s, child, parent]);
+}
+
+/// CPU 0 forks from where it has not touched the arena, so that a scan there needs no answer of it, while CPU 1 evicts the page and
+/// writes it out: fork adds a reference to a frame that must not be free by then.
+fn fork_afar() {
+    let w = World::swapping(40, 4);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 5).is_ok());
+        s.leave();
+    });
+    on(0, || s.enter());
+    let area = w.area();
+    let scan = spawn(&w, 1, move || {
+        s.page_out(Scene::range(0, 1));
+        pump(area);
+    });
+    let child = script(&w, || s.fork());
+    let _ = scan.join();
+    on(0, || assert_eq!(s.read(0, 0), Ok(5), "the parent has lost its page"));
+    on(1, || {
+        child.enter();
+        assert_eq!(child.read(0, 0), Ok(5), "the child has not its parent's page");
+    });
+    w.end(&[s, child]);
 }
 
 /// CPU 0 forks, CPU 1 stores twice, CPU 2 evicts the page and writes it out.
