@@ -51,6 +51,7 @@ pub const ALL: &[Workload] = &[
     stress("hoard", &["1"]),
     stress("stacks", &["20"]),
     basic("usage", &["1"]),
+    stress("populate", &["1"]),
     stress("timers", &["5"]),
     stress("signals", &["3"]),
     stress("names", &["2"]),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::check;
+use crate::{Area, PAGE, check};
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub fn try_fork(work: impl FnOnce() -> i32) -> io::Result<Child> {
         -1 => Err(io::Error::last_os_error()),
         0 => leave(work()),
         pid => Ok(Child(pid)),
+    }
+}
+
+/// Runs `work` in a process of its own that shares all memory; it may only make system calls, and ends with the status that `work`
+/// returns. The stack is the caller's to unmap when it has ended.
+pub fn clone_vm(stack: &Area, work: extern "C" fn(*mut libc::c_void) -> i32, argument: usize) -> Child {
+    let top = stack.address(0) + stack.pages() * PAGE;
+    // SAFETY: the stack is nobody else's; for `work` its writer answers.
+    match unsafe { libc::clone(work, top as *mut libc::c_void, libc::CLONE_VM | libc::SIGCHLD, argument as *mut _) } {
+        -1 => crate::violated(format_args!("clone: {}", io::Error::last_os_error())),
+        pid => Child(pid),
     }
 }
 
