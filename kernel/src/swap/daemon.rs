@@ -3,9 +3,11 @@
 use super::relief;
 use super::scan::Scan;
 use super::{disk, open_area, poll};
+use crate::debug::stall::Wait;
 use crate::mem::memory;
 use crate::sched::{self, WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_mm::What;
 use quire_swapd::daemon::{Daemon, Next};
 use quire_swapd::policy::Watermarks;
 use spin::Once;
@@ -99,11 +101,16 @@ pub fn settle() {
     super::scan::quiet(true);
     let Some(area) = super::area() else { return };
     let until = timer::now_ns() + SETTLE;
-    while (area.has_pending() || area.census().busy != 0) && timer::now_ns() < until && !disk::is_dead() {
+    static UNDER_WAY: What = What { text: "the disk, before an audit", show: |n, f| write!(f, "{n} pages under way") };
+    let mut wait = Wait::new(&UNDER_WAY);
+    loop {
+        let busy = area.census().busy;
+        if (busy == 0 && !area.has_pending()) || timer::now_ns() >= until || disk::is_dead() {
+            return;
+        }
         poll();
         area.write_out();
-        crate::arch::interrupt_window();
-        sched::yield_now();
+        wait.pause(busy);
     }
 }
 

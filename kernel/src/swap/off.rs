@@ -4,19 +4,22 @@ use super::area::{ADMIN, usable};
 use super::bring::{self, Brought};
 use super::daemon::marks;
 use super::{Area, OPEN, area, disk, is_open, poll};
+use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::{Space, memory};
 use crate::proc::{signal, tree};
-use crate::sched;
 use crate::sys::errno::*;
 use core::ops::Bound;
 use core::sync::atomic::Ordering;
-use quire_mm::{Back, Page, PageRange, Slot};
+use quire_mm::{Back, Page, PageRange, Slot, What};
 
 /// Pages that come back with one read.
 const AHEAD: u64 = 32;
 /// Rounds over all processes: each that forks meanwhile may cost another one.
 const ROUNDS: u32 = 64;
+
+static UNDER_WAY: What = What { text: "the disk's last answers", show: |n, f| write!(f, "{n} pages under way") };
+static EDIT: What = What { text: "an edit or a scan of the space", show: |page, f| write!(f, "page {page:#x}") };
 
 /// Empties and closes the area.
 pub fn close() -> Result<(), Errno> {
@@ -59,12 +62,18 @@ fn empty(area: &Area) -> Result<(), Errno> {
         }
         each_written(0, |_, object| empty_object(object, &mut lost))?;
         memory().break_links(u64::MAX);
-        while area.trim(1 << 16, true) != 0 || area.census().busy != 0 {
+        let mut wait = Wait::new(&UNDER_WAY);
+        loop {
+            let (trimmed, busy) = (area.trim(1 << 16, true), area.census().busy);
+            if trimmed == 0 && busy == 0 {
+                break;
+            }
             // What a dead disk has begun never ends.
             if signal::is_dying() || disk::is_dead() {
                 return Err(if signal::is_dying() { EINTR } else { EIO });
             }
-            rest();
+            poll();
+            wait.pause(busy);
         }
         if area.is_empty() {
             return Ok(());
@@ -79,12 +88,17 @@ fn empty(area: &Area) -> Result<(), Errno> {
 
 fn empty_space(space: &Space, lost: &mut u64) -> Result<(), Errno> {
     let mut cursor = Page(0);
+    let mut wait = Wait::new(&EDIT);
     loop {
         match space.bring_back(&mut cursor, lost) {
             Back::Done => return Ok(()),
             Back::Busy if signal::is_dying() => return Err(EINTR),
-            Back::Busy => rest(),
+            Back::Busy => {
+                poll();
+                wait.pause(cursor.0);
+            }
             Back::Wait(slot) => {
+                wait = Wait::new(&EDIT);
                 let mut ahead = [Slot(0); AHEAD as usize];
                 let n = PageRange::new(cursor, AHEAD).map_or(0, |near| space.swapped_near(near, &mut ahead));
                 come(slot, &ahead[..n])?;
@@ -119,10 +133,4 @@ fn come(slot: Slot, ahead: &[Slot]) -> Result<(), Errno> {
         Brought::Lost => Err(EIO),
         Brought::Dying => Err(ENOMEM),
     }
-}
-
-fn rest() {
-    poll();
-    crate::arch::interrupt_window();
-    sched::yield_now();
 }
