@@ -304,7 +304,7 @@ lint() {
 # only the model checker sees.
 lines() {
     local file count total=0
-    for file in entry list splice build exchange edit map sweep flush fault fork; do
+    for file in entry list version splice/{mod,leaf} build/{mod,nodes} exchange edit map sweep flush fault fork; do
         count=$(sed '/^ *\(\/\/\|#\[\|$\)/d; /mutant(/d' "$root/mm/src/$file.rs" | wc -l)
         printf '%6d  mm/src/%s.rs\n' "$count" "$file"
         total=$((total + count))

@@ -27,10 +27,11 @@ use crate::machine::Machine;
 use crate::page::{Access, ENTRIES, Page, PageRange, Prot};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
-use crate::splice::{Act, Splice, Spliced, Version};
+use crate::splice::{Act, Splice, Spliced};
 use crate::stats::Counter;
 use crate::sweep::{Fate, Sweep};
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::version::Version;
 use core::mem::MaybeUninit;
 
 /// Why an edit was not made.

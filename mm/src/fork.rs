@@ -23,9 +23,9 @@ use crate::page::{ARENA_PAGES, ARENAS, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
-use crate::splice::Version;
 use crate::stats::Counter;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::version::Version;
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.

@@ -41,6 +41,7 @@ mod shared;
 mod splice;
 mod swapin;
 mod sweep;
+mod version;
 
 #[cfg(all(not(loom), any(test, feature = "fake")))]
 pub mod fake;

@@ -11,34 +11,17 @@
 //! Leaves may become as small as one segment: with the inner nodes' least fill, [`HEIGHT`] levels still hold more than the
 //! segments that an arena may have.
 //!
-//! Nothing is published here and nothing freed that others may see: [`Version`] is what both kinds of edit give to
-//! [`crate::edit`].
+//! Nothing is published here and nothing freed that others may see: [`Version`] is what [`crate::edit`] gets.
 
-use crate::build::MIN;
-use crate::list::{HEIGHT, INNER, LEAF, Node};
+mod leaf;
+
+use crate::list::{HEIGHT, INNER, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
+use crate::version::{MIN, Version, leaf_gap};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
-
-/// A new version of a list, not published yet.
-pub(crate) trait Version {
-    /// Its root.
-    fn root(&self) -> *mut Node;
-    /// How many segments more it has.
-    fn grown(&self) -> i64;
-    /// Before the root is published: the new leaves take their references to objects.
-    fn own(&self);
-    /// The publish failed after [`Version::own`]: everything goes back.
-    fn undo(&mut self);
-    /// After the root was published in the place of `old`: retires what it replaced.
-    ///
-    /// # Safety
-    ///
-    /// The caller's compare-and-swap replaced `old`, from which this version was made, inside the same read section.
-    unsafe fn retire_old(&mut self, old: *mut Node);
-}
 
 /// What to do to the range.
 pub(crate) enum Act<'a> {
@@ -67,9 +50,6 @@ pub(crate) enum Spliced {
     /// It is made.
     Made,
 }
-
-/// More segments than this are copied faster with the whole of their leaf.
-const MANY: usize = 5;
 
 /// A version that differs in one leaf. Dropped unpublished, it frees what was made.
 pub(crate) struct Splice<'a, M: Machine> {
@@ -162,181 +142,6 @@ impl<'a, M: Machine> Splice<'a, M> {
         }
     }
 
-    /// Step 2.
-    #[inline]
-    fn fill(&mut self, lo: u32, hi: u32, act: &mut Act<'_>) -> Result<(), Stop> {
-        // SAFETY: null, or a leaf that the caller of `make` keeps valid.
-        let parts = match unsafe { self.path.leaf.as_ref() } {
-            Some(leaf) => {
-                self.objects = leaf.objects;
-                leaf.parts()
-            }
-            None => &[],
-        };
-        // The segments in the range are `i .. j`.
-        let i = parts.iter().position(|p| p.end > lo).unwrap_or(parts.len());
-        let j = parts[i..].iter().position(|p| p.start >= hi).map_or(parts.len(), |n| i + n);
-        self.grown = -(parts.len() as i64);
-        match act {
-            Act::Insert(_) if i != j => return Err(Stop(Spliced::Occupied)),
-            Act::Remove if i == j => return Err(Stop(Spliced::Free)),
-            Act::Remove if j - i == parts.len() && parts[i].start >= lo && parts[j - 1].end <= hi => return Ok(()),
-            Act::Each(f) if j - i == 1 && parts[i].start == lo && parts[i].end == hi => {
-                let new = f(&parts[i]);
-                if new.prot == parts[i].prot && new.flags == parts[i].flags {
-                    return Err(Stop(Spliced::Same));
-                }
-                let joins = i > 0 && parts[i - 1].joins(&new) || j < parts.len() && new.joins(&parts[j]);
-                if !joins {
-                    return self.exchange(i, &new, parts.len());
-                }
-            }
-            _ => {}
-        }
-        self.leaf = self.node(0)?;
-        if i > MANY {
-            // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
-            unsafe { self.memory.machine.copy_body(Node::leaf_body(self.path.leaf), self.at(0).cast()) };
-            self.len = i;
-        } else {
-            self.copy(&parts[..i])?;
-        }
-        match act {
-            Act::Insert(p) => {
-                self.objects |= !p.object.is_null();
-                self.push(p)?;
-            }
-            Act::Remove => {
-                self.push_below(&parts[i], lo)?;
-                self.push_above(&parts[j - 1], hi)?;
-            }
-            Act::Each(f) => {
-                let (mut at, mut same) = (lo, true);
-                for p in &parts[i..j] {
-                    if p.start > at {
-                        return Err(Stop(Spliced::Hole));
-                    }
-                    self.push_below(p, lo)?;
-                    let new = f(p);
-                    same &= new.prot == p.prot && new.flags == p.flags;
-                    self.push(&new.clip(lo, hi))?;
-                    at = p.end;
-                }
-                if at < hi {
-                    return Err(Stop(Spliced::Hole));
-                }
-                if same {
-                    return Err(Stop(Spliced::Same));
-                }
-                self.push_above(&parts[j - 1], hi)?;
-            }
-        }
-        if let Some((next, rest)) = parts[j..].split_first() {
-            self.push(next)?;
-            self.copy(rest)?;
-        }
-        self.end_leaf(self.leaf, self.len);
-        Ok(())
-    }
-
-    /// Makes a leaf that differs from the old one, of `len` segments, in the rights and flags of segment `i` only.
-    #[inline]
-    fn exchange(&mut self, i: usize, new: &Part, len: usize) -> Result<(), Stop> {
-        self.leaf = self.node(0)?;
-        // SAFETY: both bodies are leaves', and as large as this; what lies behind `len` is copied, but never read.
-        unsafe {
-            self.memory.machine.copy_body(Node::leaf_body(self.path.leaf), self.at(0).cast());
-            (*self.at(i)).prot = new.prot;
-            (*self.at(i)).flags = new.flags;
-        }
-        self.end_leaf(self.leaf, len);
-        Ok(())
-    }
-
-    /// A leaf under construction is complete.
-    #[inline]
-    fn end_leaf(&mut self, leaf: *mut Node, len: usize) {
-        debug_assert!(len != 0 && len <= LEAF);
-        self.grown += len as i64;
-        // SAFETY: the node is ours, filled up to `len`.
-        unsafe {
-            (*leaf).len = len as u16;
-            (*leaf).objects = self.objects;
-        }
-    }
-
-    /// The place of segment `i` in the leaf under construction.
-    #[inline]
-    fn at(&self, i: usize) -> *mut Part {
-        debug_assert!(i < LEAF);
-        // SAFETY: the leaf is ours; `i` is inside its body.
-        unsafe { (*self.leaf).parts_mut().add(i) }
-    }
-
-    /// Adds segments as they are.
-    #[inline]
-    fn copy(&mut self, parts: &[Part]) -> Result<(), Stop> {
-        if self.len + parts.len() > LEAF {
-            return parts.iter().try_for_each(|p| self.push(p));
-        }
-        if !parts.is_empty() {
-            // SAFETY: they fit; an old leaf is not a new one.
-            unsafe { core::ptr::copy_nonoverlapping(parts.as_ptr(), self.at(self.len), parts.len()) };
-            self.len += parts.len();
-        }
-        Ok(())
-    }
-
-    /// Adds a segment, or lengthens the last one that it continues.
-    #[inline]
-    fn push(&mut self, p: &Part) -> Result<(), Stop> {
-        if self.len != 0 {
-            // SAFETY: initialised below `len`.
-            let last = unsafe { &mut *self.at(self.len - 1) };
-            if last.end == p.start && last.joins(p) {
-                last.end = p.end;
-                return Ok(());
-            }
-            if self.len == LEAF {
-                self.split()?;
-            }
-        }
-        // SAFETY: inside the body.
-        unsafe { self.at(self.len).write(*p) };
-        self.len += 1;
-        Ok(())
-    }
-
-    /// Adds what `p` has below `lo`.
-    #[inline]
-    fn push_below(&mut self, p: &Part, lo: u32) -> Result<(), Stop> {
-        if p.start < lo { self.push(&Part { end: lo, ..*p }) } else { Ok(()) }
-    }
-
-    /// Adds what `p` has above `hi`.
-    #[inline]
-    fn push_above(&mut self, p: &Part, hi: u32) -> Result<(), Stop> {
-        if p.end > hi { self.push(&p.clip(hi, p.end)) } else { Ok(()) }
-    }
-
-    /// The leaf is full: its upper half goes to a second one.
-    #[cold]
-    fn split(&mut self) -> Result<(), Stop> {
-        const KEPT: usize = LEAF / 2;
-        if !self.left.is_null() {
-            return Err(Stop(Spliced::Larger));
-        }
-        self.left = self.leaf;
-        self.leaf = self.node(0)?;
-        // SAFETY: both leaves are ours; the ranges lie inside their bodies.
-        unsafe {
-            core::ptr::copy_nonoverlapping((*self.left).parts_mut().add(KEPT), self.at(0), LEAF - KEPT);
-        }
-        self.len = LEAF - KEPT;
-        self.end_leaf(self.left, KEPT);
-        Ok(())
-    }
-
     /// A new node of `level`, not linked from anywhere.
     #[inline]
     fn node(&mut self, level: u16) -> Result<*mut Node, Stop> {
@@ -391,11 +196,6 @@ impl<'a, M: Machine> Splice<'a, M> {
         self.root = new;
         Ok(())
     }
-}
-
-/// The largest hole between neighbours of a leaf.
-pub(crate) fn leaf_gap(parts: &[Part]) -> u32 {
-    parts[1..].iter().zip(parts).fold(0, |a, (next, p)| a.max(next.start - p.end))
 }
 
 /// `(start, end, gap, node)` of a leaf, for the level above.
