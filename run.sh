@@ -158,10 +158,10 @@ build_workloads() {
     local bin=$workloads/bin source name
     mkdir -p "$bin"
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static -Crelocation-model=static" \
-        cargo_in workloads build --quiet --release --target $host -p quire-workloads
+        cargo_in workloads build --quiet --profile program --target $host -p quire-workloads
     for source in "$root"/tests/workloads/src/bin/*.rs; do
         name=$(basename "$source" .rs)
-        ln -f "$workloads/$host/release/$name" "$bin/$name"
+        ln -f "$workloads/$host/program/$name" "$bin/$name"
     done
     for source in "$root"/tests/workloads/c/*.c; do
         name=$(basename "$source" .c)
@@ -174,8 +174,8 @@ build_workloads() {
 # The first process of the Linux that is measured.
 build_peer() {
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static -Crelocation-model=static" \
-        cargo_in workloads build --quiet --release --target $host -p quire-peer
-    ln -f "$workloads/$host/release/quire-peer" "$workloads/bin/quire-peer"
+        cargo_in workloads build --quiet --profile program --target $host -p quire-peer
+    ln -f "$workloads/$host/program/quire-peer" "$workloads/bin/quire-peer"
 }
 
 shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")

@@ -46,7 +46,9 @@ impl Case {
     }
 
     fn job(&self) -> io::Result<Job> {
-        Ok(Job::new(&self.program, self.program.file_name().unwrap_or(OsStr::new("")))?.args(&self.arguments))
+        let job = Job::new(&self.program, self.program.file_name().unwrap_or(OsStr::new("")));
+        let job = job.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.program.display())))?;
+        Ok(job.args(&self.arguments))
     }
 }
 
