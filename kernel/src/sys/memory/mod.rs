@@ -247,6 +247,25 @@ pub fn munmap(r: &mut UserRegs) -> SysResult {
     }
 }
 
+/// Whether all of a range may become writable: no view of a file that was opened for reading, not more than there can be memory for.
+#[cold]
+#[inline(never)]
+fn may_become_writable(space: &Space, range: PageRange) -> Result<(), Errno> {
+    let (mut refused, mut fresh) = (false, 0);
+    space.each_segment(range, |s| {
+        refused |= s.flags.contains(Flags::READ_ONLY);
+        // Charged is only what was not writable and not MAP_NORESERVE.
+        if !s.prot.contains(Prot::WRITE) && !s.flags.contains(Flags::NORESERVE) {
+            fresh += s.range.end.min(range.end).0 - s.range.start.max(range.start).0;
+        }
+    });
+    match refused {
+        true => Err(EACCES),
+        false if hopeless(fresh) => Err(ENOMEM),
+        false => Ok(()),
+    }
+}
+
 /// `mprotect`
 pub fn mprotect(r: &mut UserRegs) -> SysResult {
     let (mut address, mut len, bits) = (r.a0(), r.a1(), r.a2() as u32);
@@ -270,24 +289,9 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
     }
     let range = range(address, len).ok_or(ENOMEM)?;
     let prot = protection(bits);
-    if prot.contains(Prot::WRITE) && user().memory().read_only.load(Ordering::Relaxed) {
-        let mut refused = false;
-        space.each_segment(range, |s| refused |= s.flags.contains(Flags::READ_ONLY));
-        if refused {
-            return Err(EACCES);
-        }
-    }
-    if prot.contains(Prot::WRITE) && hopeless(range.pages()) {
-        // Charged only if something in it was not writable and not MAP_NORESERVE.
-        let mut fresh = 0;
-        space.each_segment(range, |s| {
-            if !s.prot.contains(Prot::WRITE) && !s.flags.contains(Flags::NORESERVE) {
-                fresh += s.range.end.min(range.end).0 - s.range.start.max(range.start).0;
-            }
-        });
-        if hopeless(fresh) {
-            return Err(ENOMEM);
-        }
+    let suspect = || user().memory().read_only.load(Ordering::Relaxed) || hopeless(range.pages());
+    if prot.contains(Prot::WRITE) && suspect() {
+        may_become_writable(space, range)?;
     }
     vm::retry(|| space.protect(range, prot))?;
     Ok(0)
