@@ -31,8 +31,13 @@ pub struct TimerFd {
 impl TimerFd {
     /// It went off `count` times.
     pub fn expired(&self, count: u64) {
-        // As on Linux, a timer that nobody reads has one edge.
-        if self.count.fetch_add(count, Ordering::SeqCst) == 0 {
+        // As on Linux, a timer that nobody reads has one edge. It comes before the count: who sees the count first would see an edge
+        // twice. A read in between leaves it for after.
+        let first = self.count.load(Ordering::SeqCst) == 0;
+        if first {
+            self.edges.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.count.fetch_add(count, Ordering::SeqCst) == 0 && !first {
             self.edges.fetch_add(1, Ordering::SeqCst);
         }
         self.changed.wake_all();
