@@ -28,6 +28,8 @@ pub struct Memory<M: Machine> {
     total: AtomicU64,
     /// Live objects.
     pub(crate) objects: AtomicU64,
+    /// Spaces whose pages are being given back. A hint that orders nothing, so the model checker need not see it.
+    pub(crate) clearing: core::sync::atomic::AtomicU64,
     /// Entries of objects that name swap slots.
     pub(crate) object_slots: AtomicU64,
     /// Frames that are linked to slots, and the frame at which the next search for them begins.
@@ -51,6 +53,7 @@ impl<M: Machine> Memory<M> {
             zero: AtomicU64::new(0),
             total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            clearing: core::sync::atomic::AtomicU64::new(0),
             object_slots: AtomicU64::new(0),
             links: AtomicU64::new(0),
             link_cursor: AtomicU64::new(0),

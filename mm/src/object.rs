@@ -188,6 +188,11 @@ impl<M: Machine> Memory<M> {
         NonNull::new(at).map(ObjectRef)
     }
 
+    /// How many spaces are giving their pages back, about: their frames are free soon.
+    pub fn clearing(&self) -> u64 {
+        self.clearing.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
     /// How many objects live.
     pub fn object_count(&self) -> u64 {
         self.objects.load(Relaxed)

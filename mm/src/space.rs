@@ -395,7 +395,11 @@ impl<M: Machine> Space<M> {
 
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
+        use core::sync::atomic::Ordering::Relaxed;
+        // ordering: Relaxed; a hint for those who look for memory.
+        self.memory.clearing.fetch_add(1, Relaxed);
         self.clear();
+        self.memory.clearing.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,13 +1,29 @@
 //! Whom to end when memory and swap are gone: the process with the most pages in frames and slots together, and all that share its
-//! memory.
+//! memory. The next one is chosen when the last one's memory has come back, or after [`PATIENCE`]: a process can be gone for its
+//! parent while another CPU still frees its pages, and somebody innocent would be the largest then.
 
 use super::exit;
 use super::process::{Ended, Process};
 use super::tree;
-use crate::mem::memory;
-use alloc::sync::Arc;
+use crate::debug::lock::Mutex;
+use crate::mem::{Space, memory};
+use crate::sched::timer;
+use alloc::sync::{Arc, Weak};
 use core::ops::Bound;
 use linux_raw_sys::general::SIGKILL;
+
+/// How long the last victim's memory is waited for, in nanoseconds.
+const PATIENCE: u64 = 2_000_000_000;
+
+/// The last victim's memory, and when it was chosen.
+static LAST: Mutex<Option<(Weak<Space>, u64)>> = Mutex::new(None);
+
+/// Whether the last victim's pages are still to come.
+fn comes() -> bool {
+    let last = LAST.lock();
+    let Some((space, at)) = &*last else { return false };
+    (space.strong_count() != 0 || memory().clearing() != 0) && timer::now_ns().saturating_sub(*at) < PATIENCE
+}
 
 /// Ends the largest process that is not ending already, by SIGKILL, and names it in the log. True if some process is (now or
 /// still) ending, so that waiting for memory makes sense. Needs no memory itself.
@@ -26,7 +42,7 @@ pub fn end_largest() -> bool {
             best = Some((pages, p.clone()));
         }
     });
-    if ending {
+    if ending || comes() {
         return true;
     }
     let Some(((resident, swapped), victim)) = best else { return false };
@@ -40,6 +56,10 @@ pub fn end_largest() -> bool {
     let [pages, tables, slabs, kernel] = memory().kinds().map(|n| n * 4);
     log::warn!("memory: {pages} KiB pages, {tables} KiB tables, {slabs} KiB slabs, {kernel} KiB kernel");
     let shared = victim.memory.lock().clone();
+    let last = shared.as_ref().map(|memory| (Arc::downgrade(&memory.space), timer::now_ns()));
+    let before = core::mem::replace(&mut *LAST.lock(), last);
+    // Dropped without the lock: it may be the last of its kind.
+    drop(before);
     each(|p| {
         let same = match (&*p.memory.lock(), &shared) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
