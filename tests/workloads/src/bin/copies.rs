@@ -112,7 +112,7 @@ fn told(file: &File, path: &str) {
 }
 
 fn scheduling() {
-    // SAFETY: asks for numbers, here and at the end.
+    // SAFETY: asks for a number.
     let own = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     // Whoever runs this may be nice already.
     let nicer = (own + 7).min(19);
@@ -127,6 +127,7 @@ fn scheduling() {
         }
     });
     check!(set.join().is_ok(), "the other thread fails");
+    // SAFETY: as above.
     check!(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } == own, "another thread's nice value");
 }
 
