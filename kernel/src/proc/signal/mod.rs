@@ -353,11 +353,16 @@ pub fn must_interrupt() -> bool {
     yes
 }
 
-/// Whether the current thread is about to be killed: waits that signals do not end look at this.
+/// Whether the current thread is about to be killed: waits that signals do not end look at this. If so, it will not get back to
+/// user mode with what it has done by halves: the kill may be pending before this thread has been told of it.
 pub fn is_dying() -> bool {
     let Some(user) = &sched::current().user else { return false };
-    user.process.must_stop.load(Ordering::SeqCst)
-        || (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0
+    let yes = user.process.must_stop.load(Ordering::SeqCst)
+        || (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0;
+    if yes {
+        raise_attention();
+    }
+    yes
 }
 
 /// Pending signals that the thread does not block.

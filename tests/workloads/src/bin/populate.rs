@@ -119,8 +119,14 @@ impl Populating {
     fn start(area: &Area) -> Self {
         extern "C" fn work(start: *mut libc::c_void) -> i32 {
             stay(1);
-            // SAFETY: the pages are mapped for as long as this process lives; reading changes nothing in them.
-            unsafe { libc::madvise(start, LONG * PAGE, libc::MADV_POPULATE_READ) }
+            // SAFETY: the pages are mapped for as long as this process lives; reading changes nothing in them. Nobody else uses this
+            // thread's errno meanwhile: its owner looks at it only after the end.
+            unsafe {
+                match libc::madvise(start, LONG * PAGE, libc::MADV_POPULATE_READ) {
+                    0 => 0,
+                    _ => *libc::__errno_location(),
+                }
+            }
         }
         let stack = Area::new(16);
         let process = clone_vm(&stack, work, area.address(0));
