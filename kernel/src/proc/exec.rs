@@ -253,7 +253,9 @@ fn read_strings(at: usize) -> Result<Vec<Vec<u8>>, Errno> {
 pub fn execve(r: &mut UserRegs) -> SysResult {
     let name = read_path(r.a0())?;
     let (args, envs) = (r.a1(), r.a2());
-    run(r, &user().fs.get().cwd.lock().clone(), name, args, envs)
+    // A statement of its own: in the call's, the guard would live as long as the call, which waits for the other threads.
+    let cwd = user().fs.get().cwd.lock().clone();
+    run(r, &cwd, name, args, envs)
 }
 
 /// `execveat`: with AT_FDCWD or an absolute path.
@@ -282,7 +284,8 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     let space = new_space()?;
     let thread = user();
     let process = thread.process.clone();
-    let actions = signal::actions_for_exec(&process.actions.lock().clone())?;
+    let actions = process.actions.lock().clone();
+    let actions = signal::actions_for_exec(&actions)?;
     let files = thread.files().copy()?;
     alone(thread, &process)?;
 
