@@ -72,12 +72,12 @@ impl Claims {
     }
 
     /// Claims one range; as [`Claims::acquire`], for the case that nobody is in the way.
-    #[inline]
+    #[inline(always)]
     pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> Claim<'_> {
         let free = self.free.load(Relaxed);
         let mask = free & free.wrapping_neg();
         if cfg!(loom) || mask == 0 || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err() {
-            return self.acquire(memory, &[(lo, hi)]);
+            return self.acquire_slowly(memory, lo, hi);
         }
         let slot = &self.slots[mask.trailing_zeros() as usize % SLOTS];
         slot.ticket.store(CHOOSING, Release);
@@ -85,9 +85,21 @@ impl Claims {
         slot.range.store(pack(lo, hi), Release);
         slot.ticket.store(ticket, Release);
         if !self.free.load(Acquire) & !mask & ALL != 0 {
-            self.wait_older(memory, mask, &[(lo, hi)], ticket);
+            self.wait_others(memory, mask, lo, hi, ticket);
         }
         Claim { claims: self, mask }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn acquire_slowly<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> Claim<'_> {
+        self.acquire(memory, &[(lo, hi)])
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_others<M: Machine>(&self, memory: &Memory<M>, mask: u64, lo: u32, hi: u32, ticket: u64) {
+        self.wait_older(memory, mask, &[(lo, hi)], ticket);
     }
 
     /// Claims one or two ranges; returns when no older claim overlaps them. Gives the CPU away while it waits.

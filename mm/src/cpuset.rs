@@ -23,6 +23,7 @@ impl CpuSet {
     }
 
     /// The members. The caller fences first where the set must not be older than its own writes.
+    #[inline]
     pub fn bits(&self) -> u64 {
         self.0.load(Acquire)
     }

@@ -63,6 +63,8 @@ const CHUNK: u32 = 16;
 enum Quick {
     /// It is published.
     Done,
+    /// Another edit was faster: once more, with its list.
+    Late,
     /// One leaf is not enough.
     Larger,
     /// Something is mapped there already.
@@ -77,33 +79,34 @@ enum Quick {
 
 impl<M: Machine> Space<M> {
     /// Unmaps a range; holes in it are fine.
+    #[inline]
     pub fn unmap(&self, range: PageRange) -> Result<(), EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Unmap, 1);
         if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, None, true));
+            return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, &mut Act::Remove, true));
         }
         for (arena, lo, hi) in range.by_arena() {
             if let Some(arena) = self.arena(arena) {
-                self.put(arena, lo, hi, None, true)?;
+                self.put(arena, lo, hi, &mut Act::Remove, true)?;
             }
         }
         Ok(())
     }
 
-    /// Makes `lo .. hi` hold `part`, or nothing: map, replace and unmap.
+    /// Maps a part at `lo .. hi`, or unmaps what is there, as `act` says: map, replace and unmap.
     pub(crate) fn put(
         &self,
         arena: &Arena,
         lo: u32,
         hi: u32,
-        part: Option<Part>,
+        act: &mut Act<'_>,
         replace: bool,
     ) -> Result<(), EditError> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
-        let early = mutant(Mutant::AloneTooEarly) && self.alone();
+        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         if !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
-            match self.splice(arena, lo, hi, part.map_or(Act::Remove, Act::Insert))? {
-                Quick::Done if part.is_none() => {
+            match self.splice(arena, lo, hi, act)? {
+                Quick::Done if matches!(act, Act::Remove) => {
                     self.sweep(arena, lo, hi, Fate::Gone, early);
                     return Ok(());
                 }
@@ -113,10 +116,12 @@ impl<M: Machine> Space<M> {
             }
         }
         drop(claim);
+        let part = if let Act::Insert(part) = act { Some(*part) } else { None };
         self.put_any(arena, lo, hi, part, replace)
     }
 
     /// As [`Space::put`], where more than one leaf changes or something is replaced.
+    #[cold]
     #[inline(never)]
     fn put_any(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
         let m = self.memory();
@@ -150,7 +155,7 @@ impl<M: Machine> Space<M> {
             }
             return Err(EditError::Exists);
         }
-        let early = self.alone();
+        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         let first = part.filter(|_| !mutant(Mutant::NoTransit)).map(|p| transit(lo, hi, &p)).or(part);
         if mutant(Mutant::SweepBeforePublish) {
             self.sweep(arena, lo, hi, Fate::Gone, early);
@@ -183,8 +188,8 @@ impl<M: Machine> Space<M> {
             narrows |= !prot.contains(p.prot);
             Part { prot, ..*p }
         };
-        let early = mutant(Mutant::AloneTooEarly) && self.alone();
-        match self.splice(arena, lo, hi, Act::Each(&mut change))? {
+        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
+        match self.splice(arena, lo, hi, &mut Act::Each(&mut change))? {
             Quick::Same => return Ok(()),
             Quick::Hole => return Err(EditError::NotMapped),
             Quick::Done => {}
@@ -229,7 +234,7 @@ impl<M: Machine> Space<M> {
                 let pin = m.pin();
                 arena.list(&pin).covers(lo, hi)
             };
-            self.sweep(arena, lo, hi, Fate::Emptied, self.alone());
+            self.sweep(arena, lo, hi, Fate::Emptied, false);
             if !covered {
                 return Err(EditError::NotMapped);
             }
@@ -254,30 +259,34 @@ impl<M: Machine> Space<M> {
 
     /// Step 2, where one leaf is enough.
     #[inline]
-    fn splice(&self, arena: &Arena, lo: u32, hi: u32, mut act: Act<'_>) -> Result<Quick, EditError> {
-        let m = self.memory();
+    fn splice(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>) -> Result<Quick, EditError> {
         loop {
-            let pin = m.pin();
-            let old = arena.list(&pin).root();
-            let mut new = Splice::new(m);
-            // SAFETY: the read section keeps the old nodes until the version is gone.
-            return Ok(match unsafe { new.make(old, lo, hi, &mut act) } {
-                Spliced::Made => match self.publish_version(arena, old, &mut new, true)? {
-                    true => Quick::Done,
-                    false => {
-                        drop((new, pin));
-                        m.serve();
-                        continue;
-                    }
-                },
-                Spliced::OutOfNodes => return Err(EditError::OutOfFrames),
-                Spliced::Larger => Quick::Larger,
-                Spliced::Occupied => Quick::Occupied,
-                Spliced::Free => Quick::Free,
-                Spliced::Hole => Quick::Hole,
-                Spliced::Same => Quick::Same,
-            });
+            match self.try_splice(arena, lo, hi, act)? {
+                Quick::Late => self.memory.serve(),
+                made => return Ok(made),
+            }
         }
+    }
+
+    #[inline(never)]
+    fn try_splice(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>) -> Result<Quick, EditError> {
+        let m = self.memory();
+        let pin = m.pin();
+        let old = arena.list(&pin).root();
+        let mut new = Splice::new(m);
+        // SAFETY: the read section keeps the old nodes until the version is gone.
+        Ok(match unsafe { new.make(old, lo, hi, act) } {
+            Spliced::Made => match self.publish_version(arena, old, &mut new, true)? {
+                true => Quick::Done,
+                false => Quick::Late,
+            },
+            Spliced::OutOfNodes => return Err(EditError::OutOfFrames),
+            Spliced::Larger => Quick::Larger,
+            Spliced::Occupied => Quick::Occupied,
+            Spliced::Free => Quick::Free,
+            Spliced::Hole => Quick::Hole,
+            Spliced::Same => Quick::Same,
+        })
     }
 
     /// Step 2. `check` looks at the root that is going to be replaced. With a reserve it cannot fail for lack of memory: `change`
@@ -370,7 +379,7 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         // A scan is like another CPU; none begins before the claim is gone (`evict`, rule 1).
         let scanned = arena.is_scanned();
-        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone() && !scanned };
+        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone_in(arena) && !scanned };
         let mut flush = Flush::new(self, arena);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
         if scanned && !mutant(Mutant::ScannedNoFlush) {

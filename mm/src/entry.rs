@@ -58,6 +58,8 @@ const AGE: u64 = 3 << AGE_SHIFT;
 const NO_EXEC: u64 = 1 << 63;
 /// Kinds of absent words, in bits 1 and 2 (bit 0 is Present); the rest of an empty word is its generation.
 const KIND: u64 = 3 << 1;
+/// None of these bits is in an empty word.
+pub const KINDS: u64 = PRESENT | KIND;
 const HIDDEN: u64 = 1 << 1;
 const SWAPPED: u64 = 2 << 1;
 const SEALED: u64 = 3 << 1;
@@ -219,6 +221,12 @@ impl core::fmt::Debug for Word {
         };
         write!(f, "{kind}:{:#x}", self.0)
     }
+}
+
+/// Whether nothing is in any of these entries. One look at the bits that tell the kinds apart, of all words together.
+#[inline]
+pub fn are_empty(entries: &[Entry]) -> bool {
+    Word(entries.iter().fold(0, |all, e| all | e.load().0)).is_empty()
 }
 
 /// What a narrowing edit makes of present words, worked out once for a sweep.

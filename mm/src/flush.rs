@@ -88,12 +88,17 @@ impl<'a, M: Machine> Flush<'a, M> {
     }
 
     /// Pays: answers first, then frames and tables. The last thing that is done with it.
+    #[inline]
     pub fn settle(&mut self) {
-        let m = self.space.memory();
-        if self.pages.is_empty() {
-            debug_assert!(self.frame_count + self.table_count == 0);
-            return;
+        debug_assert!(!self.pages.is_empty() || self.frame_count + self.table_count == 0);
+        if !self.pages.is_empty() {
+            self.pay();
         }
+    }
+
+    #[inline(never)]
+    fn pay(&mut self) {
+        let m = self.space.memory();
         fence(SeqCst);
         let others = self.space.others(self.arena);
         if others != 0 {

@@ -16,7 +16,7 @@ use crate::arena::{Arena, index};
 use crate::build::Builder;
 use crate::claims::Claim;
 use crate::edit::EditError;
-use crate::entry::{Entry, Table, Word};
+use crate::entry::{Entry, Table, Word, are_empty};
 use crate::frames::Frame;
 use crate::machine::{GROUP, Machine};
 use crate::page::{ARENA_PAGES, ARENAS, ENTRIES, LEVELS, TABLE_BITS};
@@ -170,15 +170,14 @@ impl<M: Machine> Space<M> {
         let groups = from.as_chunks::<GROUP>().0.iter().enumerate();
         for (i, group) in groups.take(last / GROUP + 1).skip(first / GROUP) {
             // What is installed in an empty entry meanwhile is no page to be shared: those are written to.
-            if GROUP < ENTRIES && group[0].load() == Word::empty(0) && m.machine.are_clear(group) {
+            if GROUP < ENTRIES && group[0].load().is_empty() && m.machine.are_empty(group) {
                 continue;
             }
             let range = first.max(i * GROUP)..=last.min(i * GROUP + GROUP - 1);
             let (from, from_rest) = from[range.clone()].as_chunks::<FEW>();
             let (to, to_rest) = to[range].as_chunks::<FEW>();
             for (from, to) in from.iter().zip(to) {
-                let clear = || from.iter().fold(0, |any, e| any | e.load().bits()) == 0;
-                if (FEW == ENTRIES || from[0].load() != Word::empty(0) || !clear())
+                if (FEW == ENTRIES || !from[0].load().is_empty() || !are_empty(from))
                     && !from.iter().zip(to).all(|(from, to)| share(from, to))
                 {
                     return false;

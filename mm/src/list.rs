@@ -335,37 +335,47 @@ impl<'a> List<'a> {
     }
 
     /// The lowest hole of `pages` pages at or above `from` and below `limit`.
+    #[inline]
     pub fn hole(self, pages: u32, from: u32, limit: u32) -> Option<u32> {
-        let mut at = from;
-        if !self.root.is_null() && self.hole_below(self.node(self.root), pages, &mut at) {
-            return Some(at).filter(|&s| s <= limit && limit - s >= pages);
-        }
+        let at = if self.root.is_null() { from } else { hole_below(self.node(self.root), pages, from).1 };
         (at <= limit && limit - at >= pages).then_some(at)
     }
+}
 
-    /// Moves `at` to a hole before or between the segments below `node`, true; or behind them all, false.
-    fn hole_below(self, node: &Node, pages: u32, at: &mut u32) -> bool {
-        if node.level == 0 {
-            for p in node.parts() {
-                if p.start >= *at && p.start - *at >= pages {
-                    return true;
-                }
-                *at = p.end.max(*at);
-            }
-            return false;
+/// From `at` on, a hole before or between the segments below `node`: true and where; or false and where they all end.
+#[inline]
+fn hole_below(node: &Node, pages: u32, at: u32) -> (bool, u32) {
+    if node.level == 0 { hole_in_leaf(node.parts(), pages, at) } else { hole_among(node, pages, at) }
+}
+
+#[inline]
+fn hole_in_leaf(parts: &[Part], pages: u32, mut at: u32) -> (bool, u32) {
+    for p in parts {
+        if p.start >= at && p.start - at >= pages {
+            return (true, at);
         }
-        for i in 0..node.len as usize {
-            let (start, end, gap, child) = node.child(i);
-            if start >= *at && start - *at >= pages {
-                return true;
-            }
-            if end > *at {
-                if gap >= pages && self.hole_below(self.node(child), pages, at) {
-                    return true;
-                }
-                *at = end.max(*at);
-            }
-        }
-        false
+        at = p.end.max(at);
     }
+    (false, at)
+}
+
+#[inline(never)]
+fn hole_among(node: &Node, pages: u32, mut at: u32) -> (bool, u32) {
+    for i in 0..node.len as usize {
+        let (start, end, gap, child) = node.child(i);
+        if start >= at && start - at >= pages {
+            return (true, at);
+        }
+        if end > at {
+            if gap >= pages {
+                // SAFETY: a child of a node that the caller's read section keeps.
+                let (found, place) = hole_below(unsafe { &*child }, pages, at);
+                if found {
+                    return (true, place);
+                }
+            }
+            at = end.max(at);
+        }
+    }
+    (false, at)
 }

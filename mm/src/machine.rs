@@ -1,6 +1,6 @@
 //! What the memory manager needs of a machine: the current CPU, memory, invalidation, one interrupt, a way to wait.
 
-use crate::entry::{Entry, Table, Word};
+use crate::entry::{Entry, Table};
 use crate::frames::{Block, Frame, FrameWord};
 use crate::page::{ENTRIES, Page};
 use crate::pager::Pager;
@@ -34,7 +34,7 @@ impl What {
     }
 }
 
-/// Entries that [`Machine::are_clear`] looks at.
+/// Entries that [`Machine::are_empty`] looks at.
 pub const GROUP: usize = if cfg!(loom) { ENTRIES } else { 64 };
 
 /// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
@@ -79,11 +79,11 @@ pub unsafe trait Machine: Sync + Sized + 'static {
         // SAFETY: this function's contract.
         unsafe { core::ptr::copy_nonoverlapping(from.cast::<[MaybeUninit<u8>; BODY]>(), to.cast(), 1) };
     }
-    /// Whether neighbouring entries are all zero words, as in a new table. A word that changes meanwhile is seen as it was or as it
-    /// will be.
+    /// Whether nothing is in any of these neighbouring entries ([`Word::is_empty`]). A word that changes meanwhile is seen as it was
+    /// or as it will be.
     #[inline]
-    fn are_clear(&self, entries: &[Entry; GROUP]) -> bool {
-        entries.iter().all(|e| e.load() == Word::empty(0))
+    fn are_empty(&self, entries: &[Entry; GROUP]) -> bool {
+        crate::entry::are_empty(entries)
     }
     /// Drops this CPU's translation of one page.
     fn invalidate(&self, page: Page);

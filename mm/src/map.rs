@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange, Prot};
 use crate::segment::{Backing, Flags, Part};
 use crate::space::Space;
+use crate::splice::Act;
 use crate::stats::Counter;
 
 /// Where a new mapping goes.
@@ -40,27 +41,26 @@ impl<M: Machine> Space<M> {
         flags: Flags,
     ) -> Result<Page, EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
-        let range = |p| PageRange::new(p, pages).ok_or(EditError::Invalid);
-        match place {
-            Place::Fixed(p) => self.map_at(range(p)?, prot, backing, flags, true).map(|()| p),
-            Place::FixedNoReplace(p) => self.map_at(range(p)?, prot, backing, flags, false).map(|()| p),
-            Place::Hint(p) => match range(p).and_then(|r| self.map_at(r, prot, backing, flags, false)) {
-                Ok(()) => Ok(p),
-                Err(EditError::OutOfFrames) => Err(EditError::OutOfFrames),
-                Err(_) => self.map(Place::Anywhere, pages, prot, backing, flags),
-            },
-            Place::Anywhere | Place::Shared => loop {
-                let at = self.find_hole(pages, place == Place::Shared)?;
-                match self.map_at(range(at)?, prot, backing, flags, false) {
-                    Ok(()) => return Ok(at),
-                    // Somebody was faster: look again.
-                    Err(EditError::Exists) => {}
-                    Err(e) => return Err(e),
-                }
-            },
+        let mut place = place;
+        loop {
+            let at = match place {
+                Place::Anywhere | Place::Shared => self.find_hole(pages, place == Place::Shared)?,
+                Place::Hint(at) | Place::Fixed(at) | Place::FixedNoReplace(at) => at,
+            };
+            let range = PageRange::new(at, pages).ok_or(EditError::Invalid);
+            let replace = matches!(place, Place::Fixed(_));
+            match (range.and_then(|range| self.map_at(range, prot, backing, flags, replace)), place) {
+                (Ok(()), _) => return Ok(at),
+                (Err(EditError::OutOfFrames), _) => return Err(EditError::OutOfFrames),
+                (Err(_), Place::Hint(_)) => place = Place::Anywhere,
+                // Somebody was faster: look again.
+                (Err(EditError::Exists), Place::Anywhere | Place::Shared) => {}
+                (Err(error), _) => return Err(error),
+            }
         }
     }
 
+    #[inline]
     fn map_at(
         &self,
         range: PageRange,
@@ -81,13 +81,15 @@ impl<M: Machine> Space<M> {
             Part { start, end, prot, flags, object, offset }
         };
         if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.put(self.arena_or_new(arena)?, lo, hi, Some(part(arena, lo, hi)), replace);
+            let act = &mut Act::Insert(part(arena, lo, hi));
+            return self.put(self.arena_or_new(arena)?, lo, hi, act, replace);
         }
         if !replace {
             return self.map_across(range, &part);
         }
         for (arena, lo, hi) in range.by_arena() {
-            self.put(self.arena_or_new(arena)?, lo, hi, Some(part(arena, lo, hi)), replace)?;
+            let act = &mut Act::Insert(part(arena, lo, hi));
+            self.put(self.arena_or_new(arena)?, lo, hi, act, replace)?;
         }
         Ok(())
     }
@@ -123,33 +125,46 @@ impl<M: Machine> Space<M> {
     }
 
     /// A free place for `pages` pages, as it looks now.
+    #[inline]
     pub(crate) fn find_hole(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
-        let m = self.memory();
+        let first = self.first_choice(shared);
+        let len = u32::try_from(pages).ok().filter(|&n| n <= ARENA_PAGES);
+        match len.and_then(|len| self.hole_in(first, len)) {
+            Some(page) => Ok(page),
+            None => self.find_hole_elsewhere(pages, first),
+        }
+    }
+
+    /// As [`Space::find_hole`], where the arena `first` has none.
+    #[cold]
+    #[inline(never)]
+    fn find_hole_elsewhere(&self, pages: u64, first: usize) -> Result<Page, EditError> {
         let Some(len) = u32::try_from(pages).ok().filter(|&n| n <= ARENA_PAGES) else {
             return self.find_arenas(pages);
         };
-        let hole = |index: usize| {
-            let pin = m.pin();
-            let (from, limit) = Self::bounds(index);
-            // SAFETY: a null list is a list.
-            let none = unsafe { List::new(core::ptr::null_mut()) };
-            let arena = self.arena(index);
-            let list = arena.map_or(none, |a| a.list(&pin));
-            let mut at = list.hole(len, from, limit)?;
-            // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
-            // one.
-            while let Some(behind) = arena.and_then(|a| a.claims.over(at, at + len)) {
-                match list.hole(len, behind, limit) {
-                    Some(next) => at = next,
-                    None => break,
-                }
-            }
-            Some(Page::of(index, at))
+        // From above, then the lowest arena, whose room programs may want for themselves.
+        let mut others = (1..ARENAS).rev().filter(|&i| i != first).chain([0]);
+        others.find_map(|index| self.hole_in(index, len)).ok_or(EditError::NoSpace)
+    }
+
+    /// A free place in one arena.
+    #[inline(always)]
+    fn hole_in(&self, index: usize, len: u32) -> Option<Page> {
+        let (from, limit) = Self::bounds(index);
+        let Some(arena) = self.arena(index) else {
+            return (limit - from >= len).then(|| Page::of(index, from));
         };
-        let first = self.first_choice(shared);
-        // The rest from above, then the lowest arena, whose room programs may want for themselves.
-        hole(first)
-            .or_else(|| (1..ARENAS).rev().filter(|&i| i != first).chain([0]).find_map(hole))
-            .ok_or(EditError::NoSpace)
+        let pin = self.memory.pin();
+        let list = arena.list(&pin);
+        let mut at = list.hole(len, from, limit)?;
+        // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
+        // one.
+        while let Some(behind) = arena.claims.over(at, at + len) {
+            match list.hole(len, behind, limit) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        Some(Page::of(index, at))
     }
 }

@@ -169,7 +169,9 @@ impl<M: Machine> Memory<M> {
             b.retired = b.retired + 1 - old.len;
             (old, b.retired >= many())
         });
-        self.empty(old);
+        if old.len != 0 {
+            self.empty(old);
+        }
         if many {
             self.collect();
         }

@@ -11,7 +11,7 @@
 use crate::arena::Arena;
 use crate::cpuset::CpuSet;
 use crate::edit::EditError;
-use crate::entry::{Entry, Table, Word};
+use crate::entry::{Entry, Table, Word, are_empty};
 use crate::frames::{Frame, Left};
 use crate::list::Node;
 use crate::machine::{CPUS, GROUP, Machine};
@@ -58,18 +58,26 @@ impl<M: Machine> Space<M> {
     }
 
     /// The arena with this index, if anything was ever mapped there.
+    #[inline]
     pub(crate) fn arena(&self, index: usize) -> Option<&Arena> {
         // Acquire: the arena's initial state comes with the pointer. SAFETY: arenas live as long as the space.
         unsafe { self.arenas.get(index)?.load(Acquire).as_ref() }
     }
 
     /// The arena with this index, made if necessary.
+    #[inline]
     pub(crate) fn arena_or_new(&self, index: usize) -> Result<&Arena, EditError> {
+        match self.arena(index) {
+            Some(arena) => Ok(arena),
+            None => self.new_arena(index),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_arena(&self, index: usize) -> Result<&Arena, EditError> {
         if index >= ARENAS {
             return Err(EditError::Invalid);
-        }
-        if let Some(a) = self.arena(index) {
-            return Ok(a);
         }
         let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
         // Relaxed: the Release below publishes it with the arena, so who finds the arena finds the bit (`each_arena`).
@@ -94,11 +102,20 @@ impl<M: Machine> Space<M> {
     }
 
     /// Whether no other CPU is active here. The caller fences first, after whatever must have been seen by who comes later.
+    #[inline]
     pub(crate) fn alone(&self) -> bool {
         self.active.bits() & !(1 << self.memory.machine.cpu()) == 0
     }
 
+    /// Whether no other CPU that is active here has joined the arena: none has a window open there with a list that was read before
+    /// the caller's fence. Windows begin after joining, which fences between the CPU's bit and its look at the list.
+    #[inline]
+    pub(crate) fn alone_in(&self, arena: &Arena) -> bool {
+        self.others(arena) == 0
+    }
+
     /// The other CPUs that may have translations of pages in `arena`. The caller has fenced.
+    #[inline]
     pub(crate) fn others(&self, arena: &Arena) -> u64 {
         self.active.bits() & arena.cpus.bits() & !(1 << self.memory.machine.cpu())
     }
@@ -403,16 +420,16 @@ impl<M: Machine> Drop for Space<M> {
     }
 }
 
-/// Calls `see` for the words of a table, apart from some that are as they were at first. Most tables are empty for the most part.
+/// Calls `see` for the words of a table, apart from some that are empty. Most tables are empty for the most part.
 #[inline(always)]
 fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
     const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
     for group in table.as_chunks::<GROUP>().0 {
-        if group[0].load() == Word::empty(0) && machine.are_clear(group) {
+        if group[0].load().is_empty() && machine.are_empty(group) {
             continue;
         }
         for few in group.as_chunks::<FEW>().0 {
-            if few[0].load() != Word::empty(0) || few.iter().fold(0, |any, e| any | e.load().bits()) != 0 {
+            if !few[0].load().is_empty() || !are_empty(few) {
                 few.iter().map(Entry::load).for_each(&mut see);
             }
         }

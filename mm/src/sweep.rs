@@ -4,15 +4,16 @@
 //!   protection; one that stays is always changed, its parity flips.
 //! * A table wholly inside a range that goes is detached: its upper entry becomes `Empty(g)`, then each of its own entries
 //!   becomes `Sealed`, so that a fault that is inside it begins again. An arena's own table is never detached.
-//! * *Alone* (no other CPU is active in the space; read after the publish and a fence, model `editalone`): no window with the
-//!   old list can be open, so absent entries stay, unchanged entries keep their parity, and nothing is sealed. Where the segments
-//!   stay there is no newer list that would stop a CPU that becomes active now: a discard always seals.
+//! * *Alone* (no other CPU is active in the space and has joined the arena; read after the publish and a fence, models `editalone`,
+//!   `unmap-alone`, `unmap-joining`): no window with the old list can be open, so absent entries stay, unchanged entries keep their
+//!   parity, and nothing is sealed. Where the segments stay there is no newer list that would stop a CPU that becomes active or
+//!   joins now: a discard always seals.
 
 use crate::arena::{Arena, index};
 use crate::entry::{Entry, Narrowing, Word};
 use crate::flush::Flush;
 use crate::frames::Frame;
-use crate::machine::Machine;
+use crate::machine::{GROUP, Machine};
 use crate::memory::Memory;
 use crate::page::{ENTRIES, LEVELS, Prot, TABLE_BITS};
 use crate::stats::Counter;
@@ -34,7 +35,6 @@ pub(crate) struct Sweep<'f, 'a, M: Machine> {
     memory: &'a Memory<M>,
     flush: &'f mut Flush<'a, M>,
     fate: Fate,
-    narrowing: Narrowing,
     /// The edit's generation.
     g: u64,
     alone: bool,
@@ -54,12 +54,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         lo: u32,
         hi: u32,
     ) -> Self {
-        let prot = match fate {
-            Fate::Gone | Fate::Emptied => Prot::empty(),
-            Fate::Narrow(prot) => prot,
-        };
-        let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
-        Sweep { memory, flush, fate, narrowing, g, alone, lo, hi }
+        Sweep { memory, flush, fate, g, alone, lo, hi }
     }
 
     /// Sweeps the range in `arena`. The caller holds the claim; serves shootdowns between tables, so it must not be pinned.
@@ -142,9 +137,26 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
     fn leaves(&mut self, entries: &[Entry], mut at: u32) {
-        if self.narrows() {
-            return self.narrow(entries, at);
+        if let Fate::Narrow(prot) = self.fate {
+            return self.narrow(prot, entries, at);
         }
+        let mut rest = entries;
+        while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
+            // Alone, what is empty stays as it is.
+            if !self.alone || !group[0].load().is_empty() || !self.memory.machine.are_empty(group) {
+                self.empty(group, at);
+            }
+            rest = behind;
+            at += GROUP as u32;
+        }
+        if !rest.is_empty() {
+            self.empty(rest, at);
+        }
+    }
+
+    /// As [`Sweep::leaves`], for pages that go.
+    #[inline(never)]
+    fn empty(&mut self, entries: &[Entry], mut at: u32) {
         for entry in entries {
             loop {
                 let e = entry.load();
@@ -162,9 +174,10 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     }
 
     /// As [`Sweep::leaves`], for pages that stay.
-    #[inline]
-    fn narrow(&mut self, entries: &[Entry], at: u32) {
-        let (narrowing, alone, g) = (self.narrowing, self.alone, self.g);
+    #[inline(never)]
+    fn narrow(&mut self, prot: Prot, entries: &[Entry], at: u32) {
+        let (alone, g) = (self.alone, self.g);
+        let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
         let (mut changed, mut retries) = (0, 0);
         for entry in entries {
             loop {

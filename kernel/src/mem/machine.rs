@@ -10,7 +10,7 @@ use core::arch::asm;
 use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use quire_mm::entry::{Entry, Table, Word};
+use quire_mm::entry::{self, Entry, Table};
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
 use quire_mm::machine::{BODY, GROUP};
 use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager, What};
@@ -29,6 +29,9 @@ pub type Space = quire_mm::Space<Kernel>;
 static MEMORY: AtomicPtr<Memory<Kernel>> = AtomicPtr::new(core::ptr::null_mut());
 /// Whether AVX may be used for filling and copying: the CPU has it, and no state behind it that a 256-bit write would clear.
 static WIDE: AtomicBool = AtomicBool::new(false);
+
+/// The bits that an empty entry lacks, for as many entries as a vector register holds.
+static KINDS: [u64; 4] = [entry::KINDS; 4];
 
 /// The kernel's memory.
 #[inline]
@@ -197,12 +200,12 @@ unsafe impl Machine for Kernel {
         }
     }
     #[inline]
-    fn are_clear(&self, entries: &[Entry; GROUP]) -> bool {
+    fn are_empty(&self, entries: &[Entry; GROUP]) -> bool {
         // ordering: Relaxed; constant after boot.
         if !WIDE.load(Ordering::Relaxed) {
-            return entries.iter().all(|e| e.load() == Word::empty(0));
+            return entry::are_empty(entries);
         }
-        let clear: u8;
+        let empty: u8;
         // SAFETY: reads the entries only; what other CPUs change meanwhile is read in whole words. The vector register is put back
         // as it was.
         unsafe {
@@ -215,15 +218,16 @@ unsafe impl Machine for Kernel {
                 "vorps ymm0, ymm0, [{at} + at]",
                 ".set at, at + 32",
                 ".endr",
-                "vptest ymm0, ymm0",
-                "setz {clear}",
+                "vptest ymm0, [{kinds}]",
+                "setz {empty}",
                 "vmovdqu ymm0, [rsp]",
                 "add rsp, 32",
                 at = in(reg) entries,
-                clear = out(reg_byte) clear,
+                kinds = in(reg) &KINDS,
+                empty = out(reg_byte) empty,
             );
         }
-        clear != 0
+        empty != 0
     }
     #[inline]
     fn invalidate(&self, page: Page) {

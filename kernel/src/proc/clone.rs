@@ -301,7 +301,7 @@ fn new_process(
     };
     let exe = me.exe.lock().clone();
     let process = Process::new(pid, Arc::downgrade(me), pgid, sid, actions, exe)?;
-    *process.limits.lock() = *me.limits.lock();
+    process.limits.inherit(&me.limits);
     *process.cmdline.lock() = me.cmdline.lock().clone();
     *process.memory.lock() = Some(memory.clone());
     process.dumpable.store(me.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -1,5 +1,7 @@
 //! Resource limits: recorded for all, obeyed for files, stack, address space and data.
 
+use crate::debug::lock::Mutex;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
 /// "No limit".
@@ -18,11 +20,50 @@ pub struct Limit {
 }
 crate::mem::user::plain!(Limit);
 
-/// The limits of one process.
-pub type Limits = [Limit; COUNT];
+/// The limits of one process. Both limits of a resource change together, under a lock; who obeys reads the soft one without it.
+pub struct Limits {
+    table: Mutex<[Limit; COUNT]>,
+    soft: [AtomicU64; COUNT],
+}
 
-/// What a process starts with: Linux's defaults for root.
-pub fn defaults() -> Limits {
+impl Limits {
+    /// What the first process starts with: Linux's defaults for root.
+    pub fn new() -> Limits {
+        let table = defaults();
+        Limits { soft: table.map(|limit| AtomicU64::new(limit.soft)), table: Mutex::new(table) }
+    }
+
+    /// The soft limit of a resource. Relaxed: a number by itself.
+    #[inline]
+    pub fn soft(&self, resource: u32) -> u64 {
+        self.soft[resource as usize].load(Ordering::Relaxed)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [Limit; COUNT] {
+        *self.table.lock()
+    }
+
+    /// Gives a resource another limit, if there is a new one; returns the one that it had.
+    pub fn exchange(&self, resource: u32, new: Option<Limit>) -> Limit {
+        let mut table = self.table.lock();
+        let old = table[resource as usize];
+        if let Some(new) = new {
+            table[resource as usize] = new;
+            self.soft[resource as usize].store(new.soft, Ordering::Relaxed);
+        }
+        old
+    }
+
+    /// A child's: as its parent's.
+    pub fn inherit(&self, parent: &Limits) {
+        for (limit, resource) in parent.all().into_iter().zip(0..) {
+            self.exchange(resource, Some(limit));
+        }
+    }
+}
+
+fn defaults() -> [Limit; COUNT] {
     let mut limits = [Limit { soft: INFINITY, hard: INFINITY }; COUNT];
     limits[l::RLIMIT_STACK as usize] = Limit { soft: 8 << 20, hard: INFINITY };
     limits[l::RLIMIT_CORE as usize] = Limit { soft: 0, hard: INFINITY };

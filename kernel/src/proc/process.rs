@@ -1,7 +1,7 @@
 //! The process: what its threads share.
 
 use super::interval::Timers;
-use super::limits::{self, Limits};
+use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::debug::lock::Mutex;
@@ -83,7 +83,7 @@ pub struct Process {
     /// Wakes wait4 and waitid of this process.
     pub child_changed: WaitQueue,
     /// Resource limits.
-    pub limits: Mutex<Limits>,
+    pub limits: Limits,
     /// The memory, for others to look at (statistics, the out-of-memory choice); `None` once it is given back.
     pub memory: Mutex<Option<Arc<Memory>>>,
     /// Absolute path of the program.
@@ -136,7 +136,7 @@ impl Process {
             stopped: AtomicBool::new(false),
             resumed: WaitQueue::new(),
             child_changed: WaitQueue::new(),
-            limits: Mutex::new(limits::defaults()),
+            limits: Limits::new(),
             memory: Mutex::new(None),
             exe: Mutex::new(exe),
             cmdline: Mutex::new(Vec::new()),
@@ -155,8 +155,9 @@ impl Process {
     }
 
     /// The soft limit of a resource.
+    #[inline]
     pub fn limit(&self, resource: u32) -> u64 {
-        self.limits.lock()[resource as usize].soft
+        self.limits.soft(resource)
     }
 
     /// A snapshot of the threads, taken so that they can be poked outside the lock.

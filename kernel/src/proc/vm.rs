@@ -19,19 +19,29 @@ pub fn errno(error: EditError) -> Errno {
 }
 
 /// Runs an edit; when frames are short, asks for some and tries again.
-#[inline]
+#[inline(always)]
 pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
+    match edit() {
+        Ok(value) => Ok(value),
+        Err(error) => retry_failed(error, edit),
+    }
+}
+
+/// As [`retry`], after the first failure.
+#[cold]
+#[inline(never)]
+fn retry_failed<T>(mut error: EditError, mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
     let mut rounds = ROUNDS;
     loop {
+        again(error, &mut rounds)?;
         match edit() {
             Ok(value) => return Ok(value),
-            Err(error) => again(error, &mut rounds)?,
+            Err(next) => error = next,
         }
     }
 }
 
 /// Whether a failed edit may be tried again: asks for frames if that is what it lacked.
-#[cold]
 fn again(error: EditError, rounds: &mut usize) -> Result<(), Errno> {
     *rounds -= 1;
     match error {

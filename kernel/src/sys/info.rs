@@ -373,7 +373,7 @@ pub fn limits(process: &Process) -> Vec<u8> {
     ];
     let show = |v: u64| if v == u64::MAX { "unlimited".into() } else { format!("{v}") };
     let mut out = String::from("Limit                     Soft Limit           Hard Limit           Units     \n");
-    let table = *process.limits.lock();
+    let table = process.limits.all();
     for (index, name, unit) in rows {
         let limit = table[index as usize];
         let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(limit.soft), show(limit.hard));

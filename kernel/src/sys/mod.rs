@@ -91,6 +91,8 @@ fn finish(number: u64, result: SysResult) -> isize {
 pub const COUNT: usize = 512;
 
 /// What an unknown number gets.
+#[cold]
+#[inline(never)]
 pub fn unknown(regs: &mut UserRegs) -> isize {
     static SEEN: [AtomicU64; COUNT / 64] = [const { AtomicU64::new(0) }; COUNT / 64];
     let number = regs.orig_rax as usize;

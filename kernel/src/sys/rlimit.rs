@@ -23,12 +23,7 @@ fn exchange(process: &Process, resource: u32, new: Option<Limit>) -> Result<Limi
             return Err(EPERM);
         }
     }
-    let mut limits = process.limits.lock();
-    let old = limits[resource as usize];
-    if let Some(new) = new {
-        limits[resource as usize] = new;
-    }
-    Ok(old)
+    Ok(process.limits.exchange(resource, new))
 }
 
 /// `prlimit64`

@@ -12,6 +12,7 @@ pub const MODELS: &[Model] = &[
     Model::new("unmap-table", unmap_table, &[&[ListBeforeEntry], &[SkipAbsent]]),
     Model::new("unmap-remap", unmap_remap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
     Model::new("unmap-alone", unmap_alone, &[&[AloneTooEarly]]),
+    Model::new("unmap-joining", unmap_joining, &[&[AloneTooEarly], &[JoinNoFence]]),
     Model::new("tables", tables, &[&[InstallBlind]]),
 ];
 
@@ -76,6 +77,22 @@ fn unmap_alone() {
         s.enter();
         s.write(0, 0, 1)
     });
+    script(&w, || s.unmap(0, 1));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// The unmapping CPU is the only one in the arena while another, active in the space before, joins it and faults.
+fn unmap_joining() {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(1, || s.enter());
+    on(0, || {
+        s.enter();
+        assert!(s.read(1, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
     script(&w, || s.unmap(0, 1));
     let _ = t.join();
     w.end(&[s]);

@@ -109,10 +109,10 @@ impl<M: Machine> Splice<'_, M> {
         debug_assert!(len != 0 && len <= LEAF);
         self.grown += len as i64;
         // SAFETY: the node is ours, filled up to `len`.
-        unsafe {
-            (*leaf).len = len as u16;
-            (*leaf).objects = self.objects;
-        }
+        let leaf = unsafe { &mut *leaf };
+        leaf.len = len as u16;
+        // What came from a leaf with objects need not have any.
+        leaf.objects = self.objects && leaf.parts().iter().any(|p| !p.object.is_null());
     }
 
     /// The place of segment `i` in the leaf under construction.

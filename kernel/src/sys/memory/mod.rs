@@ -54,9 +54,15 @@ fn hopeless(pages: u64) -> bool {
 }
 
 /// RLIMIT_AS.
+#[inline(always)]
 fn over_limit(space: &Space, more: u64) -> bool {
+    #[cold]
+    #[inline(never)]
+    fn is_over(space: &Space, more: u64, limit: u64) -> bool {
+        space.mapped().saturating_add(more) > limit / PAGE as u64
+    }
     let limit = current().limit(l::RLIMIT_AS);
-    limit != limits::INFINITY && space.mapped().saturating_add(more) > limit / PAGE as u64
+    limit != limits::INFINITY && is_over(space, more, limit)
 }
 
 /// Whether all of `range` is mapped.
@@ -139,7 +145,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     if shared && flags & l::MAP_GROWSDOWN != 0 {
         return Err(EINVAL);
     }
-    let space = &user().memory().space;
+    let memory = user().memory();
+    let space = &memory.space;
     let pages = (len / PAGE) as u64;
     let prot = protection(bits);
     let charged = flags & l::MAP_NORESERVE == 0 && (shared && file.is_none() || !shared && prot.contains(Prot::WRITE));
@@ -154,11 +161,11 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     let mut kind = Flags::empty();
     kind.set(Flags::GROWS_DOWN, flags & l::MAP_GROWSDOWN != 0);
     kind.set(Flags::NORESERVE, flags & l::MAP_NORESERVE != 0);
-    let lock = flags & l::MAP_LOCKED != 0 || user().memory().lock_future.load(Ordering::Relaxed) != 0;
+    let lock = flags & l::MAP_LOCKED != 0 || memory.lock_future.load(Ordering::Relaxed) != 0;
     kind.set(Flags::LOCKED, lock);
     if shared && file.as_deref().is_some_and(is_read_only) {
         kind |= Flags::READ_ONLY;
-        user().memory().read_only.store(true, Ordering::Relaxed);
+        memory.read_only.store(true, Ordering::Relaxed);
     }
 
     let low = flags & l::MAP_32BIT != 0 && !fixed;
@@ -166,7 +173,7 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         map_low(space, pages, prot, &backing, kind)?
     } else {
         let page = Page::containing(address.next_multiple_of(PAGE) as u64);
-        let place = || match flags {
+        let place = match flags {
             f if f & l::MAP_FIXED_NOREPLACE != 0 => Place::FixedNoReplace(page),
             f if f & l::MAP_FIXED != 0 => Place::Fixed(page),
             _ if address >= 65536 && address < USER_END - len => Place::Hint(page),
@@ -174,7 +181,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             f if f & l::MAP_STACK != 0 => Place::Shared,
             _ => Place::Anywhere,
         };
-        vm::retry(|| space.map(place(), pages, prot, &backing, kind))?
+        let backing = &backing;
+        vm::retry(move || space.map(place, pages, prot, backing, kind))?
     };
     if (flags & l::MAP_POPULATE != 0 && flags & l::MAP_NONBLOCK == 0 || lock)
         && !prot.is_empty()
