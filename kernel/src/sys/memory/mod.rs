@@ -179,6 +179,9 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             _ if address >= 65536 && address < USER_END - len => Place::Hint(page),
             // A thread's stack is used by another CPU than the one that maps it.
             f if f & l::MAP_STACK != 0 => Place::Shared,
+            // A private view of a file is a library for the most part, which all threads use: it would fill the arena of the thread that
+            // loads it, and other CPUs would join there.
+            _ if file.is_some() && !shared => Place::Shared,
             _ => Place::Anywhere,
         };
         let backing = &backing;
