@@ -379,7 +379,8 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         // A scan is like another CPU; none begins before the claim is gone (`evict`, rule 1).
         let scanned = arena.is_scanned();
-        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone_in(arena) && !scanned };
+        let scanless = !scanned || mutant(Mutant::AloneBesideScan);
+        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone_in(arena) && scanless };
         let mut flush = Flush::new(self, arena);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
         if scanned && !mutant(Mutant::ScannedNoFlush) {

@@ -102,6 +102,8 @@ pub enum Mutant {
     RestoreBlind,
     /// Edit: a scan that works in the arena changes nothing about the shootdown.
     ScannedNoFlush,
+    /// Edit: a scan that works in the arena does not count as another CPU.
+    AloneBesideScan,
     /// Copy-on-write: a page is reused in place though its frame is linked to a slot.
     KeepLink,
     /// Objects: a page is given up without a second look at its count.
