@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use quire_workloads::process::{Ended, fork};
+use quire_workloads::process::{Ended, Pipe, fork};
 use quire_workloads::{Budget, check, ok};
 
 const CHILDREN: u64 = 4;
@@ -145,12 +145,14 @@ fn ranges(file: &File, open: &dyn Fn() -> File) {
     let gone = fork(|| i32::from(in_the_way(file, 0, 0).0 != libc::F_UNLCK));
     check!(gone.wait() == Ended::Exited(0), "a lock is left after a descriptor was closed");
     // A child that ends leaves none behind; who waits gets it then.
+    let held = Pipe::new();
     let holder = fork(|| {
         let got = fcntl(file, libc::F_SETLK, libc::F_WRLCK, 7, 1);
+        held.send(1);
         thread::sleep(Duration::from_millis(20));
         got
     });
-    thread::sleep(Duration::from_millis(5));
+    check!(held.wait_for_byte(), "the holder has ended");
     check!(fcntl(file, libc::F_SETLKW, libc::F_WRLCK, 0, 10) == 0, "not waited for");
     check!(holder.wait() == Ended::Exited(0), "the holder fails");
     check!(fcntl(file, libc::F_SETLK, libc::F_UNLCK, 0, 0) == 0, "not given back");
