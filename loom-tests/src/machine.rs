@@ -152,7 +152,7 @@ impl Loom {
         }
         area.poll();
         if area.is_busy(slot) {
-            self.pause();
+            self.pause(0);
         }
     }
 
@@ -330,7 +330,7 @@ unsafe impl Machine for Loom {
         note("relax", 0);
         self.give_way();
     }
-    fn pause(&self) {
+    fn pause(&self, _since: u64) {
         note("pause", 0);
         self.poll();
         self.give_way();

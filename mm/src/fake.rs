@@ -229,7 +229,7 @@ unsafe impl Machine for Fake {
     fn relax(&self) {
         std::thread::yield_now();
     }
-    fn pause(&self) {
+    fn pause(&self, _since: u64) {
         std::thread::yield_now();
     }
     fn fill_top(&self, _top: Frame) {}

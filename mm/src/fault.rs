@@ -15,7 +15,7 @@ use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 
 /// What came of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,17 +52,55 @@ pub(crate) enum Step {
 
 use Step::{Again, Copied, End, Wait};
 
+/// A fault that a fork has held up, counted until it is over. Relaxed: the next fork may let it pass, or not.
+struct Held<'a>(&'a AtomicU64);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Relaxed);
+        Held(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl<M: Machine> Space<M> {
     /// Makes `page` accessible, or says why not. The calling CPU is active in this space.
     pub fn fault(&self, page: Page, access: Access) -> Fault {
-        static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fault, 1);
+        self.resolve(page, access).unwrap_or_else(|| self.wait_and_resolve(page, access))
+    }
+
+    /// As [`Space::fault`], after an attempt that found something to wait for.
+    #[cold]
+    #[inline(never)]
+    fn wait_and_resolve(&self, page: Page, access: Access) -> Fault {
+        static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
+        let m = self.memory();
+        let _held = self.is_forking().then(|| Held::new(&self.held));
         let mut since = 0;
+        loop {
+            m.stats.add(&m.machine, Counter::WaitFault, 1);
+            since = m.pause(&EDIT, page.0, since);
+            if let Some(fault) = self.resolve(page, access) {
+                return fault;
+            }
+        }
+    }
+
+    /// Attempts until there is an end, or something to wait for: `None`.
+    #[inline]
+    fn resolve(&self, page: Page, access: Access) -> Option<Fault> {
+        let m = self.memory();
         loop {
             let Some(arena) = self.arena(page.arena()) else {
                 m.stats.add(&m.machine, Counter::FaultDenied, 1);
-                return Fault::NoSegment;
+                return Some(Fault::NoSegment);
             };
             match self.window(arena, page, access) {
                 End(f @ (Fault::NoSegment | Fault::Forbidden)) => {
@@ -72,9 +110,9 @@ impl<M: Machine> Space<M> {
                     if !mutant(Mutant::SignalAtOnce) {
                         arena.claims.wait_for(m, page.local());
                     }
-                    return f;
+                    return Some(f);
                 }
-                End(f) => return f,
+                End(f) => return Some(f),
                 Again => {
                     m.stats.add(&m.machine, Counter::RetryFault, 1);
                     m.serve();
@@ -84,10 +122,7 @@ impl<M: Machine> Space<M> {
                     m.machine.invalidate(page);
                     self.settle(old, copy);
                 }
-                Wait => {
-                    m.stats.add(&m.machine, Counter::WaitFault, 1);
-                    since = m.pause(&EDIT, page.0, since);
-                }
+                Wait => return None,
             }
         }
     }

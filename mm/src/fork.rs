@@ -18,7 +18,7 @@ use crate::claims::Claim;
 use crate::edit::EditError;
 use crate::entry::{Entry, Table, Word, are_empty};
 use crate::frames::Frame;
-use crate::machine::{GROUP, Machine};
+use crate::machine::{GROUP, Machine, What};
 use crate::page::{ARENA_PAGES, ARENAS, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
@@ -26,6 +26,10 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 use crate::version::Version;
+
+/// How often a fork gives the CPU away for those who were held up by the one before. None under the model checker, which has no
+/// fairness to look for.
+const COURTESY: u32 = if cfg!(loom) { 0 } else { 1 << 14 };
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
@@ -40,6 +44,7 @@ impl<M: Machine> Space<M> {
     pub fn fork_into(&self, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
+        self.let_held_pass();
         // Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
         let mut claims = [0; ARENAS];
         for arena in self.each_arena() {
@@ -75,6 +80,20 @@ impl<M: Machine> Space<M> {
             }
         }
         result
+    }
+
+    /// Lets the stores pass that the fork before this one has held up: who forks in a loop would starve all others, whose chance is the
+    /// time between two forks. For a while only; it holds nothing.
+    fn let_held_pass(&self) {
+        static HELD: What = What { text: "stores that the last fork has held up", show: |n, f| write!(f, "{n} left") };
+        let mut since = 0;
+        for _ in 0..COURTESY {
+            let left = self.held.load(Relaxed);
+            if left == 0 {
+                return;
+            }
+            since = self.memory.pause(&HELD, left, since);
+        }
     }
 
     fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {

@@ -93,8 +93,9 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn interrupt(&self, cpu: usize);
     /// A step of a short polling loop (x86 `pause`).
     fn relax(&self);
-    /// Gives the CPU away: the caller waits for another thread that may need this CPU. The CPU may be another one afterwards.
-    fn pause(&self);
+    /// Gives the CPU away: the caller waits for another thread that may need this CPU. The CPU may be another one afterwards. `since`
+    /// is what [`waiting`](Machine::waiting) returned for this wait.
+    fn pause(&self, since: u64);
     /// Told now and then by whoever waits or polls: for what, for which one, and where. `since` is 0 in the first turn of a wait,
     /// and what this returned in the turn before afterwards. For finding out why a machine stands still.
     fn waiting(&self, _what: &'static What, _which: u64, since: u64, _place: &'static Location<'static>) -> u64 {

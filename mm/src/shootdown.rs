@@ -240,7 +240,7 @@ impl<M: Machine> Memory<M> {
         debug_assert!(!self.is_pinned(), "waits inside a read section");
         let since = self.machine.waiting(what, which, since, Location::caller());
         self.serve();
-        self.machine.pause();
+        self.machine.pause(since);
         since
     }
 

@@ -37,6 +37,8 @@ pub struct Space<M: Machine> {
     pub(crate) active: CpuSet,
     /// Not zero while a fork copies this space: faults that would write wait.
     pub(crate) forking: AtomicU64,
+    /// Faults that a fork has held up and that are not over yet.
+    pub(crate) held: AtomicU64,
 }
 
 impl<M: Machine> Space<M> {
@@ -49,6 +51,7 @@ impl<M: Machine> Space<M> {
             tops: core::array::from_fn(|_| AtomicU64::new(0)),
             active: CpuSet::new(),
             forking: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         }
     }
 

@@ -115,13 +115,20 @@ fn tell(cpus: u64, what: core::fmt::Arguments<'_>) {
     dump::end();
 }
 
+/// In what [`look`] returns: the wait has been reported.
+const REPORTED: u64 = 1 << 63;
+
+/// When a wait began for which [`look`] has returned this.
+pub fn begun(since: u64) -> u64 {
+    since & !REPORTED
+}
+
 /// A step of a wait for `what`, number `which`, at `place`, since `since` (0 at first, then what the last call
 /// returned). Leaves a note for others to read, and reports the wait when it has passed the limit.
 pub fn look(what: &'static What, which: u64, since: u64, place: &'static Location<'static>) -> u64 {
-    const REPORTED: u64 = 1 << 63;
     let now = timer::now_ns();
     let since = if since == 0 { now.max(1) } else { since };
-    let begun = since & !REPORTED;
+    let begun = begun(since);
     if let Some(thread) = sched::try_current() {
         thread.note.set(what, which, begun, now, place);
     }

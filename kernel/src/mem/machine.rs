@@ -245,9 +245,8 @@ unsafe impl Machine for Kernel {
     fn relax(&self) {
         core::hint::spin_loop();
     }
-    fn pause(&self) {
-        arch::interrupt_window();
-        sched::yield_now();
+    fn pause(&self, since: u64) {
+        sched::give_way(stall::begun(since));
     }
     fn waiting(&self, what: &'static What, which: u64, since: u64, place: &'static Location<'static>) -> u64 {
         stall::look(what, which, since, place)

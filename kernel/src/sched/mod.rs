@@ -40,7 +40,7 @@ pub(crate) use tick::tick;
 pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
-use crate::arch::{gdt, irq, syscall, time};
+use crate::arch::{gdt, interrupt_window, irq, syscall, time};
 use crate::debug::lock::Mutex;
 use crate::debug::{record, stall};
 use crate::mem;
@@ -151,6 +151,29 @@ pub fn yield_now() {
     if mine().len.load(Ordering::Relaxed) != 0 || misplaced(current()) {
         schedule(After::Queue);
     }
+}
+
+/// A wait that polls looks as often as it can for so long, in nanoseconds: most are over by then.
+const BRISK: u64 = 50_000;
+/// The longest rest between two looks.
+const REST: u64 = 200_000;
+
+/// A turn of a wait that polls since `since`: other threads of this CPU run. If there are none and the wait is not short, the CPU
+/// halts for a moment, at most half as long as the wait has lasted: a host with fewer CPUs has another use for it, such as the virtual
+/// CPU that is waited for. The caller holds no spin lock.
+pub fn give_way(since: u64) {
+    interrupt_window();
+    yield_now();
+    let (sched, now) = (mine(), timer::now_ns());
+    let waited = now.saturating_sub(since);
+    // ordering: Relaxed; a hint: what is queued meanwhile waits for the rest's end.
+    if waited < BRISK || sched.len.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    arm_at(sched, now, now + (waited / 2).min(REST));
+    // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two; handlers take leaf locks only,
+    // which the caller does not hold.
+    unsafe { core::arch::asm!("sti", "hlt", "cli", options(nomem, nostack)) };
 }
 
 /// The slice is over, or the thread's affinity has changed: on the way back to user mode.
@@ -390,7 +413,7 @@ pub(crate) fn idle() -> ! {
             // ordering: Relaxed; our own queue. A thread in it waits for a frame.
             if mem::idle() || mine().len.load(Ordering::Relaxed) != 0 {
                 // There was something to do for memory, and may be more: look again at once.
-                crate::arch::interrupt_window();
+                interrupt_window();
                 IDLE.fetch_and(!bit, Ordering::Relaxed);
                 continue;
             }

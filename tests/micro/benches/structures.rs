@@ -80,7 +80,7 @@ unsafe impl Machine for Plain {
     fn relax(&self) {
         std::hint::spin_loop();
     }
-    fn pause(&self) {
+    fn pause(&self, _since: u64) {
         std::thread::yield_now();
     }
     fn fill_top(&self, _top: Frame) {}

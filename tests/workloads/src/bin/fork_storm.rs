@@ -1,8 +1,12 @@
 //! Hundreds of processes, several threads forking at once, some processes killed in the middle of a fork.
 //!
-//! Races 12, 17, 40: a fork that is cut short leaves half a space, or takes its parent's pages along.
+//! Races 12, 17, 40: a fork that is cut short leaves half a space, or takes its parent's pages along. And who writes beside a thread
+//! that forks in a loop gets on, too.
 
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use quire_workloads::process::{Child, Ended, fork, try_fork};
 use quire_workloads::{Area, Budget, Random, check, ok, spin};
@@ -38,7 +42,45 @@ fn main() {
         }
     });
     area.expect(0..PAGES, 42, "the parent's memory");
+    writers_beside_a_forker();
     ok();
+}
+
+/// Each fork makes every page wait for its next store until the fork is over: a writer's chance is the time between two forks.
+fn writers_beside_a_forker() {
+    const WRITERS: usize = 3;
+    const FORKS: u32 = 60;
+    // Linux and Quire make thousands, whom nobody lets pass makes one or two.
+    const ENOUGH: u32 = 20;
+    let area = Area::new(WRITERS * 8);
+    let writes = [const { AtomicU32::new(0) }; WRITERS];
+    let over = AtomicBool::new(false);
+    let mut since = [0; WRITERS];
+    thread::scope(|scope| {
+        for (writer, count) in writes.iter().enumerate() {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let step = count.fetch_add(1, Ordering::Relaxed);
+                    area.write(writer * 8 + step as usize % 8, 0, step.into());
+                    // In the kernel now and then, where it answers nobody.
+                    black_box(Instant::now());
+                }
+            });
+        }
+        let breed = |forks| (0..forks).for_each(|_| fork(|| 0).expect_success("a child of the forker"));
+        // Before the first fork is over they write as they like.
+        breed(4);
+        let before = writes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        breed(FORKS);
+        over.store(true, Ordering::Relaxed);
+        since = before;
+    });
+    for (count, before) in writes.into_iter().zip(since) {
+        let count = count.into_inner().wrapping_sub(before);
+        check!(count >= ENOUGH, "a writer got on {count} times beside {FORKS} forks");
+    }
+    area.unmap(0..area.pages());
 }
 
 fn bury((child, deadly): (Child, bool)) {
