@@ -27,7 +27,7 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         // Who is being killed sees to that on the way back to user mode.
         Outcome::Done | Outcome::Dying => {}
         Outcome::Denied => signal::fault(regs, Trap { vector: PAGE_FAULT, error, address }),
-        Outcome::Lost => signal::lost_page(Trap { vector: PAGE_FAULT, error, address }),
+        Outcome::NoContent => signal::no_content(Trap { vector: PAGE_FAULT, error, address }),
     }
 }
 
@@ -43,10 +43,11 @@ enum Outcome {
     Done,
     /// The thread is being killed: it must not wait for what it needs, for it may be the one whose end gives some.
     Dying,
-    /// SIGSEGV, or SIGBUS behind an object's end.
+    /// SIGSEGV.
     Denied,
-    /// The content cannot be read from the swap area: SIGBUS.
-    Lost,
+    /// SIGBUS: the page lies behind its object's end, the object may have no more pages, or the content cannot be read from the swap
+    /// area.
+    NoContent,
 }
 
 fn resolve(address: u64, access: Access) -> Outcome {
@@ -61,13 +62,13 @@ fn resolve(address: u64, access: Access) -> Outcome {
         match space.fault(page, access) {
             Fault::Done => return Outcome::Done,
             Fault::NoSegment if grow(space, page) => {}
-            Fault::NoSegment | Fault::Forbidden | Fault::Beyond => return Outcome::Denied,
+            Fault::NoSegment | Fault::Forbidden => return Outcome::Denied,
             Fault::SwapIn(slot) => match bring(space, page, slot) {
                 Brought::Again => {}
-                Brought::Lost => return Outcome::Lost,
+                Brought::Lost => return Outcome::NoContent,
                 Brought::Dying => return given_up(),
             },
-            Fault::Lost => return Outcome::Lost,
+            Fault::Beyond | Fault::Lost => return Outcome::NoContent,
             Fault::OutOfFrames => {
                 if signal::is_dying() || !wait_for_frames() {
                     return given_up();

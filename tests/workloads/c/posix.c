@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,11 +123,58 @@ static void shared_object(void) {
     CHECK(munmap(one, 3 * 4096) == 0 && munmap(two, 4096) == 0 && munmap(copy, 3 * 4096) == 0 && close(fd) == 0);
 }
 
+enum { PAGE = 4096 };
+
+/* What a mapping call does to a range in which not everything is the same. */
+static char *eight_pages(void) {
+    char *pages = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(pages != MAP_FAILED);
+    return pages;
+}
+
+/* The signal that a store ends a child with; 0 for none. */
+static int store(char *at) {
+    pid_t child = fork();
+    if (child == 0) {
+        *(volatile char *)at = 1;
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void mixed_ranges(void) {
+    char *pages = eight_pages();
+    CHECK(mprotect(pages + 4 * PAGE, 2 * PAGE, PROT_READ) == 0);
+    CHECK(mremap(pages, 8 * PAGE, 2 * PAGE, 0) == pages && munmap(pages, 2 * PAGE) == 0);
+    pages = eight_pages();
+    CHECK(munmap(pages + 4 * PAGE, PAGE) == 0);
+    CHECK(mremap(pages, 8 * PAGE, 6 * PAGE, MREMAP_MAYMOVE) == pages);
+    CHECK(mprotect(pages, 6 * PAGE, PROT_READ) == -1 && errno == ENOMEM);
+    CHECK(store(pages) == SIGSEGV && store(pages + 3 * PAGE) == SIGSEGV && store(pages + 5 * PAGE) == 0);
+    CHECK(munmap(pages, 6 * PAGE) == 0);
+    pages = eight_pages();
+    CHECK(mprotect(pages + PAGE, PAGE, PROT_NONE) == 0);
+    CHECK(mlock(pages, 3 * PAGE) == -1 && errno == ENOMEM);
+    CHECK(mlock(pages, PAGE) == 0 && msync(pages, PAGE, MS_INVALIDATE) == -1 && errno == EBUSY);
+    CHECK(munmap(pages, 8 * PAGE) == 0);
+    int fd = memfd_create("object", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+    pages = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(pages != MAP_FAILED && store(pages + PAGE) == SIGSEGV);
+    CHECK(madvise(pages, PAGE, MADV_WIPEONFORK) == -1 && errno == EINVAL);
+    CHECK(mprotect(pages, 2 * PAGE, PROT_READ | PROT_WRITE) == 0);
+    CHECK(store(pages) == 0 && store(pages + PAGE) == SIGBUS);
+    CHECK(munmap(pages, 2 * PAGE) == 0 && close(fd) == 0);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     threads();
     processes();
     shared_object();
+    mixed_ranges();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
     ((char *)reserved)[(1ul << 40) + 4097] = 1;

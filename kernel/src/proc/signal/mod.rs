@@ -17,7 +17,7 @@ use super::process::arc;
 use super::thread::{self, Own};
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
-use crate::mem::{Backing, Page};
+use crate::mem::Page;
 use crate::proc::sleep::wait_on;
 use crate::sched::{self, WaitQueue};
 use crate::sys::errno::{EAGAIN, ETIMEDOUT, Errno};
@@ -434,8 +434,8 @@ pub fn fault(regs: &mut UserRegs, trap: Trap) {
     send::force(user, SigInfo { signal, errno: 0, code, detail });
 }
 
-/// The content of a page could not be read from the swap area.
-pub fn lost_page(trap: Trap) {
+/// There is no content for a page that the program may use.
+pub fn no_content(trap: Trap) {
     let user = thread::user();
     frame::note_trap(user, trap);
     let detail = Detail::Address(trap.address);
@@ -446,15 +446,7 @@ pub fn lost_page(trap: Trap) {
 fn page_fault(user: &super::UserThread, trap: Trap) -> (u8, i32, u64) {
     let page = Page::containing(trap.address);
     let code = match user.memory().space.find(page) {
-        Some(segment) if segment.range.start <= page && page < segment.range.end => {
-            if let Backing::Object { object, offset, .. } = &segment.backing {
-                let index = offset + (page.0 - segment.range.start.0);
-                if index >= object.pages() {
-                    return (SIGBUS, code::BUS_ADRERR, trap.address);
-                }
-            }
-            code::SEGV_ACCERR
-        }
+        Some(segment) if segment.range.start <= page && page < segment.range.end => code::SEGV_ACCERR,
         _ => code::SEGV_MAPERR,
     };
     // A non-canonical or kernel address has no segment at all.

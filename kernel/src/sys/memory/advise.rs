@@ -50,7 +50,14 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
         l::MADV_REMOVE => return Err(EINVAL),
         l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
         l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
-        l::MADV_WIPEONFORK => set(Flags::WIPEONFORK, Flags::empty())?,
+        l::MADV_WIPEONFORK => {
+            let mut refused = false;
+            space.each_segment(range, |s| refused |= !matches!(s.backing, Backing::Anonymous));
+            if refused {
+                return Err(EINVAL);
+            }
+            set(Flags::WIPEONFORK, Flags::empty())?;
+        }
         l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK)?,
         l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => {
             if !covered(space, range) {
@@ -107,5 +114,12 @@ pub fn msync(r: &mut UserRegs) -> SysResult {
         return Ok(0);
     }
     let range = range(address, len).ok_or(ENOMEM)?;
-    if covered(&user().memory().space, range) { Ok(0) } else { Err(ENOMEM) }
+    let space = &user().memory().space;
+    let mut locked = false;
+    space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
+    match flags & l::MS_INVALIDATE != 0 && locked {
+        true => Err(EBUSY),
+        false if covered(space, range) => Ok(0),
+        false => Err(ENOMEM),
+    }
 }

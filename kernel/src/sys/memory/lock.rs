@@ -27,10 +27,11 @@ fn lock(address: usize, len: usize, on: bool) -> SysResult {
     let (set, clear) = if on { (Flags::LOCKED, Flags::empty()) } else { (Flags::empty(), Flags::LOCKED) };
     vm::retry(|| space.set_flags(range, set, clear))?;
     if on {
-        let mut writable = Vec::new();
+        let (mut writable, mut hidden) = (Vec::new(), false);
         space.each_segment(range, |s| {
             let part = (s.range.start.max(range.start), s.range.end.min(range.end));
             let shared = matches!(s.backing, Backing::Object { shared: true, .. });
+            hidden |= s.prot.is_empty();
             if !s.prot.is_empty() && writable.try_reserve(1).is_ok() {
                 writable.push((part, s.prot.contains(Prot::WRITE) && !shared));
             }
@@ -41,6 +42,10 @@ fn lock(address: usize, len: usize, on: bool) -> SysResult {
             {
                 return Err(ENOMEM);
             }
+        }
+        // Locked nevertheless, as on Linux.
+        if hidden {
+            return Err(ENOMEM);
         }
     }
     Ok(0)

@@ -304,8 +304,30 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
     if prot.contains(Prot::WRITE) && suspect() {
         may_become_writable(space, range)?;
     }
-    vm::retry(|| space.protect(range, prot))?;
-    Ok(0)
+    match vm::retry(move || match space.protect(range, prot) {
+        Err(EditError::NotMapped) => Ok(false),
+        done => done.map(|()| true),
+    }) {
+        Ok(true) => Ok(0),
+        Ok(false) => protect_before_hole(space, range, prot),
+        Err(error) => Err(error),
+    }
+}
+
+/// As Linux: what lies before the first hole has the new protection, and the call fails.
+#[cold]
+#[inline(never)]
+fn protect_before_hole(space: &Space, range: PageRange, prot: Prot) -> SysResult {
+    let mut at = range.start;
+    space.each_segment(range, |s| {
+        if s.range.start <= at {
+            at = s.range.end;
+        }
+    });
+    if let Some(part) = PageRange::new(range.start, at.0.min(range.end.0) - range.start.0) {
+        vm::retry(|| space.protect(part, prot))?;
+    }
+    Err(ENOMEM)
 }
 
 /// `brk`: the new end, or the old one when it cannot be.

@@ -3,7 +3,7 @@
 use super::{PAGE, aligned, covered, hopeless, over_limit, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, Flags, Page, Place, Prot, Remap, Space};
+use crate::mem::{Backing, Flags, Page, PageRange, Place, Prot, Remap, Space};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::sys::Args;
@@ -45,6 +45,14 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
         return duplicate(space, &segment, page, new_len, fixed.then_some(new), may_move);
     }
     let range = range(old, old_len).ok_or(EFAULT)?;
+    if new_len <= old_len && !fixed && !keep {
+        // What is too much goes, whatever it is.
+        let keeps = (new_len / PAGE) as u64;
+        if let Some(rest) = PageRange::new(Page(page.0 + keeps), range.pages() - keeps) {
+            vm::retry(|| space.unmap(rest))?;
+        }
+        return Ok(old);
+    }
     if !covered(space, range) {
         return Err(EFAULT);
     }
