@@ -41,6 +41,7 @@ the file is not a program that can be run; 127 there is no such file; 2 wrong us
 /// Runs a Linux program on the Quire kernel under QEMU.
 #[derive(Parser)]
 #[command(name = "run.sh exec", bin_name = "run.sh exec", after_help = STATUSES)]
+#[command(override_usage = "run.sh exec [OPTIONS] PROGRAM [ARGUMENT]...", args_override_self = true)]
 struct Options {
     /// Number of CPUs
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -55,7 +56,7 @@ struct Options {
     #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
     timeout: f64,
     /// Add to the program's environment, or replace what is there
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = AssignmentParser)]
     env: Vec<OsString>,
     /// Put a file or a directory into the guest, at its own path or at another one
     #[arg(long, value_name = "PATH[:GUEST]")]
@@ -122,6 +123,21 @@ impl clap::builder::TypedValueParser for SwapParser {
             let what = format!("invalid value '{}' for '--swap <SIZE|FILE>': {why}\n", show(text));
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, what).with_cmd(command)
         })
+    }
+}
+
+/// `NAME=VALUE`, in any bytes.
+#[derive(Clone)]
+struct AssignmentParser;
+
+impl clap::builder::TypedValueParser for AssignmentParser {
+    type Value = OsString;
+    fn parse_ref(&self, command: &clap::Command, _: Option<&clap::Arg>, text: &OsStr) -> Result<OsString, clap::Error> {
+        if text.as_encoded_bytes().iter().position(|b| *b == b'=').is_some_and(|name| name != 0) {
+            return Ok(text.to_owned());
+        }
+        let what = format!("invalid value '{}' for '--env <NAME=VALUE>': no NAME= in it", show(text));
+        Err(command.clone().error(clap::error::ErrorKind::ValueValidation, what))
     }
 }
 

@@ -191,7 +191,9 @@ const CHECKS: &[(&str, Check)] = &[
         expect(&door.exec(&[&script], b""), 126)
     }),
     ("wrong usage", |door| {
-        for arguments in [&["--no-such-option", "x"][..], &["--cpus", "0", "x"], &["--cpus", "65", "x"], &[]] {
+        for arguments in
+            [&["--no-such-option", "x"][..], &["--cpus", "0", "x"], &["--cpus", "65", "x"], &["--env", "X", "x"], &[]]
+        {
             let output = door.exec(arguments, b"");
             expect(&output, 2)?;
             same("output", &output.stdout, b"")?;

@@ -55,21 +55,26 @@ impl House {
 #[derive(Subcommand)]
 enum Task {
     /// Run the standard workloads on four CPUs and print a table
+    #[command(override_usage = "run.sh")]
     Workloads,
     /// Run all tests, or those of the parts named: host, loom, contract, bad, guest, swap
+    #[command(override_usage = "run.sh test [PART]...")]
     Test {
         #[arg(value_parser = ["host", "loom", "contract", "bad", "guest", "swap"])]
         parts: Vec<String>,
     },
     /// Model-check the protocols
+    #[command(override_usage = "run.sh loom [--all] [--jobs N] [--seconds N] [FILTER]")]
     Loom {
         /// [--all] [--jobs N] [--seconds N] [FILTER]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Mix the stress workloads until the time is over
+    #[command(override_usage = "run.sh stress [OPTIONS] [NAME]...")]
     Stress(stress::Mix),
     /// Measure the operations of the memory manager
+    #[command(override_usage = "run.sh bench [OPTIONS] [PART]...")]
     Bench(bench::Wish),
 }
 
