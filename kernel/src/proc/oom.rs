@@ -1,6 +1,7 @@
 //! Whom to end when memory and swap are gone: the process with the most pages in frames and slots together, and all that share its
 //! memory. The next one is chosen when the last one's memory has come back, or after [`PATIENCE`]: a process can be gone for its
-//! parent while another CPU still frees its pages, and somebody innocent would be the largest then.
+//! parent while another CPU still frees its pages, and somebody innocent would be the largest then. Who ends anyway is waited for
+//! longer, but not for ever ([`STUCK`]): it may be stuck where nobody can kill it.
 
 use super::exit;
 use super::process::{Ended, Process};
@@ -10,10 +11,30 @@ use crate::mem::{Space, memory};
 use crate::sched::timer;
 use alloc::sync::{Arc, Weak};
 use core::ops::Bound;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general::SIGKILL;
 
 /// How long the last victim's memory is waited for, in nanoseconds.
 const PATIENCE: u64 = 2_000_000_000;
+
+/// How long processes may be ending in one shortage, in nanoseconds, before another one is chosen.
+const STUCK: u64 = 30_000_000_000;
+
+/// Since when some process has been ending each time that somebody looked; 0: none was, the last time.
+static ENDING: AtomicU64 = AtomicU64::new(0);
+
+/// Whether those who are ending have had their time. One thread chooses at a time, so plain loads and stores do.
+fn are_stuck(ending: bool) -> bool {
+    // ordering: Relaxed; who chooses next comes after this one (`shortage`).
+    let now = timer::now_ns().max(1);
+    let since = match ENDING.load(Ordering::Relaxed) {
+        0 => now,
+        since => since,
+    };
+    let stuck = ending && now.saturating_sub(since) > STUCK;
+    ENDING.store(if ending && !stuck { since } else { 0 }, Ordering::Relaxed);
+    stuck
+}
 
 /// The last victim's memory, and when it was chosen.
 static LAST: Mutex<Option<(Weak<Space>, u64)>> = Mutex::new(None);
@@ -42,10 +63,11 @@ pub fn end_largest() -> bool {
             best = Some((pages, p.clone()));
         }
     });
-    if ending || comes() {
+    let stuck = are_stuck(ending);
+    if ending && !stuck || comes() {
         return true;
     }
-    let Some(((resident, swapped), victim)) = best else { return false };
+    let Some(((resident, swapped), victim)) = best else { return ending };
     log::warn!(
         "out of memory: process {} ({}, {} KiB resident, {} KiB swapped) is killed",
         victim.pid,

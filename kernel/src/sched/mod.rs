@@ -229,6 +229,10 @@ fn linger(me: &Thread, deadline: Option<u64>) {
     if found() {
         sched.waits.end(sched.since.get());
     }
+    // ordering: Relaxed; our own queue. Whoever queued a thread meanwhile sent no interrupt, and this one may have its token now.
+    if sched.len.load(Ordering::Relaxed) != 0 {
+        syscall::request_work(WORK_SCHEDULE);
+    }
 }
 
 fn unpark(t: &Thread) {
