@@ -100,13 +100,15 @@ impl Epoll {
                 continue;
             };
             at = key;
-            // Before the poll: an edge in between is reported once more, not lost.
-            let edges = file.file.edges();
+            let before = file.file.edges();
             let now = ask(&file, 1, &mut { BUDGET }) & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
+            let after = file.file.edges();
             let mut set = self.0.lock();
             let Some(interest) = set.interests.get_mut(&key) else { continue };
-            let fresh = if events & EPOLLET != 0 { now & !interest.stale(edges) } else { now };
-            (interest.reported, interest.edges) = (now, edges);
+            let fresh = if events & EPOLLET != 0 { now & !interest.stale(before) } else { now };
+            // An edge beside the poll: what it brought is there when the report is read. Without a report it is still to come.
+            let seen = |i: usize, events: u32| if fresh & events != 0 { after[i] } else { before[i] };
+            (interest.reported, interest.edges) = (now, [seen(0, IN), seen(1, OUT)]);
             if fresh != 0 {
                 if events & EPOLLONESHOT != 0 {
                     interest.armed = false;

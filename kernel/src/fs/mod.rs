@@ -52,7 +52,7 @@ pub trait File: Send + Sync + Any {
     /// What poll says: POLLIN and so on.
     fn poll(&self) -> u32;
     /// How often something came to be read, and room to be written. Edge-triggered polling reports each time, even when
-    /// what came before is still there.
+    /// what came before is still there. It counts when what came is there, not before.
     fn edges(&self) -> [u64; 2] {
         [0, 0]
     }

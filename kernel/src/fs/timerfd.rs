@@ -14,31 +14,32 @@ use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
 /// The timer behind a descriptor.
 pub struct TimerFd {
     realtime: bool,
     armed: Mutex<Option<u64>>,
-    /// How often it went off since the last read.
-    count: AtomicU64,
-    /// How often it went off for the first time since a read.
-    edges: AtomicU64,
+    fired: Mutex<Fired>,
     changed: WaitQueue,
+}
+
+/// Both change together: who polled between the two would see an edge twice, or without a count.
+#[derive(Default)]
+struct Fired {
+    /// How often it went off since the last read.
+    count: u64,
+    /// How often it went off for the first time since a read: as on Linux, a timer that nobody reads has one edge.
+    edges: u64,
 }
 
 impl TimerFd {
     /// It went off `count` times.
     pub fn expired(&self, count: u64) {
-        // As on Linux, a timer that nobody reads has one edge. It comes before the count: who sees the count first would see an edge
-        // twice. A read in between leaves it for after.
-        let first = self.count.load(Ordering::SeqCst) == 0;
-        if first {
-            self.edges.fetch_add(1, Ordering::SeqCst);
-        }
-        if self.count.fetch_add(count, Ordering::SeqCst) == 0 && !first {
-            self.edges.fetch_add(1, Ordering::SeqCst);
+        {
+            let mut fired = self.fired.lock();
+            fired.edges += u64::from(fired.count == 0);
+            fired.count += count;
         }
         self.changed.wake_all();
         poll::notify();
@@ -58,7 +59,7 @@ impl File for Arc<TimerFd> {
         if io.left() < 8 {
             return Err(EINVAL);
         }
-        let take = || Some(self.count.swap(0, Ordering::SeqCst)).filter(|n| *n > 0);
+        let take = || Some(core::mem::take(&mut self.fired.lock().count)).filter(|n| *n > 0);
         let mut count = match take() {
             Some(count) => count,
             None if nonblock => return Err(EAGAIN),
@@ -77,10 +78,10 @@ impl File for Arc<TimerFd> {
         Stat { ino: 902, mode: 0o600, nlink: 1, ..Stat::default() }
     }
     fn poll(&self) -> u32 {
-        if self.count.load(Ordering::SeqCst) > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
+        if self.fired.lock().count > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
     }
     fn edges(&self) -> [u64; 2] {
-        [self.edges.load(Ordering::SeqCst), 0]
+        [self.fired.lock().edges, 0]
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -101,8 +102,7 @@ pub fn create(r: &mut UserRegs) -> SysResult {
     let file = arc(TimerFd {
         realtime,
         armed: Mutex::new(None),
-        count: AtomicU64::new(0),
-        edges: AtomicU64::new(0),
+        fired: Mutex::new(Fired::default()),
         changed: WaitQueue::new(),
     })?;
     let file = OpenFile::new(arc(file)?, l::O_RDWR | flags & l::O_NONBLOCK, b"anon_inode:[timerfd]", None)?;
@@ -136,7 +136,7 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
     };
     let old = {
         let (mut armed, old) = timers::stop(&file.armed);
-        file.count.store(0, Ordering::SeqCst);
+        file.fired.lock().count = 0;
         if value > 0 {
             *armed = Some(timers::arm(Setting { deadline, interval }, Due::Descriptor(Arc::downgrade(&file))));
         }
