@@ -25,6 +25,9 @@ pub fn before_user(regs: &mut UserRegs) {
     loop {
         thread.attention().store(false, Ordering::SeqCst);
         exit::if_told();
+        if super::is_killed(user) {
+            exit::group(Ended::Killed(SIGKILL));
+        }
         if user.process.stopped.load(Ordering::SeqCst) {
             stop_here(user);
             continue;
@@ -40,8 +43,10 @@ pub fn before_user(regs: &mut UserRegs) {
     }
 }
 
-/// Takes the next signal for the thread that is not `blocked`, its own before the process's.
+/// Takes the next signal for the thread that is not `blocked`, its own before the process's. Never SIGKILL: it stays pending until
+/// the process is told to end, so that each thread that looks finds the one or the other ([`super::is_dying`]).
 pub(super) fn take(user: &UserThread, blocked: u64) -> Option<SigInfo> {
+    let blocked = blocked | bit(SIGKILL);
     let own = user.pending.lock().pop(blocked);
     let mut info = own.or_else(|| of_process(&user.process, blocked))?;
     interval::taken(&user.process, &mut info);
@@ -63,9 +68,6 @@ fn act(user: &UserThread, regs: &mut UserRegs, info: SigInfo) -> bool {
     let signal = info.signal;
     let table = user.process.actions.lock().clone();
     let action = table.get(signal);
-    if signal == SIGKILL {
-        exit::group(Ended::Killed(signal));
-    }
     if action.ignores(signal) {
         return false;
     }

@@ -357,12 +357,16 @@ pub fn must_interrupt() -> bool {
 /// user mode with what it has done by halves: the kill may be pending before this thread has been told of it.
 pub fn is_dying() -> bool {
     let Some(user) = &sched::current().user else { return false };
-    let yes = user.process.must_stop.load(Ordering::SeqCst)
-        || (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0;
+    let yes = user.process.must_stop.load(Ordering::SeqCst) || is_killed(user);
     if yes {
         raise_attention();
     }
     yes
+}
+
+/// Whether SIGKILL is pending for the thread or its process.
+fn is_killed(user: &super::UserThread) -> bool {
+    (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0
 }
 
 /// Pending signals that the thread does not block.
