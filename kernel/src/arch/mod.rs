@@ -22,7 +22,7 @@ pub use regs::UserRegs;
 pub fn interrupt_window() {
     // SAFETY: kernel code runs with interrupts off and they are off again afterwards; handlers take leaf locks only, which
     // nobody holds across a window.
-    unsafe { core::arch::asm!("sti", "nop", "cli", options(nomem, nostack)) };
+    unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
 }
 
 /// How many CPUs take part; their numbers are below it.

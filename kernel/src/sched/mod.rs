@@ -173,7 +173,7 @@ pub fn give_way(since: u64) {
     arm_at(sched, now, now + (waited / 2).min(REST));
     // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two; handlers take leaf locks only,
     // which the caller does not hold.
-    unsafe { core::arch::asm!("sti", "hlt", "cli", options(nomem, nostack)) };
+    unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
 /// The slice is over, or the thread's affinity has changed: on the way back to user mode.
@@ -427,7 +427,7 @@ pub(crate) fn idle() -> ! {
             }
             // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread
             // holds nothing.
-            unsafe { core::arch::asm!("sti", "hlt", "cli", options(nomem, nostack)) };
+            unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
             IDLE.fetch_and(!bit, Ordering::Relaxed);
         } else {
             IDLE.fetch_and(!bit, Ordering::Relaxed);
