@@ -421,7 +421,7 @@ fn race_17_fork_without_memory() {
             if id == 1 {
                 (0..300).for_each(|i| cpu.write(Page(BASE + i).addr(), i).unwrap());
                 let mut failed = 0;
-                for _ in 0..200 {
+                for _ in 0..10 {
                     let mut children = Vec::new();
                     loop {
                         match cpu.space().fork() {
@@ -467,7 +467,7 @@ fn race_19_discard_meets_a_cpu_that_comes() {
         |cpu| fixed(cpu, BASE, BLOCKS * 512, RW),
         |cpu, id| {
             if id == 1 {
-                for i in 0..10_000 {
+                for i in 0..2_000 {
                     // One page in each table: the last table goes late.
                     (0..BLOCKS).for_each(|b| cpu.write(Page(BASE + b * 512).addr(), i).unwrap());
                     cpu.space().discard(range(BASE, BLOCKS * 512)).unwrap();
