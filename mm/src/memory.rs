@@ -107,6 +107,18 @@ impl<M: Machine> Memory<M> {
         self.total.load(Relaxed)
     }
 
+    /// How many spaces are giving their pages back, about: their frames are free soon.
+    pub fn clearing(&self) -> u64 {
+        // ordering: Relaxed; a hint for those who look for memory.
+        self.clearing.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Says so from now on, until it is dropped.
+    pub fn about_to_clear(&self) -> Clearing<'_> {
+        self.clearing.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        Clearing(&self.clearing)
+    }
+
     /// Keeps idle CPUs from moving frames about, for an exact count; `false` ends it.
     pub fn set_quiet(&self, on: bool) {
         self.quiet.store(on as u64, Release);
@@ -155,5 +167,16 @@ impl<M: Machine> Memory<M> {
             Left::Nothing => self.free(f),
             Left::Link => self.free_linked(f),
         }
+    }
+}
+
+/// A space gives its pages back, or is about to.
+#[must_use]
+#[derive(Debug)]
+pub struct Clearing<'a>(&'a core::sync::atomic::AtomicU64);
+
+impl Drop for Clearing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
     }
 }

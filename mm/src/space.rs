@@ -415,11 +415,8 @@ impl<M: Machine> Space<M> {
 
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
-        use core::sync::atomic::Ordering::Relaxed;
-        // ordering: Relaxed; a hint for those who look for memory.
-        self.memory.clearing.fetch_add(1, Relaxed);
+        let _clearing = self.memory.about_to_clear();
         self.clear();
-        self.memory.clearing.fetch_sub(1, Relaxed);
     }
 }
 

@@ -119,6 +119,8 @@ pub fn leave_memory() {
 fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::timers::forget(process);
     crate::fs::locks::forget_process(process);
+    // Before the process has no memory any more: who looks for memory meanwhile finds the one or the other.
+    let clearing = crate::mem::memory().about_to_clear();
     let memory = process.memory.lock().take();
     // The space ends here unless somebody shares it; its pages are counted while they are freed.
     // In place: a space is too large to travel over the stack.
@@ -127,6 +129,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     {
         process.max_resident.fetch_max(space.destroy(), Ordering::Relaxed);
     }
+    drop(clearing);
     let (ended, ends) = {
         let threads = process.threads.lock();
         (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_usage.lock())

@@ -20,16 +20,21 @@ const PATIENCE: u64 = 2_000_000_000;
 /// How long processes may be ending in one shortage, in nanoseconds, before another one is chosen.
 const STUCK: u64 = 30_000_000_000;
 
-/// Since when some process has been ending each time that somebody looked; 0: none was, the last time.
+/// After so long without a look the next one is another shortage's, in nanoseconds: a chooser waits for a few seconds between two.
+const APART: u64 = 20_000_000_000;
+
+/// When somebody looked last, and since when some process had been ending each time; 0: none was.
+static LOOKED: AtomicU64 = AtomicU64::new(0);
 static ENDING: AtomicU64 = AtomicU64::new(0);
 
 /// Whether those who are ending have had their time. One thread chooses at a time, so plain loads and stores do.
 fn are_stuck(ending: bool) -> bool {
     // ordering: Relaxed; who chooses next comes after this one (`shortage`).
     let now = timer::now_ns().max(1);
+    let before = LOOKED.swap(now, Ordering::Relaxed);
     let since = match ENDING.load(Ordering::Relaxed) {
-        0 => now,
-        since => since,
+        since if since != 0 && now.saturating_sub(before) < APART => since,
+        _ => now,
     };
     let stuck = ending && now.saturating_sub(since) > STUCK;
     ENDING.store(if ending && !stuck { since } else { 0 }, Ordering::Relaxed);
@@ -54,7 +59,7 @@ pub fn end_largest() -> bool {
     each(|p| {
         let Some(memory) = p.memory.lock().clone() else { return };
         if p.threads.lock().ending.is_some() {
-            ending = true;
+            ending |= !p.stuck.load(Ordering::Relaxed);
             return;
         }
         let pages = memory.space.usage();
@@ -63,9 +68,15 @@ pub fn end_largest() -> bool {
             best = Some((pages, p.clone()));
         }
     });
+    // Pages on their way count as a process that ends.
+    let ending = ending || memory().clearing() != 0;
     let stuck = are_stuck(ending);
     if ending && !stuck || comes() {
         return true;
+    }
+    if stuck {
+        // Nobody waits for them again.
+        each(|p| p.stuck.store(p.threads.lock().ending.is_some(), Ordering::Relaxed));
     }
     let Some(((resident, swapped), victim)) = best else { return ending };
     log::warn!(

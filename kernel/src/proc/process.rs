@@ -74,6 +74,8 @@ pub struct Process {
     pub actions: Mutex<Arc<Actions>>,
     /// Signals sent to the process.
     pub pending: Mutex<Pending>,
+    /// It has been ending for too long while memory was short (`oom`).
+    pub stuck: AtomicBool,
     /// Bits of `pending`, so that threads can look without the lock.
     pub pending_bits: AtomicU64,
     /// Job control: stopped by a stop signal.
@@ -132,6 +134,7 @@ impl Process {
             threads_gone: WaitQueue::new(),
             actions: Mutex::new(actions),
             pending: Mutex::new(Pending::new()),
+            stuck: AtomicBool::new(false),
             pending_bits: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             resumed: WaitQueue::new(),
