@@ -423,10 +423,11 @@ impl Entry {
         self.swap_from(old, page)
     }
 
-    /// `Page -> Empty(g)` of an object's page in a shared mapping, by reclaim with a generation of its own.
+    /// `Page` or `Hidden -> Empty(g)` of an object's page, by reclaim with a generation of its own, in a shared mapping, or by a sweep
+    /// that leaves private copies.
     #[must_use = "on failure the page stays"]
     pub fn unmap(&self, old: Word, g: u64) -> Result<(), Changed> {
-        debug_assert!(old.is_present() && !old.is_private());
+        debug_assert!(old.frame().is_some() && !old.is_private());
         self.swap_from(old, Word::empty(g))
     }
 

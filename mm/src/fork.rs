@@ -14,12 +14,11 @@
 
 use crate::arena::{Arena, index};
 use crate::build::Builder;
-use crate::claims::Claim;
 use crate::edit::EditError;
 use crate::entry::{Entry, Table, Word, are_empty};
 use crate::frames::Frame;
 use crate::machine::{GROUP, Machine, What};
-use crate::page::{ARENA_PAGES, ARENAS, ENTRIES, LEVELS, TABLE_BITS};
+use crate::page::{ARENA_PAGES, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
@@ -34,7 +33,7 @@ const COURTESY: u32 = if cfg!(loom) { 0 } else { 1 << 14 };
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
     pub fn fork(&self) -> Result<Space<M>, EditError> {
-        let child = Space::new(self.memory());
+        let child = Space::for_copy(self.memory());
         self.fork_into(&child)?;
         Ok(child)
     }
@@ -45,13 +44,9 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
         self.let_held_pass();
-        // Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
-        let mut claims = [0; ARENAS];
-        for arena in self.each_arena() {
-            claims[arena.index] = arena.claims.acquire(m, &[(0, ARENA_PAGES)]).keep();
-        }
+        let whole = self.claim_all();
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
-        self.wait_for_scans(self.each_arena().filter(|a| claims[a.index] != 0));
+        self.wait_for_scans(whole.arenas());
         let me = 1 << m.machine.cpu();
         if !mutant(Mutant::NoForkMark) {
             // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
@@ -62,8 +57,7 @@ impl<M: Machine> Space<M> {
         if others != 0 && !mutant(Mutant::NoForkAnswer) {
             m.await_answers(others);
         }
-        let result =
-            self.each_arena().filter(|a| claims[a.index] != 0).try_for_each(|arena| self.fork_arena(arena, child));
+        let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child));
         fence(SeqCst);
         let others = self.active.bits() & !me;
         let mut all = Pages::none();
@@ -74,10 +68,13 @@ impl<M: Machine> Space<M> {
         all.invalidate_here(&m.machine);
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
-        for arena in self.each_arena() {
-            if claims[arena.index] != 0 {
-                drop(Claim::kept(&arena.claims, claims[arena.index]));
-            }
+        if result.is_ok() && !mutant(Mutant::ReadyLate) {
+            // Release, and before the claims go: who claims this space next sees a child that is ready (see `cut`).
+            child.ready.store(1, Release);
+        }
+        drop(whole);
+        if result.is_ok() && mutant(Mutant::ReadyLate) {
+            child.ready.store(1, Release);
         }
         result
     }

@@ -7,6 +7,7 @@
 extern crate std;
 
 pub mod audit;
+pub mod cut;
 pub mod edit;
 pub mod entry;
 pub mod evict;
@@ -42,6 +43,7 @@ mod splice;
 mod swapin;
 mod sweep;
 mod version;
+mod whole;
 
 #[cfg(all(not(loom), any(test, feature = "fake")))]
 pub mod fake;
@@ -50,6 +52,7 @@ pub mod fake;
 pub mod probe;
 
 pub use audit::Report;
+pub use cut::Cut;
 pub use edit::EditError;
 pub use evict::Evicted;
 pub use fault::Fault;

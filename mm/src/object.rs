@@ -5,7 +5,7 @@
 //!
 //! A page is made by whoever first asks for it: `Empty(0) -> Page`, one compare-and-swap; losers use the winner's. Whoever maps a
 //! page takes its frame reference first, then reads the object's entry again (race 52): a page that has left the object is
-//! not mapped. How pages leave for the swap area and come back: `shared`.
+//! not mapped. How pages leave for the swap area and come back: `shared`; how they are cut off: [`crate::cut`].
 
 use crate::entry::{Entry, Word};
 use crate::frames::slab::{NODE, NodePlace};
@@ -24,7 +24,7 @@ use core::ptr::NonNull;
 pub struct Object {
     references: AtomicU64,
     /// Length in bytes.
-    len: AtomicU64,
+    pub(crate) len: AtomicU64,
     /// Pages in frames.
     pub(crate) resident: AtomicU64,
     /// What its pages are charged to.
@@ -32,8 +32,8 @@ pub struct Object {
     /// Initial content; zeros behind it.
     image: &'static [u8],
     /// Levels of tables: 512, 512² or 512³ pages.
-    height: u32,
-    root: Entry,
+    pub(crate) height: u32,
+    pub(crate) root: Entry,
     place: NodePlace,
     memory: *const (),
     destroy: unsafe fn(*const Object),
@@ -138,6 +138,13 @@ impl<M: Machine> HeldPage<'_, M> {
     pub fn bytes(&self) -> *mut u8 {
         self.memory.machine.page(self.frame)
     }
+
+    /// Makes a part of it zeros.
+    pub(crate) fn zero(&self, bytes: core::ops::Range<usize>) {
+        assert!(bytes.start <= bytes.end && bytes.end <= PAGE);
+        // SAFETY: the page is held, and the part lies inside of it.
+        unsafe { self.bytes().add(bytes.start).write_bytes(0, bytes.len()) };
+    }
 }
 
 impl<M: Machine> Drop for HeldPage<'_, M> {
@@ -186,11 +193,6 @@ impl<M: Machine> Memory<M> {
         }
         self.objects.fetch_add(1, Relaxed);
         NonNull::new(at).map(ObjectRef)
-    }
-
-    /// How many spaces are giving their pages back, about: their frames are free soon.
-    pub fn clearing(&self) -> u64 {
-        self.clearing.load(core::sync::atomic::Ordering::Relaxed)
     }
 
     /// How many objects live.
@@ -294,52 +296,6 @@ impl<M: Machine> Memory<M> {
         Ok(Some(entry))
     }
 
-    /// Changes an object's length. What is cut off goes; mappings that show it keep their pages until they are unmapped.
-    /// `Ok(false)`: longer than the object can be. An error: the page in which the object ends has to be in memory first, and
-    /// nothing was changed.
-    pub fn set_object_len(&self, object: &Object, len: u64) -> Result<bool, PageError> {
-        if len.div_ceil(PAGE as u64) > 1 << (TABLE_BITS * object.height) {
-            return Ok(false);
-        }
-        let (last, keep) = (len / PAGE as u64, (len % PAGE as u64) as usize);
-        // Held, so that it stays.
-        let tail = match self.object_entry(object, last, false)? {
-            Some(e) if keep != 0 && len < object.len() && !e.load().is_empty() => Some(self.hold_page(object, last)?),
-            _ => None,
-        };
-        let old = object.len.swap(len, AcqRel);
-        if len < old {
-            if let Some(page) = tail {
-                // SAFETY: the page is held, and the tail lies inside of it.
-                unsafe { page.bytes().add(keep).write_bytes(0, PAGE - keep) };
-            }
-            self.cut_below(object, &object.root, object.height, 0, len.div_ceil(PAGE as u64));
-        }
-        Ok(true)
-    }
-
-    /// Takes all pages from `from` on out of the object; the tables stay.
-    fn cut_below(&self, object: &Object, entry: &Entry, level: u32, base: u64, from: u64) {
-        let span = 1u64 << (TABLE_BITS * level);
-        if base + span <= from {
-            return;
-        }
-        if level == 0 {
-            let was = entry.take(0);
-            object.gone(was);
-            if let Some(f) = was.frame() {
-                object.resident.fetch_sub(1, Relaxed);
-                self.word(f).leave_object();
-                self.release(f);
-            }
-            self.leave_slot(was);
-        } else if let Some(table) = entry.load().frame() {
-            for (i, e) in self.machine.table(table).iter().enumerate() {
-                self.cut_below(object, e, level - 1, base + i as u64 * (span / ENTRIES as u64), from);
-            }
-        }
-    }
-
     /// A zeroed frame for a table.
     pub(crate) fn new_table(&self) -> Option<Frame> {
         let t = self.alloc_zeroed()?;
@@ -380,12 +336,20 @@ impl Object {
     }
 
     /// A word was taken out of an entry: the page that it stood for is not charged any more.
-    fn gone(&self, was: Word) {
+    pub(crate) fn gone(&self, was: Word) {
         if (was.frame().is_some() || was.is_swapped())
             && let Some(quota) = self.quota
         {
             quota.refund();
         }
+    }
+
+    /// How many references there are: the holders', and one for each segment that shows it (and for some that have gone lately).
+    pub fn references(&self) -> u64 {
+        // Pairs with the fence between a fault's reference to a page and its second look at the object's entry: whoever mapped a page
+        // that the caller has taken out has taken his segment's reference before.
+        fence(SeqCst);
+        self.references.load(Relaxed)
     }
 
     /// Pages that are in frames.

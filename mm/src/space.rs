@@ -39,6 +39,8 @@ pub struct Space<M: Machine> {
     pub(crate) forking: AtomicU64,
     /// Faults that a fork has held up and that are not over yet.
     pub(crate) held: AtomicU64,
+    /// 0 while a fork fills it.
+    pub(crate) ready: AtomicU64,
 }
 
 impl<M: Machine> Space<M> {
@@ -52,7 +54,15 @@ impl<M: Machine> Space<M> {
             active: CpuSet::new(),
             forking: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            ready: AtomicU64::new(1),
         }
+    }
+
+    /// An empty space for [`Space::fork_into`]. Others may know it before it is filled, and leave it alone.
+    pub fn for_copy(memory: &'static Memory<M>) -> Space<M> {
+        let space = Space::new(memory);
+        space.ready.store(0, Relaxed);
+        space
     }
 
     /// The memory it takes its frames from.

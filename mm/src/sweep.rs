@@ -26,6 +26,8 @@ pub(crate) enum Fate {
     Gone,
     /// They go, but their segments stay.
     Emptied,
+    /// Those of their object go, but private copies and segments stay.
+    Shown,
     /// They stay, with at most the rights of this protection.
     Narrow(Prot),
 }
@@ -104,7 +106,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                 self.retry();
                 continue;
             };
-            if level < LEVELS && !self.narrows() && self.lo <= base && base + span <= self.hi {
+            if level < LEVELS && self.takes_all() && self.lo <= base && base + span <= self.hi {
                 // Faults never change a table's upper entry, and the claim keeps other sweeps out.
                 let was = entry.take(self.g);
                 debug_assert!(was == e);
@@ -129,16 +131,17 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
+    /// Whether nothing of the range stays.
     #[inline]
-    fn narrows(&self) -> bool {
-        matches!(self.fate, Fate::Narrow(_))
+    fn takes_all(&self) -> bool {
+        matches!(self.fate, Fate::Gone | Fate::Emptied)
     }
 
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
     fn leaves(&mut self, entries: &[Entry], mut at: u32) {
-        if let Fate::Narrow(prot) = self.fate {
-            return self.narrow(prot, entries, at);
+        if !self.takes_all() {
+            return self.stay(entries, at);
         }
         let mut rest = entries;
         while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
@@ -173,9 +176,39 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
-    /// As [`Sweep::leaves`], for pages that stay.
+    /// As [`Sweep::leaves`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so that
+    /// is no plain exchange.
+    #[cold]
+    fn withdraw(&mut self, entries: &[Entry], at: u32) {
+        for (entry, page) in entries.iter().zip(at..) {
+            loop {
+                let e = entry.load();
+                if e.is_private() || e.is_swapped() || e.is_empty() && self.alone {
+                    break;
+                }
+                if e.is_empty() {
+                    if entry.empty(e, self.g).is_ok() {
+                        break;
+                    }
+                } else if mutant(Mutant::CopyTaken) {
+                    let was = entry.take(self.g);
+                    self.gone(was, page);
+                    break;
+                } else if entry.unmap(e, self.g).is_ok() {
+                    self.gone(e, page);
+                    break;
+                }
+                self.retry();
+            }
+        }
+    }
+
+    /// As [`Sweep::leaves`], where pages stay.
     #[inline(never)]
-    fn narrow(&mut self, prot: Prot, entries: &[Entry], at: u32) {
+    fn stay(&mut self, entries: &[Entry], at: u32) {
+        let Fate::Narrow(prot) = self.fate else {
+            return self.withdraw(entries, at);
+        };
         let (alone, g) = (self.alone, self.g);
         let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
         let (mut changed, mut retries) = (0, 0);

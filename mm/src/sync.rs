@@ -116,13 +116,19 @@ pub enum Mutant {
     NoReserve,
     /// Links: a search for them begins with the first frame each time.
     LinksFromStart,
+    /// Fork, cut: an arena that was made while the others were claimed is left out.
+    NewArenaLeftOut,
+    /// Fork: the child is said to be ready after the claims are gone.
+    ReadyLate,
+    /// Cut: a private copy that came meanwhile goes with the page.
+    CopyTaken,
 }
 
 impl Mutant {
     /// Those that host tests look for, and no model: they need memory to run out, or many frames.
     pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::LinksFromStart as u32;
+    pub const LAST: u32 = Mutant::CopyTaken as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

@@ -23,6 +23,9 @@ pub const MAX_LEN: u64 = 512 << 30;
 /// Pages of the tree's files in memory.
 pub static TREE: Quota = Quota::new();
 
+/// References to a file's object while it is cut: the file's and the caller's. The others are mappings.
+const HOLDERS: u64 = 2;
+
 /// The objects of files in memory, by inode number. A leaf lock.
 static WRITTEN: Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> = Mutex::new(BTreeMap::new());
 
@@ -36,6 +39,16 @@ pub fn path_of(object: &ObjectRef) -> Option<Vec<u8>> {
     // A memfd's says so itself.
     let gone = file.links.load(Ordering::Relaxed) == 0 && !path.ends_with(b" (deleted)");
     Some([&path[..], if gone { b" (deleted)" } else { b"" }].concat())
+}
+
+/// Makes the bytes `from .. to` of what a mapping shows zeros, and gives their pages back: of a file, or of shared memory without
+/// one.
+pub fn punch_mapped(object: &ObjectRef, from: u64, to: u64) -> Result<(), Errno> {
+    let file = MAPPED.lock().get(&object.id()).and_then(Weak::upgrade);
+    match file {
+        Some(file) => file.punch(from, to),
+        None => vm::punch_object(object, from, to, 0),
+    }
 }
 
 /// A file with contents.
@@ -199,14 +212,14 @@ impl Regular {
                 let old = object.len();
                 if here + n as u64 > old {
                     // Growing never fails below the largest length, which was looked at.
-                    let _ = vm::set_object_len(&object, here + n as u64);
+                    let _ = vm::set_object_len(&object, here + n as u64, HOLDERS);
                 }
                 match vm::write_object(&object, here, &chunk[..n]) {
                     Ok(()) => done += n,
                     Err(why) => {
                         // What was not written is not there. Shorter never fails where no page is.
                         if object.len() > old {
-                            let _ = vm::set_object_len(&object, old);
+                            let _ = vm::set_object_len(&object, old, HOLDERS);
                         }
                         match done {
                             0 => return Err(why),
@@ -264,9 +277,21 @@ impl Regular {
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
         }
-        if !vm::set_object_len(&object, len)? {
-            return Err(EFBIG);
+        vm::set_object_len(&object, len, HOLDERS)?;
+        self.touch();
+        Ok(())
+    }
+
+    /// Makes the bytes `from .. to` zeros, and gives their pages back. The length stays.
+    pub fn punch(&self, from: u64, to: u64) -> Result<(), Errno> {
+        let _writing = self.writing.lock();
+        if self.image.is_some() {
+            return Err(EROFS);
         }
+        if self.seals.load(Ordering::Relaxed) & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
+            return Err(EPERM);
+        }
+        vm::punch_object(&*self.object()?, from, to, HOLDERS)?;
         self.touch();
         Ok(())
     }

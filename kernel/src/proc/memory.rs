@@ -1,12 +1,13 @@
 //! The memory of a process as this layer sees it: the space, the heap's end, where things were put.
 
-use super::exec::new_space;
 use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
-use crate::mem::{EditError, Space};
-use crate::sys::errno::Errno;
-use alloc::sync::Arc;
+use crate::debug::lock::Mutex;
+use crate::mem::{EditError, Space, memory};
+use crate::sys::errno::{ENOMEM, Errno};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
@@ -47,10 +48,25 @@ pub struct Memory {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// All of them, in the order of their making. A leaf lock.
+static ALL: Mutex<BTreeMap<u64, Weak<Memory>>> = Mutex::new(BTreeMap::new());
+
+/// Visits all, in the order of their making, and those that are made meanwhile. Nothing is locked. A child is here before it
+/// is filled.
+pub fn each(mut see: impl FnMut(&Memory)) {
+    let mut after = 0;
+    loop {
+        let next = ALL.lock().range(after + 1..).next().map(|(&id, memory)| (id, memory.upgrade()));
+        let Some((id, memory)) = next else { return };
+        after = id;
+        memory.iter().for_each(|memory| see(memory));
+    }
+}
+
 impl Memory {
-    /// Wraps a space that exec has filled.
+    /// Wraps a space that exec has filled, or that a fork is about to fill.
     pub fn new(space: Arc<Space>, heap: Heap, layout: Layout) -> Result<Arc<Self>, Errno> {
-        arc(Memory {
+        let memory = arc(Memory {
             space,
             heap: SleepMutex::new(heap),
             layout,
@@ -58,19 +74,35 @@ impl Memory {
             read_only: AtomicBool::new(false),
             scan_cursor: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        })
+        })?;
+        if !crate::mem::heap_has(1024) {
+            return Err(ENOMEM);
+        }
+        ALL.lock().insert(memory.id, Arc::downgrade(&memory));
+        Ok(memory)
     }
 
     /// A copy-on-write copy for a child.
     #[inline(never)]
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         let heap = *self.heap.lock();
-        let space = vm::retry(|| {
-            let child = new_space().map_err(|_| EditError::OutOfFrames)?;
-            self.space.fork_into(&child).map(|()| child)
+        let mut child = None;
+        vm::retry(|| {
+            let space = arc(Space::for_copy(memory())).map_err(|_| EditError::OutOfFrames)?;
+            // Known before it is filled: see `quire_mm::cut`.
+            let new = Self::new(space, heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
+            self.space.fork_into(&new.space)?;
+            child = Some(new);
+            Ok(())
         })?;
-        let child = Self::new(space, heap, self.layout)?;
+        let child = child.ok_or(ENOMEM)?;
         child.read_only.store(self.read_only.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(child)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        ALL.lock().remove(&self.id);
     }
 }

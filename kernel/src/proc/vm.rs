@@ -1,6 +1,6 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
-use crate::mem::{Access, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space};
+use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space, memory};
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{self, Brought};
@@ -86,14 +86,30 @@ fn came(brought: Brought) -> Result<(), Errno> {
     }
 }
 
-/// Changes an object's length; false: longer than it can be. Cutting in the middle of a page needs that page in memory.
-pub fn set_object_len(object: &Object, len: u64) -> Result<bool, Errno> {
+/// Changes an object's length. What is cut off goes, from mappings, too. `holders` of the object's references are no mappings.
+/// One caller at a time. Nobody who is killed leaves it half done.
+pub fn set_object_len(object: &Object, len: u64, holders: u64) -> Result<(), Errno> {
+    cut(object, holders, || memory().set_object_len(object, len))
+}
+
+/// Makes the bytes `from .. to` of an object zeros, and gives their pages back; else as [`set_object_len`].
+pub fn punch_object(object: &Object, from: u64, to: u64, holders: u64) -> Result<(), Errno> {
+    cut(object, holders, || memory().punch_object(object, from, to))
+}
+
+fn cut<'o>(object: &Object, holders: u64, mut act: impl FnMut() -> Result<Cut<'o>, PageError>) -> Result<(), Errno> {
     for _ in 0..ROUNDS {
-        match crate::mem::memory().set_object_len(object, len) {
-            Ok(done) => return Ok(done),
+        match act() {
+            Ok(cut) => {
+                if !cut.is_empty() && object.references() > holders {
+                    super::memory::each(|memory| memory.space.cut(&cut));
+                }
+                return Ok(());
+            }
+            // The page in which the cut is made.
             Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
             Err(PageError::Lost) => return Err(EIO),
-            Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::Beyond) => return Err(EFBIG),
             Err(PageError::Full) => return Err(ENOSPC),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
@@ -115,7 +131,7 @@ pub fn new_object_within(
     quota: Option<&'static Quota>,
 ) -> Result<ObjectRef, Errno> {
     for _ in 0..ROUNDS {
-        if let Some(object) = crate::mem::memory().new_object_within(len, capacity, image, quota) {
+        if let Some(object) = memory().new_object_within(len, capacity, image, quota) {
             return Ok(object);
         }
         if !crate::mem::wait_for_frames() {
@@ -128,7 +144,7 @@ pub fn new_object_within(
 /// Copies between a page of an object and `bytes`, at `at` within the page.
 fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Result<(), Errno> {
     for _ in 0..ROUNDS {
-        match crate::mem::memory().hold_page(object, index) {
+        match memory().hold_page(object, index) {
             Ok(page) => {
                 act(page.bytes());
                 return Ok(());

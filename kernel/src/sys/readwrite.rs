@@ -107,7 +107,7 @@ pub fn ftruncate(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// `fallocate`: pages are made when they are touched; only the length grows.
+/// `fallocate`: pages are made when they are touched, so that only the length grows; and holes.
 pub fn fallocate(r: &mut UserRegs) -> SysResult {
     let (mode, offset, len) = (r.a1() as u32, r.a2() as i64, r.a3() as i64);
     let file = file(r.a0())?;
@@ -117,9 +117,11 @@ pub fn fallocate(r: &mut UserRegs) -> SysResult {
     }
     let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(ENODEV)?;
     let end = (offset as u64).checked_add(len as u64).ok_or(EFBIG)?;
+    const HOLE: u32 = l::FALLOC_FL_PUNCH_HOLE | l::FALLOC_FL_KEEP_SIZE;
     match mode {
         0 if end > regular.len() => regular.set_len(end)?,
         0 | l::FALLOC_FL_KEEP_SIZE => {}
+        HOLE => regular.punch(offset as u64, end)?,
         _ => return Err(EOPNOTSUPP),
     }
     Ok(0)

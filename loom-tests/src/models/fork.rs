@@ -6,6 +6,7 @@
 use crate::runner::Model;
 use crate::world::{RW, Scene, World, on, script, spawn};
 use quire_mm::sync::Mutant::*;
+use quire_mm::{Page, Remap};
 
 pub const MODELS: &[Model] = &[
     Model::new("fork-frozen", frozen, &[&[ForkNoFlush]]),
@@ -15,6 +16,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
+    Model::new("fork-move", moved, &[&[NewArenaLeftOut]]).bounds([Some(2), Some(3)], [Some(3), Some(3)]),
 ];
 
 /// What the child holds, read on CPU 2.
@@ -193,5 +195,29 @@ fn short() {
     let _ = t.join();
     assert_eq!(look(child, 0), then, "the child sees a later store of its parent");
     on(1, || assert_eq!(s.read(0, 0), Ok(3), "a store of the parent was lost"));
+    w.end(&[s, child]);
+}
+
+/// A page moves into an arena that there was not, while another CPU forks: the child has it here or there. Nobody runs in the space, so
+/// that no answers put what the two do into an order.
+fn moved() {
+    let w = World::new(34);
+    let s = w.space();
+    let (old, new) = (Page::of(1, 0), Page(0));
+    s.map(old.0, 1, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.write(old.0, 0, 7).is_ok());
+        s.leave();
+    });
+    let t = spawn(&w, 1, move || {
+        assert_eq!(s.remap(Scene::range(old.0, 1), 1, Remap::Fixed(new), false), Ok(new));
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    assert!(
+        child.is_resident(old) != child.is_resident(new),
+        "a page that moved during the fork is missing in the child"
+    );
     w.end(&[s, child]);
 }

@@ -2,6 +2,7 @@
 
 mod claims;
 mod cow;
+mod cut;
 mod edits;
 mod fixed;
 mod fork;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         fork::MODELS,
         mv::MODELS,
         object::MODELS,
+        cut::MODELS,
         retire::MODELS,
         shootdown::MODELS,
         join::MODELS,

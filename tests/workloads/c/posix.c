@@ -1,6 +1,7 @@
 /* An ordinary C program: threads, processes, allocation, shared memory, files. Checks itself; prints `posix: ok`. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -169,12 +170,53 @@ static void mixed_ranges(void) {
     CHECK(munmap(pages, 2 * PAGE) == 0 && close(fd) == 0);
 }
 
+/* What mappings show of a file that becomes shorter and longer again, and gets holes. */
+static void cut_files(void) {
+    int fd = memfd_create("cut", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, 8 * PAGE) == 0);
+    char *all = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *copy = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    CHECK(all != MAP_FAILED && copy != MAP_FAILED);
+    for (int i = 0; i < 8; i++) {
+        all[i * PAGE] = all[i * PAGE + 200] = (char)(i + 1);
+        if (i % 2)
+            copy[i * PAGE + 200] = 50;
+    }
+    CHECK(ftruncate(fd, 2 * PAGE + 100) == 0);
+    CHECK(all[2 * PAGE] == 3 && copy[2 * PAGE] == 3 && all[2 * PAGE + 200] == 0);
+    CHECK(store(all + 2 * PAGE) == 0 && store(all + 3 * PAGE) == SIGBUS && store(copy + 3 * PAGE) == SIGBUS);
+    CHECK(store(copy + 4 * PAGE) == SIGBUS && store(all + 7 * PAGE) == SIGBUS);
+    CHECK(ftruncate(fd, 8 * PAGE) == 0);
+    for (int i = 3; i < 8; i++)
+        CHECK(all[i * PAGE] == 0 && copy[i * PAGE] == 0 && copy[i * PAGE + 200] == 0);
+    CHECK(copy[PAGE + 200] == 50 && pwrite(fd, "x", 1, 5 * PAGE) == 1 && all[5 * PAGE] == 'x' && copy[5 * PAGE] == 'x');
+
+    for (int i = 0; i < 8; i++)
+        all[i * PAGE] = all[i * PAGE + 200] = (char)(i + 1);
+    copy[3 * PAGE] = 60;
+    const int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    CHECK(fallocate(fd, hole, PAGE + 100, 3 * PAGE) == 0 && lseek(fd, 0, SEEK_END) == 8 * PAGE);
+    CHECK(all[PAGE] == 2 && all[PAGE + 200] == 0 && all[2 * PAGE] == 0 && all[3 * PAGE] == 0);
+    CHECK(all[4 * PAGE] == 0 && all[4 * PAGE + 200] == 5 && copy[3 * PAGE] == 60 && copy[2 * PAGE] == 0);
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, PAGE) == -1 && errno == EOPNOTSUPP);
+    CHECK(madvise(all + 6 * PAGE, 2 * PAGE, MADV_REMOVE) == 0 && all[6 * PAGE] == 0 && all[7 * PAGE + 200] == 0);
+    CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EACCES);
+    CHECK(munmap(all, 8 * PAGE) == 0 && munmap(copy, 8 * PAGE) == 0 && close(fd) == 0);
+    all = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(all != MAP_FAILED);
+    all[0] = all[PAGE] = 1;
+    CHECK(madvise(all, PAGE, MADV_REMOVE) == 0 && all[0] == 0 && all[PAGE] == 1 && munmap(all, 2 * PAGE) == 0);
+    copy = eight_pages();
+    CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EINVAL && munmap(copy, 8 * PAGE) == 0);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     threads();
     processes();
     shared_object();
     mixed_ranges();
+    cut_files();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
     ((char *)reserved)[(1ul << 40) + 4097] = 1;

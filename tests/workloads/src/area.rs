@@ -52,8 +52,18 @@ impl Area {
 
     /// Anonymous pages.
     pub fn try_mapped(at: usize, pages: usize, rights: i32, flags: i32) -> io::Result<Self> {
+        Self::map(at, pages, rights, flags | libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// The first pages of a file, to be read and written.
+    pub fn of_file(at: usize, file: i32, pages: usize, flags: i32) -> Self {
+        Self::map(at, pages, READ_WRITE, flags, file)
+            .unwrap_or_else(|error| crate::violated(format_args!("mmap of a file's {pages} pages: {error}")))
+    }
+
+    fn map(at: usize, pages: usize, rights: i32, flags: i32, file: i32) -> io::Result<Self> {
         // SAFETY: without MAP_FIXED nothing existing is touched; with it callers stay inside areas of their own.
-        let start = unsafe { libc::mmap(at as *mut _, pages * PAGE, rights, flags | libc::MAP_ANONYMOUS, -1, 0) };
+        let start = unsafe { libc::mmap(at as *mut _, pages * PAGE, rights, flags, file, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -2,8 +2,9 @@
 
 use super::{PAGE, aligned, covered, populate, range};
 use crate::arch::UserRegs;
+use crate::fs::regular;
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::mem::{Backing, EditError, Flags, Page};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Prot, Space};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
@@ -47,7 +48,7 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
                 Err(e) => return Err(e),
             }
         }
-        l::MADV_REMOVE => return Err(EINVAL),
+        l::MADV_REMOVE => remove(space, range)?,
         l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
         l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
         l::MADV_WIPEONFORK => {
@@ -81,6 +82,28 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
         _ => {}
     }
     if covered(space, range) { Ok(0) } else { Err(ENOMEM) }
+}
+
+/// MADV_REMOVE: a hole in what is mapped, one segment after the other.
+fn remove(space: &Space, range: PageRange) -> Result<(), Errno> {
+    let mut at = range.start;
+    while at < range.end
+        && let Some(s) = space.find(at).filter(|s| s.range.start < range.end)
+    {
+        let (from, to) = (s.range.start.max(at), s.range.end.min(range.end));
+        at = to;
+        match &s.backing {
+            Backing::Object { object, offset, shared } if !s.flags.contains(Flags::LOCKED) => {
+                if !shared || !s.prot.contains(Prot::WRITE) {
+                    return Err(EACCES);
+                }
+                let byte = |page: Page| (offset + page.0 - s.range.start.0) * PAGE as u64;
+                regular::punch_mapped(object, byte(from), byte(to))?;
+            }
+            _ => return Err(EINVAL),
+        }
+    }
+    Ok(())
 }
 
 /// `mincore`
