@@ -146,7 +146,10 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         let mut rest = entries;
         while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
             // Alone, what is empty stays as it is.
-            if !self.alone || !group[0].load().is_empty() || !self.memory.machine.are_empty(group) {
+            if !self.alone && !mutant(Mutant::GroupSkipped)
+                || !group[0].load().is_empty()
+                || !self.memory.machine.are_empty(group)
+            {
                 self.empty(group, at);
             }
             rest = behind;
@@ -255,7 +258,8 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     fn detach(&mut self, table: Frame, level: u32, base: u32) {
         let entries = self.memory.machine.table(table);
         let below = 1u32 << (TABLE_BITS * level);
-        let unsealed = self.alone && self.fate == Fate::Gone || mutant(Mutant::NoSeal);
+        let gone = self.fate == Fate::Gone || mutant(Mutant::DiscardUnsealed);
+        let unsealed = self.alone && gone || mutant(Mutant::NoSeal);
         for (i, entry) in entries.iter().enumerate() {
             let was = if unsealed { entry.load() } else { entry.seal() };
             let at = base + i as u32 * below;

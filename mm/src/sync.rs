@@ -122,13 +122,17 @@ pub enum Mutant {
     ReadyLate,
     /// Cut: a private copy that came meanwhile goes with the page.
     CopyTaken,
+    /// Table retirement: entries of a discarded table are not sealed where nobody else is in the arena.
+    DiscardUnsealed,
+    /// Sweep: neighbouring entries that are empty stay as they are, though others are in the arena.
+    GroupSkipped,
 }
 
 impl Mutant {
     /// Those that host tests look for, and no model: they need memory to run out, or many frames.
     pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::CopyTaken as u32;
+    pub const LAST: u32 = Mutant::GroupSkipped as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

@@ -8,8 +8,11 @@ use crate::world::{R, RW, Scene, World, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Flags, Page, Place};
 
-pub const MODELS: &[Model] =
-    &[Model::new("fixed", fixed, &[&[NoTransit]]), Model::new("fixed-shared", fixed_shared, &[&[NoTransit]])];
+pub const MODELS: &[Model] = &[
+    Model::new("fixed", fixed, &[&[NoTransit]]),
+    Model::new("fixed-shared", fixed_shared, &[&[NoTransit]]),
+    Model::new("fixed-joining", fixed_joining, &[&[AloneTooEarly]]),
+];
 
 fn enter(s: Scene) {
     for cpu in 0..2 {
@@ -53,5 +56,25 @@ fn fixed_shared() {
     assert_eq!(data, 0, "an object was written through a private mapping");
     w.memory().drop_reference(frame);
     drop(object);
+    w.end(&[s]);
+}
+
+/// The old mapping is writable, the new one read-only; CPU 1 is active, but has not been in the arena.
+fn fixed_joining() {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(1, || s.enter());
+    on(0, || {
+        s.enter();
+        assert!(s.read(1, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || s.write(0, 0, 1));
+    script(&w, || s.map(0, 1, R));
+    let _ = t.join();
+    on(0, || {
+        assert!(!s.poke(0, 0, 3), "a writable page in a read-only segment");
+        assert_eq!(s.read(0, 0), Ok(0), "a page of the old mapping");
+    });
     w.end(&[s]);
 }

@@ -13,6 +13,7 @@ pub const MODELS: &[Model] = &[
     Model::new("protect-widen", widen, &[&[NoParityFlip]]),
     Model::new("protect-hidden", hidden, &[&[NoParityFlip]]),
     Model::new("protect-copy", copy, &[&[NoParityFlip]]),
+    Model::new("protect-joining", joining, &[&[AloneTooEarly]]),
 ];
 
 /// CPU 1 stores and looks whether it still can after the protect of CPU 0 has returned.
@@ -103,4 +104,19 @@ fn hidden() {
     let _ = t.join();
     on(0, || assert_eq!(s.peek(0, 0), None, "a readable page in a segment that grants nothing"));
     w.end(&[s]);
+}
+
+/// As `widen`, while CPU 1 is active but has not been in the arena: CPU 0 is alone there, or is not, as it finds after the publish.
+fn joining() {
+    let w = World::new(24);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(1, || s.enter());
+    on(0, || {
+        s.enter();
+        assert!(s.write(0, 0, 9).is_ok());
+    });
+    s.protect(0, 1, R);
+    on(2, || s.protect(0, 1, RW));
+    race(w, s);
 }

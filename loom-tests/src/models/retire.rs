@@ -12,6 +12,8 @@ pub const MODELS: &[Model] = &[
     Model::new("retire-fault", fault, &[&[NoSeal]]).collecting(),
     Model::new("retire-look", look, &[&[NoGrace], &[PinNoFence], &[AdvanceEarly]]).collecting(),
     Model::new("discard", discard, &[&[FreeBeforeAnswer], &[AnswerEarly]]),
+    Model::new("discard-joining", discard_joining, &[&[DiscardUnsealed]]),
+    Model::new("retire-joining", retire_joining, &[&[AloneTooEarly]]).collecting(),
     Model::new("retire-arena", arena, &[&[FreeBeforeAnswer]]).collecting(),
 ];
 
@@ -88,6 +90,44 @@ fn discard() {
         assert!(v == Ok(2) || v == Ok(0), "a discarded page came back: {v:?}");
     });
     script(&w, || assert!((*s).discard(Scene::range(0, 2)).is_ok()));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// A scene in which CPU 0 is the only one in the arena, and CPU 1, active in the space, joins.
+fn one_in_the_arena() -> (World, Scene) {
+    let w = World::new(26);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(1, || s.enter());
+    on(0, || {
+        s.enter();
+        assert!(s.write(1, 0, 1).is_ok());
+    });
+    (w, s)
+}
+
+/// The segment stays, so that CPU 1 may be about to install a page in the table that goes.
+fn discard_joining() {
+    let (w, s) = one_in_the_arena();
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 2).is_ok());
+        let v = s.read(0, 0);
+        assert!(v == Ok(2) || v == Ok(0), "a discarded page came back: {v:?}");
+    });
+    script(&w, || assert!((*s).discard(Scene::range(0, 2)).is_ok()));
+    let _ = t.join();
+    w.end(&[s]);
+}
+
+/// The segment goes: who joins after the publish finds none.
+fn retire_joining() {
+    let (w, s) = one_in_the_arena();
+    let t = spawn(&w, 1, move || {
+        let _ = s.write(0, 0, 1);
+        s.poke(0, 0, 2);
+    });
+    script(&w, || s.unmap(0, 2));
     let _ = t.join();
     w.end(&[s]);
 }

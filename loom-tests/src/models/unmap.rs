@@ -8,7 +8,7 @@ use crate::world::{R, RW, Scene, World, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
-    Model::new("unmap", unmap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
+    Model::new("unmap", unmap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish], &[GroupSkipped]]),
     Model::new("unmap-table", unmap_table, &[&[ListBeforeEntry], &[SkipAbsent]]),
     Model::new("unmap-remap", unmap_remap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish]]),
     Model::new("unmap-alone", unmap_alone, &[&[AloneTooEarly]]),
