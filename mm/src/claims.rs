@@ -76,11 +76,16 @@ impl Claims {
     pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> Claim<'_> {
         let free = self.free.load(Relaxed);
         let mask = free & free.wrapping_neg();
-        if cfg!(loom) || mask == 0 || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err() {
+        if mask == 0
+            || mutant(Mutant::NoClaim)
+            || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err()
+        {
             return self.acquire_slowly(memory, lo, hi);
         }
         let slot = &self.slots[mask.trailing_zeros() as usize % SLOTS];
-        slot.ticket.store(CHOOSING, Release);
+        if !mutant(Mutant::NoChoosing) {
+            slot.ticket.store(CHOOSING, Release);
+        }
         let ticket = self.next.fetch_add(1, AcqRel);
         slot.range.store(pack(lo, hi), Release);
         slot.ticket.store(ticket, Release);

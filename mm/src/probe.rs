@@ -102,4 +102,9 @@ impl ClaimsProbe {
     pub fn acquire<M: Machine>(&self, memory: &Memory<M>, ranges: &[(u32, u32)]) -> ClaimProbe<'_> {
         ClaimProbe { claim: self.0.acquire(memory, ranges) }
     }
+
+    /// Claims one range, as edits do.
+    pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> ClaimProbe<'_> {
+        ClaimProbe { claim: self.0.acquire_one(memory, lo, hi) }
+    }
 }

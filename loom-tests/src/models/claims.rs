@@ -14,6 +14,7 @@ use std::rc::Rc;
 pub const MODELS: &[Model] = &[
     Model::new("claims-two", two, &[&[NoChoosing], &[NoClaim]]),
     Model::new("claims-pairs", pairs, &[&[NoClaim]]),
+    Model::new("claims-mixed", mixed, &[&[NoChoosing], &[NoClaim]]),
     Model::new("claims-three", three, &[&[NoChoosing]]).bounds([Some(1), Some(2)], [Some(2), Some(3)]),
     Model::new("claims-sweep", sweep, &[&[NoClaim]]),
     Model::new("hole", hole, &[&[HoleOnce]]),
@@ -26,7 +27,10 @@ struct Pages {
 
 /// Holds ranges and uses their pages as if nobody else did.
 fn hold(w: &World, p: &Pages, ranges: &[(u32, u32)]) {
-    let claim = p.claims.acquire(w.memory(), ranges);
+    let claim = match ranges {
+        &[(lo, hi)] => p.claims.acquire_one(w.memory(), lo, hi),
+        ranges => p.claims.acquire(w.memory(), ranges),
+    };
     for &(lo, hi) in ranges {
         for page in lo..hi {
             // SAFETY: loom fails the model when two threads are here at once, or without an order between them.
@@ -61,6 +65,11 @@ fn two() {
 /// More slots wanted than there are, in opposite orders.
 fn pairs() {
     run(&[&[(0, 1), (2, 3)], &[(2, 3), (0, 1)]]);
+}
+
+/// Both ways to claim meet.
+fn mixed() {
+    run(&[&[(0, 1), (2, 3)], &[(0, 2)]]);
 }
 
 fn three() {
