@@ -126,13 +126,19 @@ pub enum Mutant {
     DiscardUnsealed,
     /// Sweep: neighbouring entries that are empty stay as they are, though others are in the arena.
     GroupSkipped,
+    /// The kernel's wake-up: a CPU looks at its queue without a fence before it halts.
+    HaltNoFence,
+    /// The kernel's wake-up: who queues a thread looks at the idle CPUs without a fence.
+    WakeNoFence,
+    /// The kernel's wake-up: who queues a thread asks before his fence whether the CPU polls.
+    AskBeforeFence,
 }
 
 impl Mutant {
     /// Those that host tests look for, and no model: they need memory to run out, or many frames.
     pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::GroupSkipped as u32;
+    pub const LAST: u32 = Mutant::AskBeforeFence as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

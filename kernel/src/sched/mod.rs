@@ -11,13 +11,13 @@
 //!    `unpark` is `RUNNING -> TOKEN`, or `PARKED -> TOKEN` and into a queue. So no wake-up is lost, and each is consumed once.
 //! 3. Who moves a thread out of `PARKED` owns it until it is in a queue.
 //! 4. Before it halts, a CPU sets its idle bit and then looks at the queues; who queues a thread looks at the idle bits after
-//!    that. Whoever clears a bit sends the interrupt, unless the CPU still [polls](poll).
+//!    that. Whoever clears a bit sends the interrupt, unless the CPU still [polls](poll): `wake`.
 //!
 //! # Map
 //! Here: parking, waking, the switch and the idle loop. `life`: from the making of a thread to its burial. `place`: which CPU a
 //! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
 //! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something.
-//! `look`: what a report may see.
+//! `wake`: who interrupts an idle CPU. `look`: what a report may see.
 
 pub mod poll;
 pub mod stack;
@@ -31,6 +31,7 @@ mod switch;
 mod thread;
 mod tick;
 mod wait;
+mod wake;
 
 pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
@@ -47,13 +48,14 @@ use crate::mem;
 use alloc::sync::Arc;
 use core::cell::Cell;
 use core::ptr::null;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use life::bury;
 use place::{choose, misplaced};
 use poll::HaltPoll;
 use queue::{Queue, pick, pop_own};
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
 use tick::{SLICE, arm, arm_at, charge};
+use wake::Wake;
 
 /// There was no memory for a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +116,8 @@ static SCHED: [Cpu; CPUS] = [const {
     }
 }; CPUS];
 
-/// CPUs that halt or are about to.
-static IDLE: AtomicU64 = AtomicU64::new(0);
+/// Who is idle, and who polls.
+static WAKE: Wake = Wake::new();
 
 fn mine() -> &'static Cpu {
     &SCHED[cpu::cpu_id()]
@@ -218,10 +220,10 @@ fn linger(me: &Thread, deadline: Option<u64>) {
         return;
     }
     sched.waits.begin(charge(time::tsc()));
-    // ordering: Relaxed; who gives the CPU a thread now is seen by `found`, or when the thread parks.
-    IDLE.fetch_or(1 << cpu, Ordering::Relaxed);
+    // Who gives the CPU a thread now is seen by `found`, or when the thread parks.
+    WAKE.rests(cpu);
     sched.waits.poll(cpu, deadline.unwrap_or(u64::MAX), found);
-    IDLE.fetch_and(!(1 << cpu), Ordering::Relaxed);
+    WAKE.works(cpu);
     // The thread has not worked meanwhile.
     let tsc = time::tsc();
     sched.since.set(time::at_ns(tsc));
@@ -258,21 +260,13 @@ fn enqueue(t: *const Thread) {
     let thread = unsafe { &*t };
     let target = choose(thread);
     record::event(record::Kind::Queue, thread.tid as u64, target as u64);
-    SCHED[target].push(t as *mut Thread);
-    // ordering: SeqCst pairs with the fence in `idle` (rule 4).
-    fence(Ordering::SeqCst);
-    wake_cpu(target);
+    give(target, t as *mut Thread);
 }
 
-/// If the CPU is idle: takes its idle bit and interrupts it.
-fn wake_cpu(target: usize) {
-    let bit = 1 << target;
-    // ordering: Relaxed; ordered by the fences of rule 4.
-    if target != cpu::cpu_id()
-        && IDLE.load(Ordering::Relaxed) & bit != 0
-        && IDLE.fetch_and(!bit, Ordering::Relaxed) & bit != 0
-        && !poll::is_polling(target)
-    {
+/// Puts a thread into a CPU's queue, and wakes that CPU if it is idle.
+fn give(target: usize, t: *mut Thread) {
+    SCHED[target].push(t);
+    if target != cpu::cpu_id() && WAKE.must_interrupt(target) {
         irq::send(target, irq::RESCHEDULE);
     }
 }
@@ -405,20 +399,17 @@ pub(crate) fn poked() {
 /// The idle loop of a CPU, on its idle thread.
 pub(crate) fn idle() -> ! {
     let cpu = cpu::cpu_id();
-    let bit = 1 << cpu;
     stall::begin(timer::now_ns());
     loop {
         schedule(After::Nothing);
-        // ordering: Relaxed, then the fence of rule 4.
-        IDLE.fetch_or(bit, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        WAKE.about_to_halt(cpu);
         let next = pick(cpu);
         if next.is_null() {
             // ordering: Relaxed; our own queue. A thread in it waits for a frame.
             if mem::idle() || mine().len.load(Ordering::Relaxed) != 0 {
                 // There was something to do for memory, and may be more: look again at once.
                 interrupt_window();
-                IDLE.fetch_and(!bit, Ordering::Relaxed);
+                WAKE.works(cpu);
                 continue;
             }
             // The watchdog wants to hear from a CPU now and then.
@@ -428,9 +419,9 @@ pub(crate) fn idle() -> ! {
             // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread
             // holds nothing.
             unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
-            IDLE.fetch_and(!bit, Ordering::Relaxed);
+            WAKE.works(cpu);
         } else {
-            IDLE.fetch_and(!bit, Ordering::Relaxed);
+            WAKE.works(cpu);
             run(mine(), next, After::Nothing);
         }
     }

@@ -3,7 +3,7 @@
 //! Its affinity counts unless no CPU that runs is in it. Entering a space for the first time costs a CPU a frame, for its own
 //! top-level table: when memory is short, a thread goes only where its space has one.
 
-use super::IDLE;
+use super::WAKE;
 use super::thread::Thread;
 use crate::arch::cpu::{self, CPUS};
 use crate::mem;
@@ -47,7 +47,7 @@ pub(super) fn choose(t: &Thread) -> usize {
     }
     // ordering: Relaxed; hints.
     let last = t.last.load(Ordering::Relaxed) as usize;
-    let idle = IDLE.load(Ordering::Relaxed) & allowed;
+    let idle = WAKE.idle() & allowed;
     if idle & 1 << last != 0 {
         last
     } else if idle != 0 && may_enter(t, idle.trailing_zeros() as usize) {

@@ -9,7 +9,7 @@
 //! One CPU polls at a time: more would take the host's CPUs from those who have work, the disk's threads included.
 
 use crate::arch::interrupt_window;
-use crate::sched::timer;
+use crate::sched::{WAKE, timer};
 use crate::swap;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -19,16 +19,8 @@ const MOST: u64 = 200_000;
 /// The first guess.
 const LEAST: u64 = 50_000;
 
-/// The CPU that polls, as a bit: who gives it a thread need not interrupt it.
-static POLLING: AtomicU64 = AtomicU64::new(0);
 /// How often a CPU polled, and how often it found something.
 static POLLS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-
-/// Whether a CPU polls and so sees its queue by itself. The caller has queued something for it, and a `SeqCst` fence is between.
-pub fn is_polling(cpu: usize) -> bool {
-    // ordering: Relaxed; the fences order it, see `HaltPoll::poll`.
-    POLLING.load(Ordering::Relaxed) & 1 << cpu != 0
-}
 
 /// Calls `see` with the name and the value of each counter.
 pub fn each_counter(mut see: impl FnMut(&str, u64)) {
@@ -70,15 +62,10 @@ impl HaltPoll {
 
     /// Lets interrupts come, and looks at the disk if it has something to do, until `found` or the time or `deadline` is over.
     ///
-    /// Then the caller looks at its queue, and before it halts once more after a `SeqCst` fence (rule 4 of the scheduler). He who
-    /// queues a thread for this CPU passes a fence of his own before he asks [`is_polling`]: if he still sees it poll, his fence
-    /// came first, and that last look sees the thread.
+    /// Then the caller looks at its queue, and again after [`Wake::about_to_halt`](super::wake::Wake::about_to_halt).
     pub fn poll(&self, cpu: usize, deadline: u64, found: impl Fn() -> bool) {
         let until = (self.since.get() + self.limit.get()).min(deadline);
-        if timer::now_ns() >= until
-            // ordering: Relaxed; it only limits how many poll.
-            || POLLING.compare_exchange(0, 1 << cpu, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
+        if timer::now_ns() >= until || !WAKE.start_poll(cpu) {
             return;
         }
         // No `pause`: QEMU's translator leaves the guest for it, and takes the lock that the disk needs to answer.
@@ -88,8 +75,7 @@ impl HaltPoll {
                 swap::poll();
             }
         }
-        // ordering: Relaxed; the caller's fence comes before its last look.
-        POLLING.store(0, Ordering::Relaxed);
+        WAKE.end_poll();
         // ordering: Relaxed; statistics.
         POLLS[0].fetch_add(1, Ordering::Relaxed);
         POLLS[1].fetch_add(found() as u64, Ordering::Relaxed);

@@ -5,10 +5,10 @@
 
 use super::place::{can_run, may_enter, misplaced_on, with_table};
 use super::thread::Thread;
-use super::{Cpu, SCHED, enqueue, wake_cpu};
+use super::{Cpu, SCHED, enqueue, give};
 use crate::arch::cpu::{self, CPUS};
 use core::ptr::null_mut;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 /// A first-in-first-out list through [`Thread::next`]; each thread in it carries the scheduler's own reference.
 pub(super) struct Queue {
@@ -111,12 +111,7 @@ pub(super) fn pop_own(cpu: usize) -> *mut Thread {
             continue;
         }
         match with_table(thread, thread.affinity() & cpu::online()) {
-            Some(other) => {
-                SCHED[other].push(stray);
-                // ordering: SeqCst; as in `enqueue`.
-                fence(Ordering::SeqCst);
-                wake_cpu(other);
-            }
+            Some(other) => give(other, stray),
             // Its affinity has changed while memory was short. It waits here until there is some.
             None => {
                 SCHED[cpu].push(stray);

@@ -18,6 +18,7 @@ mod swap;
 mod swap_edit;
 mod swap_object;
 mod unmap;
+mod wake;
 
 use crate::runner::Model;
 
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         swap::MODELS,
         swap_edit::MODELS,
         swap_object::MODELS,
+        wake::MODELS,
     ];
     files.into_iter().flatten()
 }
