@@ -1,7 +1,7 @@
 //! An arena: one top-level entry's share of an address space, with everything that edits and faults in it need. Two arenas share
 //! no cache line, so threads that work in different ones do not meet.
 
-use crate::claims::Claims;
+use crate::claims::{Claim, Claims};
 use crate::cpuset::CpuSet;
 use crate::entry::{Entry, Table, Word};
 use crate::frames::slab::{NODE, NodePlace};
@@ -99,6 +99,21 @@ impl Arena {
         _pin: &'p Pin<'_, M>,
         page: u32,
     ) -> Result<&'p Table, u32> {
+        self.descend(memory, page)
+    }
+
+    /// As [`Arena::leaf`], under a claim over the page: only an edit that covers all of a table detaches it.
+    pub fn leaf_claimed<'c, M: Machine>(
+        &'c self,
+        memory: &'c Memory<M>,
+        _claim: &'c Claim<'_>,
+        page: u32,
+    ) -> Option<&'c Table> {
+        self.descend(memory, page).ok()
+    }
+
+    #[inline(always)]
+    fn descend<'p, M: Machine>(&'p self, memory: &'p Memory<M>, page: u32) -> Result<&'p Table, u32> {
         let mut entry = &self.table;
         for level in (0..LEVELS).rev() {
             let e = entry.load();

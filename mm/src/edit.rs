@@ -19,12 +19,12 @@
 
 use crate::arena::{Arena, index};
 use crate::build::{Builder, Change};
-use crate::entry::Word;
+use crate::claims::Claim;
 use crate::exchange::{Exchange, Reserve};
 use crate::flush::Flush;
 use crate::list::{List, Node};
 use crate::machine::Machine;
-use crate::page::{Access, ENTRIES, Page, PageRange, Prot};
+use crate::page::{ENTRIES, Page, PageRange, Prot};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
 use crate::splice::{Act, Splice, Spliced};
@@ -32,7 +32,6 @@ use crate::stats::Counter;
 use crate::sweep::{Fate, Sweep};
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 use crate::version::Version;
-use core::mem::MaybeUninit;
 
 /// Why an edit was not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +55,6 @@ const MAX_SEGMENTS: i64 = 65_530;
 
 /// The longest range whose pages are made writable ahead of their next stores.
 const AHEAD: u32 = 64;
-/// As many of them in one window.
-const CHUNK: u32 = 16;
 
 /// What came of an edit that one leaf may be enough for.
 enum Quick {
@@ -182,7 +179,7 @@ impl<M: Machine> Space<M> {
     fn protect_part(&self, index: usize, lo: u32, hi: u32, prot: Prot) -> Result<(), EditError> {
         let m = self.memory();
         let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-        let _claim = arena.claims.acquire_one(m, lo, hi);
+        let claim = arena.claims.acquire_one(m, lo, hi);
         let mut narrows = false;
         let mut change = |p: &Part| {
             narrows |= !prot.contains(p.prot);
@@ -218,7 +215,7 @@ impl<M: Machine> Space<M> {
         if narrows {
             self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
         } else if prot.contains(Prot::WRITE) {
-            self.widen_ahead(arena, lo, hi);
+            self.widen_ahead(arena, lo, hi, prot, &claim);
         }
         Ok(())
     }
@@ -390,35 +387,22 @@ impl<M: Machine> Space<M> {
     }
 
     /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
-    /// need no faults. Each step is what a fault would do, in a window of its own; nothing depends on it.
-    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32) {
+    /// need no faults. Under the claim the range keeps `prot` and its tables, and no fork begins; so there is no list to be looked
+    /// at. Nothing depends on it.
+    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot, claim: &Claim<'_>) {
         let m = self.memory();
         if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {
             return;
         }
         let mut page = lo;
         while page < hi {
-            // A window for a part of the range in one leaf table: all its entries first, then the list.
-            let pin = m.pin();
-            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(page + CHUNK).min(hi);
-            let entries = match arena.leaf(m, &pin, page) {
-                Ok(table) => &table[index(page, 0)..][..(end - page) as usize],
-                Err(_) => &[],
-            };
-            let mut words = [const { MaybeUninit::uninit() }; CHUNK as usize];
-            entries.iter().zip(&mut words).for_each(|(e, w)| {
-                w.write(e.load());
-            });
-            let part = arena.list(&pin).find(page).filter(|p| {
-                p.end >= end && p.prot.contains(Prot::WRITE) && !p.flags.contains(Flags::TRANSIT) && !self.is_forking()
-            });
-            if let Some(p) = part {
+            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
+            if let Some(table) = arena.leaf_claimed(m, claim, page) {
                 let mut at = Page::of(arena.index, page);
-                for (entry, e) in entries.iter().zip(&words) {
-                    // SAFETY: written for each entry above.
-                    let e: Word = unsafe { e.assume_init() };
+                for entry in &table[index(page, 0)..][..(end - page) as usize] {
+                    let e = entry.load();
                     // A lost race leaves the page to its next fault.
-                    if e.awaits_store() && entry.widen(e, p.prot, Access::Write).is_ok() {
+                    if e.awaits_store() && entry.grant_store(e, prot).is_ok() {
                         m.machine.invalidate(at);
                     }
                     at.0 += 1;

@@ -251,6 +251,13 @@ impl Narrowing {
         }
         Narrowing { keep, set: if prot.contains(Prot::EXEC) { 0 } else { NO_EXEC }, flip }
     }
+
+    /// What becomes of a word that is not empty: with a flip always another one, see E2.
+    #[inline(always)]
+    pub fn of(&self, old: Word) -> Word {
+        let w = if old.is_present() { (old.0 & self.keep) | self.set } else { old.0 };
+        Word(w ^ self.flip)
+    }
 }
 
 /// The entry held another word. A fault begins again, a sweep looks again.
@@ -323,6 +330,16 @@ impl Entry {
         self.swap_from(old, old.with(prot, write))
     }
 
+    /// `Page -> Page` writable, of a word that [awaits a store](Word::awaits_store), by an edit under whose claim the page has the
+    /// rights of `prot`, that to store among them. Keeps the parity.
+    #[must_use = "on failure the page waits for a fault"]
+    #[inline(always)]
+    pub fn grant_store(&self, old: Word, prot: Prot) -> Result<(), Changed> {
+        debug_assert!(old.awaits_store() && prot.contains(Prot::WRITE));
+        let no_exec = if prot.contains(Prot::EXEC) { 0 } else { NO_EXEC };
+        self.swap_from(old, Word(old.0 & !NO_EXEC | WRITABLE | DIRTY | no_exec))
+    }
+
     /// Copy-on-write `Page -> Page` writable in place, by a fault that found itself the frame's only user.
     #[must_use = "on failure the fault begins again"]
     pub fn reuse(&self, old: Word, prot: Prot) -> Result<(), Changed> {
@@ -345,17 +362,12 @@ impl Entry {
         self.swap_from(old, w.with(prot, false))
     }
 
-    /// `Page -> Page` or `Hidden` with at most the rights of a protection, by a narrowing edit's sweep: with a flip always a
-    /// change, see E2. Returns the word that is here now.
+    /// `Page -> Page` or `Hidden` with at most the rights of a protection, by a narrowing edit's sweep: to the word that
+    /// [`Narrowing::of`] makes of the old one. A hidden or swapped word changes its parity only.
     #[must_use = "on failure the sweep looks again"]
     #[inline]
-    pub fn narrow(&self, old: Word, to: &Narrowing) -> Result<Word, Changed> {
-        let w = if old.is_present() { (old.0 & to.keep) | to.set } else { old.0 };
-        let new = Word(w ^ to.flip);
-        if new == old {
-            return Ok(new);
-        }
-        self.swap_from(old, new).map(|()| new)
+    pub fn narrow(&self, old: Word, now: Word) -> Result<(), Changed> {
+        self.swap_from(old, now)
     }
 
     /// `Page -> Page` read-only and copy-on-write, by fork; a hidden or swapped word only changes its parity. Returns the

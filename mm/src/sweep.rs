@@ -212,29 +212,47 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         let Fate::Narrow(prot) = self.fate else {
             return self.withdraw(entries, at);
         };
-        let (alone, g) = (self.alone, self.g);
-        let narrowing = Narrowing::new(prot, !alone && !mutant(Mutant::NoParityFlip));
-        let (mut changed, mut retries) = (0, 0);
+        let narrowing = Narrowing::new(prot, !self.alone && !mutant(Mutant::NoParityFlip));
+        let mut changed = false;
         for entry in entries {
-            loop {
-                let e = entry.load();
-                if e.is_empty() {
-                    if alone || entry.empty(e, g).is_ok() {
-                        break;
-                    }
-                } else if let Ok(now) = entry.narrow(e, &narrowing) {
-                    changed |= now.bits() ^ e.bits();
-                    break;
+            let e = entry.load();
+            if e.is_present() {
+                let now = narrowing.of(e);
+                if now == e {
+                    continue;
                 }
-                retries += 1;
+                changed = true;
+                if entry.narrow(e, now).is_ok() {
+                    continue;
+                }
             }
+            changed |= self.narrow_any(entry, &narrowing);
         }
-        if changed != 0 {
+        if changed {
             // Where some did not change, their translations go without need.
             self.flush.run(at, entries.len());
         }
-        if retries != 0 {
-            self.memory.stats.add(&self.memory.machine, Counter::RetrySweep, retries);
+    }
+
+    /// Narrows an entry of any kind. Whether a page was there.
+    #[inline(never)]
+    fn narrow_any(&mut self, entry: &Entry, narrowing: &Narrowing) -> bool {
+        loop {
+            let e = entry.load();
+            if e.is_empty() {
+                if self.alone || entry.empty(e, self.g).is_ok() {
+                    return false;
+                }
+            } else {
+                let now = narrowing.of(e);
+                if now == e {
+                    return false;
+                }
+                if entry.narrow(e, now).is_ok() {
+                    return true;
+                }
+            }
+            self.retry();
         }
     }
 
