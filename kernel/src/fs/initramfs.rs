@@ -3,6 +3,7 @@
 use super::dev::Device;
 use super::procfs::ProcEntry;
 use super::{Inode, Kind, Regular, inode, rights, walk};
+use crate::proc::shm;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cpio_reader::Mode;
@@ -84,6 +85,7 @@ fn furnish() {
 /// Removes what programs made and gives the pages of images back, so that every job starts alike.
 pub fn clean() {
     rights::clean();
+    shm::clean();
     let mut dirs = alloc::vec![walk::root()];
     let mut dropped = Vec::new();
     while let Some(dir) = dirs.pop() {

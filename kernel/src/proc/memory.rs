@@ -104,5 +104,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         ALL.lock().remove(&self.id);
+        // What it showed of shared segments is not counted any more.
+        super::shm::collect();
     }
 }

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod memory;
 pub mod oom;
 pub mod process;
+pub mod shm;
 pub mod signal;
 pub mod sleep;
 pub mod stack;

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,6 +212,66 @@ static void cut_files(void) {
     CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EINVAL && munmap(copy, 8 * PAGE) == 0);
 }
 
+static long attachments(int id) {
+    struct shmid_ds ds;
+    return shmctl(id, IPC_STAT, &ds) == 0 ? (long)ds.shm_nattch : -1;
+}
+
+/* Ends in a child whose exit status is 0 when `wanted` is what it finds at `p`, and writes there. */
+static int child_writes(char *p, char wanted) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        int ok = *p == wanted;
+        *p = 'c';
+        _exit(!ok);
+    }
+    int status;
+    return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* System V shared memory: found by key and by number, gone with the last attachment after its removal. */
+static void shared_segments(void) {
+    const key_t key = 0x51000000 | getpid();
+    CHECK(shmget(key, PAGE, 0600) == -1 && errno == ENOENT && shmget(key, 0, IPC_CREAT | 0600) == -1 && errno == EINVAL);
+    int id = shmget(key, 3 * PAGE - 5, IPC_CREAT | IPC_EXCL | 0640);
+    CHECK(id >= 0 && shmget(key, PAGE, 0) == id && shmget(key, 3 * PAGE, IPC_CREAT) == -1 && errno == EINVAL);
+    CHECK(shmget(key, PAGE, IPC_CREAT | IPC_EXCL) == -1 && errno == EEXIST);
+    char *a = shmat(id, NULL, 0), *b = shmat(id, NULL, SHM_RDONLY);
+    CHECK(a != (void *)-1 && b != (void *)-1 && a != b && a[3 * PAGE - 1] == 0);
+    a[PAGE] = 'a';
+    CHECK(b[PAGE] == 'a' && store(b + PAGE) == SIGSEGV && mprotect(b, PAGE, PROT_READ | PROT_WRITE) == -1 && errno == EACCES);
+    CHECK(child_writes(a + PAGE, 'a') && b[PAGE] == 'c' && attachments(id) == 2);
+    CHECK(shmat(id, a + 1, 0) == (void *)-1 && errno == EINVAL && shmat(id, b, 0) == (void *)-1 && errno == EINVAL);
+    CHECK(shmat(id, b + 1, SHM_RND | SHM_REMAP) == b && store(b + PAGE) == 0 && attachments(id) == 2);
+    CHECK(shmdt(b + PAGE) == -1 && errno == EINVAL && munmap(b + PAGE, PAGE) == 0 && attachments(id) == 3);
+    struct shmid_ds ds;
+    CHECK(shmdt(b) == 0 && shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_lpid == getpid());
+    CHECK(attachments(id) == 1 && store(b + 2 * PAGE) == SIGSEGV && shmdt(b) == -1 && errno == EINVAL);
+
+    CHECK(shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == 3 * PAGE - 5 && ds.shm_cpid == getpid());
+    CHECK((ds.shm_perm.mode & 07777) == 0640);
+    ds.shm_perm.mode = 0600;
+    CHECK(shmctl(id, IPC_SET, &ds) == 0 && shmctl(id, IPC_RMID, NULL) == 0 && shmget(key, PAGE, 0) == -1 && errno == ENOENT);
+    CHECK(shmctl(id, IPC_STAT, &ds) == 0 && (ds.shm_perm.mode & 07777) == (01000 | 0600) && ds.shm_nattch == 1);
+    b = shmat(id, NULL, 0);
+    CHECK(b != (void *)-1 && b[PAGE] == a[PAGE] && shmdt(a) == 0 && attachments(id) == 1 && shmdt(b) == 0);
+    CHECK(attachments(id) == -1 && errno == EINVAL && shmat(id, NULL, 0) == (void *)-1 && errno == EINVAL);
+
+    /* The last one to show it is a child, which just ends. */
+    id = shmget(IPC_PRIVATE, PAGE, 0600);
+    CHECK(id >= 0 && (a = shmat(id, NULL, 0)) != (void *)-1);
+    int go[2], status;
+    CHECK(pipe(go) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(go[1]);
+        _exit(read(go[0], a, 1) != 0);
+    }
+    CHECK(shmctl(id, IPC_RMID, NULL) == 0 && shmdt(a) == 0 && attachments(id) == 1);
+    CHECK(close(go[1]) == 0 && close(go[0]) == 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(attachments(id) == -1 && errno == EINVAL);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     threads();
@@ -217,6 +279,7 @@ int main(void) {
     shared_object();
     mixed_ranges();
     cut_files();
+    shared_segments();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
     ((char *)reserved)[(1ul << 40) + 4097] = 1;

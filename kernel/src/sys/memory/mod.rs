@@ -1,15 +1,17 @@
 //! Memory calls: Linux's argument checks and numbers around the memory manager's edits.
 //!
 //! Here: a mapping comes, changes its protection and goes (`mmap`, `mprotect`, `munmap`, `brk`), and what all these calls share.
-//! What only moves is in `remap`, what stays as it is in `advise`, what stays in memory in `lock`.
+//! What only moves is in `remap`, what stays as it is in `advise`, what stays in memory in `lock`, System V's segments in `shm`.
 
 mod advise;
 mod lock;
 mod remap;
+mod shm;
 
 pub use advise::{madvise, mincore, msync};
 pub use lock::{mlock, mlock2, mlockall, munlock, munlockall};
 pub use remap::mremap;
+pub use shm::{shmat, shmctl, shmdt, shmget};
 
 use super::Args;
 use super::errno::*;

@@ -1,0 +1,218 @@
+//! `shmget`, `shmat`, `shmdt`, `shmctl`: Linux's argument checks and layouts around [`crate::proc::shm`].
+
+use super::super::Args;
+use super::super::errno::*;
+use super::{PAGE, aligned, hopeless, over_limit};
+use crate::arch::UserRegs;
+use crate::mem::user::{USER_END, UserPtr};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Space};
+use crate::proc::thread::{current, user};
+use crate::proc::{shm, vm};
+use core::sync::atomic::Ordering;
+
+// Linux's <linux/ipc.h> and <linux/shm.h>.
+const IPC_CREAT: u32 = 0o1000;
+const IPC_EXCL: u32 = 0o2000;
+const IPC_RMID: u32 = 0;
+const IPC_SET: u32 = 1;
+const IPC_STAT: u32 = 2;
+const IPC_INFO: u32 = 3;
+const IPC_64: u32 = 0x100;
+const SHM_LOCK: u32 = 11;
+const SHM_UNLOCK: u32 = 12;
+const SHM_STAT: u32 = 13;
+const SHM_INFO: u32 = 14;
+const SHM_STAT_ANY: u32 = 15;
+const SHM_HUGETLB: u32 = 0o4000;
+const SHM_RDONLY: u32 = 0o10000;
+const SHM_RND: u32 = 0o20000;
+const SHM_REMAP: u32 = 0o40000;
+const SHM_EXEC: u32 = 0o100000;
+const SHM_DEST: u32 = 0o1000;
+const SHM_LOCKED: u32 = 0o2000;
+/// The longest segment.
+const SHMMAX: u64 = u64::MAX - (1 << 24);
+
+fn pid() -> i32 {
+    current().pid as i32
+}
+
+/// `shmget`
+pub fn shmget(r: &mut UserRegs) -> SysResult {
+    let (key, len, flags) = (r.a0() as i32, r.a1() as u64, r.a2() as u32);
+    loop {
+        if let Some((id, there)) = shm::with_key(key) {
+            return match flags {
+                f if f & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL => Err(EEXIST),
+                _ if len > there => Err(EINVAL),
+                _ => Ok(id as usize),
+            };
+        }
+        if key != 0 && flags & IPC_CREAT == 0 {
+            return Err(ENOENT);
+        }
+        if len == 0 || len > SHMMAX {
+            return Err(EINVAL);
+        }
+        if flags & SHM_HUGETLB != 0 || hopeless(len.div_ceil(PAGE as u64)) {
+            return Err(ENOMEM);
+        }
+        match shm::create(key, len, flags & 0o777, pid()) {
+            // Another one was faster.
+            Err(EEXIST) => {}
+            made => return made.map(|id| id as usize),
+        }
+    }
+}
+
+/// `shmat`: the address.
+pub fn shmat(r: &mut UserRegs) -> SysResult {
+    let (id, mut address, flags) = (r.a0() as i32, r.a1(), r.a2() as u32);
+    if address != 0 {
+        if flags & SHM_RND != 0 {
+            address -= address % PAGE;
+        }
+        aligned(address)?;
+    }
+    if address == 0 && flags & SHM_REMAP != 0 {
+        return Err(EINVAL);
+    }
+    let (object, len) = shm::attach(id)?;
+    let done = map(Backing::Object { object, offset: 0, shared: true }, len, address, flags);
+    shm::attached(id, done.is_ok().then(pid));
+    done
+}
+
+fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
+    let memory = user().memory();
+    let space = &memory.space;
+    let pages = len.div_ceil(PAGE as u64);
+    if over_limit(space, pages) {
+        return Err(ENOMEM);
+    }
+    let mut prot = Prot::READ;
+    prot.set(Prot::WRITE, flags & SHM_RDONLY == 0);
+    prot.set(Prot::EXEC, flags & SHM_EXEC != 0);
+    let mut kind = Flags::empty();
+    if flags & SHM_RDONLY != 0 {
+        kind |= Flags::READ_ONLY;
+        memory.read_only.store(true, Ordering::Relaxed);
+    }
+    kind.set(Flags::LOCKED, memory.lock_future.load(Ordering::Relaxed) != 0);
+    let page = Page::containing(address as u64);
+    if address != 0 && (address > USER_END || pages as usize > (USER_END - address) / PAGE) {
+        return Err(EINVAL);
+    }
+    let place = match flags {
+        _ if address == 0 => Place::Shared,
+        f if f & SHM_REMAP != 0 => Place::Fixed(page),
+        _ => Place::FixedNoReplace(page),
+    };
+    let at = vm::retry(|| match space.map(place, pages, prot, &backing, kind) {
+        // As Linux, which says so about everything that is in the way.
+        Err(EditError::Exists) => Ok(Err(EINVAL)),
+        done => done.map(Ok),
+    })??;
+    Ok(at.addr() as usize)
+}
+
+/// `shmdt`: all that is left of the attachment which began at the address.
+pub fn shmdt(r: &mut UserRegs) -> SysResult {
+    let address = r.a0();
+    aligned(address)?;
+    let start = Page::containing(address as u64);
+    let space = &user().memory().space;
+    let first = if address < USER_END { space.find(start) } else { None };
+    let Some(Backing::Object { object, offset, shared: true }) = first.as_ref().map(|s| s.backing.clone()) else {
+        return Err(EINVAL);
+    };
+    let id = shm::showing(&object).ok_or(EINVAL)?;
+    if first.is_none_or(|s| s.range.start != start) || offset != 0 {
+        return Err(EINVAL);
+    }
+    let len = shm::with(id, |s| s.len)?;
+    let whole = PageRange::new(start, len.div_ceil(PAGE as u64)).ok_or(EINVAL)?;
+    while let Some(piece) = next_piece(space, whole, object.id()) {
+        vm::retry(|| space.unmap(piece))?;
+    }
+    shm::detached(id, pid());
+    Ok(0)
+}
+
+/// The first part of `whole` that shows the object as an attachment at its start does.
+fn next_piece(space: &Space, whole: PageRange, id: usize) -> Option<PageRange> {
+    let mut found = None;
+    space.each_segment(whole, |s| {
+        if let Backing::Object { object, offset, .. } = &s.backing
+            && object.id() == id
+            && s.range.start.0.checked_sub(whole.start.0) == Some(*offset)
+            && found.is_none()
+        {
+            found = PageRange::new(s.range.start, s.range.end.min(whole.end).0 - s.range.start.0);
+        }
+    });
+    found
+}
+
+/// `shmctl`
+pub fn shmctl(r: &mut UserRegs) -> SysResult {
+    let (id, command, at) = (r.a0() as i32, r.a1() as u32 & !IPC_64, r.a2());
+    let to = UserPtr::<u64>::new(at);
+    let put = |words: &[u64]| words.iter().enumerate().try_for_each(|(i, &w)| to.at(i).write(w));
+    if id < 0 && !matches!(command, IPC_INFO | SHM_INFO) {
+        return Err(EINVAL);
+    }
+    match command {
+        IPC_RMID => shm::remove(id).map(|()| 0),
+        IPC_SET => {
+            let mode = UserPtr::<u32>::new(at).at(5).read()?;
+            shm::with(id, |s| s.mode = s.mode & !0o777 | mode & 0o777).map(|()| 0)
+        }
+        SHM_LOCK => shm::with(id, |s| s.mode |= SHM_LOCKED).map(|()| 0),
+        SHM_UNLOCK => shm::with(id, |s| s.mode &= !SHM_LOCKED).map(|()| 0),
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+            let s = shm::with(id, |s| s.clone())?;
+            let mode = s.mode | if s.removed { SHM_DEST } else { 0 };
+            // struct shmid64_ds: ipc64_perm is six words of 32 bits, a sequence number and padding.
+            put(&[
+                s.key as u32 as u64,
+                0,
+                (mode as u64) << 32,
+                0,
+                0,
+                0,
+                s.len,
+                s.times[0],
+                s.times[1],
+                s.times[2],
+                s.pids[0] as u32 as u64 | (s.pids[1] as u32 as u64) << 32,
+                shm::attachments(&s.object),
+                0,
+                0,
+            ])?;
+            Ok(if command == IPC_STAT { 0 } else { id as usize })
+        }
+        IPC_INFO => {
+            // struct shminfo64: longest, shortest, most, most for a process, pages of all.
+            put(&[SHMMAX, 1, shm::MOST as u64, shm::MOST as u64, SHMMAX, 0, 0, 0, 0])?;
+            Ok(last())
+        }
+        SHM_INFO => {
+            // struct shm_info: how many, pages of all, in memory, in the swap area (not counted here), and two words that Linux leaves 0.
+            let [count, pages, resident] = shm::total();
+            put(&[count, pages, resident, 0, 0, 0])?;
+            Ok(last())
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+/// The highest number in use.
+fn last() -> usize {
+    let (mut last, mut from) = (0, Some(0));
+    while let Some(id) = from.and_then(shm::first_from) {
+        last = id;
+        from = id.checked_add(1);
+    }
+    last as usize
+}
