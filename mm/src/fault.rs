@@ -82,9 +82,13 @@ impl<M: Machine> Space<M> {
     fn wait_and_resolve(&self, page: Page, access: Access) -> Fault {
         static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
         let m = self.memory();
-        let _held = self.is_forking().then(|| Held::new(&self.held));
+        // Whatever it waited for at first, a fork may come to hold it up.
+        let mut held = None;
         let mut since = 0;
         loop {
+            if held.is_none() && self.is_forking() {
+                held = Some(Held::new(&self.held));
+            }
             m.stats.add(&m.machine, Counter::WaitFault, 1);
             since = m.pause(&EDIT, page.0, since);
             if let Some(fault) = self.resolve(page, access) {

@@ -33,6 +33,8 @@ pub struct PerCpu {
     pub in_kernel: Cell<u64>,
     /// Page faults of the current thread's program since its time was taken last.
     pub faults: Cell<u64>,
+    /// The instruction of the last page fault of a program: until another one is there, it has not got on.
+    pub faulted: Cell<u64>,
     /// FS base that the CPU has loaded.
     pub fs_base: Cell<u64>,
     /// GS base of programs that the CPU has loaded (behind SWAPGS).
@@ -67,6 +69,7 @@ static BLOCKS: [PerCpu; CPUS] = [const {
         entered: Cell::new(0),
         in_kernel: Cell::new(0),
         faults: Cell::new(0),
+        faulted: Cell::new(0),
         fs_base: Cell::new(0),
         gs_base: Cell::new(0),
         fpu_owner: Cell::new(0),

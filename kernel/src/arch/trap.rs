@@ -34,6 +34,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
             unsafe { asm!("mov {}, cr2", out(reg) address, options(nostack, nomem, preserves_flags)) };
             record::event(record::Kind::PageFault, address, regs.orig_rax);
             if user {
+                cpu::this().faulted.set(regs.rip);
                 mem::fault::user(regs, address, regs.orig_rax);
             } else if !kernel_fault(regs, address) {
                 fatal(regs, vector);
@@ -56,7 +57,11 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
         _ => irq::interrupt(vector as u8, user),
     }
     if user {
-        if cpu::this().work.get() != 0 {
+        let cpu = cpu::this();
+        if cpu.work.get() != 0 {
+            if regs.rip == cpu.faulted.get() {
+                sched::grace();
+            }
             user_work(regs);
         }
         before_iret(regs);

@@ -37,7 +37,7 @@ pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
 pub use thread::{Thread, ThreadRef, Usage};
-pub(crate) use tick::tick;
+pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
@@ -93,6 +93,9 @@ struct Cpu {
     left: Cell<(*const Thread, After)>,
     /// Own use: deadline of the armed timer.
     armed: Cell<u64>,
+    /// Own use: when the current thread's turn is over, and whether it was lengthened.
+    slice: Cell<u64>,
+    graced: Cell<bool>,
     /// When the current thread's time was taken last; own use.
     since: Cell<u64>,
     /// Own use: how long its waits are.
@@ -110,6 +113,8 @@ static SCHED: [Cpu; CPUS] = [const {
         idle: Cell::new(null()),
         left: Cell::new((null(), After::Nothing)),
         armed: Cell::new(u64::MAX),
+        slice: Cell::new(0),
+        graced: Cell::new(false),
         since: Cell::new(0),
         waits: HaltPoll::new(),
         switches: AtomicU64::new(0),
@@ -345,6 +350,8 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     block.work.set(work);
     if !core::ptr::eq(next, idle) {
         arm_at(sched, now, now + SLICE);
+        sched.slice.set(now + SLICE);
+        sched.graced.set(false);
     }
     block.current.set(next);
     sched.left.set((prev, after));

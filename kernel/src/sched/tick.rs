@@ -2,6 +2,7 @@
 //!
 //! Each CPU arms its timer for the earliest of its running thread's slice and of the deadlines in [`timer`].
 
+use super::place::misplaced;
 use super::thread::{PARKED, RUNNING};
 use super::{Cpu, current, enqueue, mine, timer};
 use crate::arch::cpu::{self, WORK_SCHEDULE};
@@ -11,6 +12,8 @@ use core::sync::atomic::Ordering;
 
 /// A thread's turn when others wait, in nanoseconds.
 pub(super) const SLICE: u64 = 4_000_000;
+/// What a thread gets beyond its slice to do what it has waited for, in nanoseconds.
+const GRACE: u64 = 200_000;
 
 /// As [`arm`], for whoever knows the CPU and the time.
 pub(super) fn arm_at(sched: &Cpu, now: u64, deadline: u64) {
@@ -46,15 +49,34 @@ pub(crate) fn tick(user: bool) {
         }
     });
     if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
-        // ordering: Relaxed; our own queue.
-        if sched.len.load(Ordering::Relaxed) != 0 {
-            syscall::request_work(WORK_SCHEDULE);
+        let slice = &sched.slice;
+        if now >= slice.get() {
+            // ordering: Relaxed; our own queue.
+            if sched.len.load(Ordering::Relaxed) != 0 {
+                syscall::request_work(WORK_SCHEDULE);
+            }
+            slice.set(now + SLICE);
         }
-        next = next.min(now + SLICE);
+        next = next.min(slice.get());
     }
     if next != u64::MAX {
         arm_at(sched, now, next);
     }
+}
+
+/// The current thread, which is to be scheduled away, has not repeated the instruction of its last page fault yet: it may first, once
+/// in a slice. Where faults take as long as slices, as they may where the host has fewer CPUs than the guest, a thread beside one
+/// that forks in a loop would else lose the page before each of its turns.
+pub(crate) fn grace() {
+    let (cpu, sched) = (cpu::this(), mine());
+    let work = cpu.work.get();
+    if work & WORK_SCHEDULE == 0 || misplaced(current()) || sched.graced.replace(true) {
+        return;
+    }
+    cpu.work.set(work & !WORK_SCHEDULE);
+    let now = timer::now_ns();
+    sched.slice.set(now + GRACE);
+    arm_at(sched, now, now + GRACE);
 }
 
 /// Adds to the current thread's time what has passed since that was done last, until the counter's value `tsc`; returns the time.
