@@ -59,7 +59,13 @@ const EPOLLET: u32 = 1 << 31;
 const EPOLLONESHOT: u32 = 1 << 30;
 const IN: u32 = l::POLLIN | l::POLLRDNORM;
 const OUT: u32 = l::POLLOUT | l::POLLWRNORM;
-const MODIFIERS: u32 = EPOLLET | EPOLLONESHOT | 1 << 29 | 1 << 28;
+const MODIFIERS: u32 = EPOLLET | EPOLLONESHOT | WAKEUP | EXCLUSIVE;
+/// EPOLLEXCLUSIVE: not every set need be told. Here all are, which is allowed.
+const EXCLUSIVE: u32 = 1 << 28;
+/// EPOLLWAKEUP: nothing to do where nothing sleeps.
+const WAKEUP: u32 = 1 << 29;
+/// What may come with EPOLLEXCLUSIVE.
+const EXCLUSIVE_WITH: u32 = EXCLUSIVE | WAKEUP | EPOLLET | l::POLLIN | l::POLLOUT | l::POLLERR | l::POLLHUP;
 
 impl Interest {
     /// The events that have been reported and have not come again since.
@@ -218,6 +224,14 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
         return Err(EPERM);
     }
     let inner = file.file.as_any().downcast_ref::<Epoll>();
+    let refused = match op {
+        l::EPOLL_CTL_ADD => inner.is_some() || events & !EXCLUSIVE_WITH != 0,
+        l::EPOLL_CTL_MOD => true,
+        _ => false,
+    };
+    if events & EXCLUSIVE != 0 && refused {
+        return Err(EINVAL);
+    }
     let key = (fd, Arc::as_ptr(&file) as usize);
     with(epfd, |epoll| {
         if inner.is_some_and(|inner| core::ptr::eq(inner, epoll)) {
@@ -247,6 +261,9 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
             }
             l::EPOLL_CTL_MOD => {
                 let interest = set.get_mut(&key).ok_or(ENOENT)?;
+                if interest.events & EXCLUSIVE != 0 {
+                    return Err(EINVAL);
+                }
                 (interest.events, interest.data, interest.reported, interest.armed) = (events, data, 0, true);
             }
             l::EPOLL_CTL_DEL => {

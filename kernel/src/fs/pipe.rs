@@ -46,6 +46,8 @@ pub struct Pipe {
     reads: AtomicU64,
     readers: AtomicUsize,
     writers: AtomicUsize,
+    /// Its readers take what is inside, and nothing more.
+    shut: AtomicBool,
     /// It has carried files.
     carrier: AtomicBool,
     /// Wakes readers.
@@ -66,6 +68,7 @@ impl Pipe {
             reads: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
+            shut: AtomicBool::new(false),
             carrier: AtomicBool::new(false),
             filled: WaitQueue::new(),
             drained: WaitQueue::new(),
@@ -83,6 +86,14 @@ impl Pipe {
     }
     fn has_readers(&self) -> bool {
         self.readers.load(Ordering::SeqCst) > 0
+    }
+    /// Whether more bytes may come.
+    fn is_open(&self) -> bool {
+        self.has_writers() && !self.shut.load(Ordering::SeqCst)
+    }
+    /// Whether somebody takes more bytes.
+    fn takes(&self) -> bool {
+        self.has_readers() && !self.shut.load(Ordering::SeqCst)
     }
 
     fn is_full(&self) -> bool {
@@ -115,7 +126,7 @@ impl Pipe {
                 return result;
             }
             // Asked while the lock is held: writers need it, so what the last of them wrote before it went would have been seen above.
-            let ended = !self.has_writers();
+            let ended = !self.is_open();
             drop(slots);
             if ended {
                 return Ok(0);
@@ -123,7 +134,7 @@ impl Pipe {
             if nonblock {
                 return Err(EAGAIN);
             }
-            wait_on(&self.filled, None, || (self.len() > 0 || !self.has_writers()).then_some(()))?;
+            wait_on(&self.filled, None, || (self.len() > 0 || !self.is_open()).then_some(()))?;
         }
     }
 
@@ -175,7 +186,7 @@ impl Pipe {
         }
         let mut done = 0;
         let mut slots = self.slots.lock();
-        if !self.has_readers() {
+        if !self.takes() {
             return Err(EPIPE);
         }
         // As on Linux, what exceeds whole pages goes behind the last bytes if it fits there, and every other page of the
@@ -198,7 +209,7 @@ impl Pipe {
             if io.left() == 0 {
                 break Ok(());
             }
-            if !self.has_readers() {
+            if !self.takes() {
                 break Err(EPIPE);
             }
             if !self.is_full() {
@@ -213,7 +224,7 @@ impl Pipe {
             }
             drop(slots);
             self.tell_readers();
-            let room = wait_on(&self.drained, None, || (!self.is_full() || !self.has_readers()).then_some(()));
+            let room = wait_on(&self.drained, None, || (!self.is_full() || !self.takes()).then_some(()));
             if let Err(e) = room {
                 return if done > 0 { Ok(done) } else { Err(e) };
             }
@@ -312,6 +323,20 @@ impl End {
     /// Whether the pipe has a reader.
     pub fn has_reader(&self) -> bool {
         self.pipe.has_readers()
+    }
+    /// From now on readers get what is inside, and writers are refused.
+    pub fn shut(&self) {
+        self.pipe.shut.store(true, Ordering::SeqCst);
+        self.pipe.filled.wake_all();
+        self.pipe.drained.wake_all();
+    }
+    /// Whether nothing comes behind what is inside.
+    pub fn is_over(&self) -> bool {
+        !self.pipe.is_open()
+    }
+    /// Whether writers are refused.
+    pub fn is_refused(&self) -> bool {
+        !self.pipe.takes()
     }
 }
 

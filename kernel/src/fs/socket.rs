@@ -8,7 +8,6 @@ use crate::debug::lock::Mutex;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
 
 /// One end of a connected pair of stream sockets.
@@ -17,7 +16,6 @@ pub struct Socket {
     reads: Arc<End>,
     /// `None` once shut down for writing.
     writes: Mutex<Option<Arc<End>>>,
-    read_shut: AtomicBool,
 }
 
 /// Makes a pair.
@@ -28,7 +26,6 @@ pub fn pair() -> Result<(Socket, Socket), Errno> {
             ino: reads.number(),
             reads: End::new(reads, true, false)?,
             writes: Mutex::new(Some(End::new(writes, false, true)?)),
-            read_shut: AtomicBool::new(false),
         })
     };
     Ok((half(&a, &b)?, half(&b, &a)?))
@@ -41,7 +38,7 @@ impl Socket {
             return Err(EINVAL);
         }
         if how != 1 {
-            self.read_shut.store(true, Ordering::Relaxed);
+            self.reads.shut();
         }
         if how != 0 {
             let end = self.writes.lock().take();
@@ -53,17 +50,11 @@ impl Socket {
 
     /// Receives without taking.
     pub fn peek(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
-        if self.read_shut.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
         self.reads.peek(io, nonblock, rights)
     }
 
     /// Receives, with the files that come with the bytes.
     pub fn receive(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
-        if self.read_shut.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
         self.reads.receive(io, nonblock, rights)
     }
 
@@ -85,14 +76,17 @@ impl File for Socket {
         Stat { ino: self.ino, mode: kind::SOCK | 0o777, nlink: 1, ..Stat::default() }
     }
     fn poll(&self) -> u32 {
-        let mut events = self.reads.poll();
+        // First: the last bytes are there when nothing comes any more.
+        let over = self.reads.is_over();
         let end = self.writes.lock().clone();
-        match end {
-            Some(end) => events |= end.poll() & !l::POLLERR,
-            None => events |= l::POLLOUT,
+        let refused = end.as_ref().is_none_or(|end| end.is_refused());
+        let writes = end.map_or(l::POLLOUT | l::POLLWRNORM, |end| end.poll() & !l::POLLERR);
+        let mut events = self.reads.poll() & !l::POLLHUP | writes;
+        if over {
+            events |= l::POLLIN | l::POLLRDNORM | l::POLLRDHUP;
         }
-        if events & l::POLLHUP != 0 {
-            events |= l::POLLIN | l::POLLRDHUP;
+        if over && refused {
+            events |= l::POLLHUP;
         }
         events
     }

@@ -6,6 +6,7 @@ use super::readwrite::file;
 use crate::arch::{UserRegs, interrupt_window};
 use crate::fs::io::MAX_BYTES;
 use crate::fs::regular::Regular;
+use crate::fs::stat::kind;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::page::{BYTES, KernelPage};
 use crate::mem::user::UserPtr;
@@ -85,14 +86,22 @@ pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     let (from, to, count) = (file(r.a0())?, file(r.a2())?, r.a4());
     from.readable()?;
     to.writable()?;
-    if r.a5() as u32 != 0 || !is_regular(&from) || !is_regular(&to) {
+    if r.a5() as u32 != 0 {
+        return Err(EINVAL);
+    }
+    if [&from, &to].iter().any(|f| f.file.stat().mode & kind::MASK == kind::DIR) {
+        return Err(EISDIR);
+    }
+    if !is_regular(&from) || !is_regular(&to) {
         return Err(EINVAL);
     }
     if to.flags() & l::O_APPEND != 0 {
         return Err(EBADF);
     }
     let (at, behind) = (begin(&from, r.a1())?, begin(&to, r.a3())?);
-    let overlap = at.max(behind) - at.min(behind) < count.min(MAX_BYTES) as u64;
+    // As Linux: what lies behind the end of the source does not count.
+    let count = count.min(MAX_BYTES).min(from.file.stat().size.saturating_sub(at) as usize);
+    let overlap = at.max(behind) - at.min(behind) < count as u64;
     if overlap && from.file.stat().ino == to.file.stat().ino {
         return Err(EINVAL);
     }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -9,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -272,6 +276,50 @@ static void shared_segments(void) {
     CHECK(attachments(id) == -1 && errno == EINVAL);
 }
 
+static int polled(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT | POLLRDHUP};
+    CHECK(poll(&p, 1, 0) >= 0);
+    return p.revents;
+}
+
+static void *read_one(void *fd) {
+    char c;
+    return (void *)read(*(int *)fd, &c, 1);
+}
+
+/* Sockets of which one direction is shut, copies within a file, sets of epoll that only one is told. */
+static void half_closed(void) {
+    int s[2];
+    char b[8];
+    signal(SIGPIPE, SIG_IGN);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && shutdown(s[1], SHUT_WR) == 0);
+    CHECK(polled(s[0]) == (POLLIN | POLLOUT | POLLRDHUP) && read(s[0], b, 1) == 0 && close(s[1]) == 0);
+    CHECK(polled(s[0]) == (POLLIN | POLLOUT | POLLRDHUP | POLLHUP) && close(s[0]) == 0);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && write(s[1], "abc", 3) == 3 && shutdown(s[0], SHUT_RD) == 0);
+    CHECK(polled(s[0]) == (POLLIN | POLLOUT | POLLRDHUP) && read(s[0], b, 3) == 3 && read(s[0], b, 3) == 0);
+    CHECK(write(s[1], "x", 1) == -1 && errno == EPIPE && close(s[0]) == 0 && close(s[1]) == 0);
+    pthread_t reader;
+    void *got;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && pthread_create(&reader, NULL, read_one, &s[0]) == 0);
+    usleep(50000);
+    CHECK(shutdown(s[0], SHUT_RD) == 0 && pthread_join(reader, &got) == 0 && got == NULL);
+
+    int set = epoll_create1(0), other = epoll_create1(0);
+    struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT};
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, s[0], &e) == -1 && errno == EINVAL);
+    e.events = EPOLLIN | EPOLLEXCLUSIVE;
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, other, &e) == -1 && errno == EINVAL && epoll_ctl(set, EPOLL_CTL_ADD, s[0], &e) == 0);
+    CHECK(epoll_ctl(set, EPOLL_CTL_MOD, s[0], &e) == -1 && errno == EINVAL);
+    CHECK(close(set) == 0 && close(other) == 0 && close(s[0]) == 0 && close(s[1]) == 0);
+
+    int fd = memfd_create("copy", MFD_CLOEXEC), dir = open("/", O_RDONLY | O_DIRECTORY);
+    loff_t from = 0, to = 10;
+    CHECK(fd >= 0 && dir >= 0 && write(fd, "0123456789", 10) == 10);
+    CHECK(syscall(SYS_copy_file_range, fd, &from, fd, &to, 4096ul, 0u) == 10 && lseek(fd, 0, SEEK_END) == 20);
+    CHECK(syscall(SYS_copy_file_range, dir, NULL, fd, NULL, 1ul, 0u) == -1 && errno == EISDIR);
+    CHECK(close(fd) == 0 && close(dir) == 0);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     threads();
@@ -280,6 +328,7 @@ int main(void) {
     mixed_ranges();
     cut_files();
     shared_segments();
+    half_closed();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
     ((char *)reserved)[(1ul << 40) + 4097] = 1;
