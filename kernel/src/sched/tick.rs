@@ -42,15 +42,18 @@ pub(crate) fn tick(user: bool) {
     } else {
         provoke::tick_in_kernel()
     }
+    let mut woken = false;
     let mut next = timer::expire(now, |t| {
         // ordering: as in `unpark`, but without a token.
         if t.state.compare_exchange(PARKED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             enqueue(t);
+            woken = true;
         }
     });
     if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
         let slice = &sched.slice;
-        if now >= slice.get() {
+        // Who has waited for this moment runs now. Other timer interrupts, as of a rest within a wait, are nobody's turn.
+        if woken || now >= slice.get() {
             // ordering: Relaxed; our own queue.
             if sched.len.load(Ordering::Relaxed) != 0 {
                 syscall::request_work(WORK_SCHEDULE);

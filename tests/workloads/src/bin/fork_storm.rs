@@ -52,8 +52,9 @@ fn writers_beside_a_forker() {
     const FORKS: u32 = 60;
     // They may be over before everybody has had a slice of a CPU.
     const LONG: Duration = Duration::from_millis(300);
-    // Linux and Quire make thousands, whom nobody lets pass makes one or two.
-    const ENOUGH: u32 = 20;
+    // Linux and Quire make thousands. Where the host has no CPU free, each store to a page that the last fork has shared takes tens of
+    // milliseconds, for another CPU has to answer: 19 were seen. Whom nobody lets pass makes fewer than ten.
+    const ENOUGH: u32 = 10;
     let area = Area::new(WRITERS * 8);
     let writes = [const { AtomicU32::new(0) }; WRITERS];
     let over = AtomicBool::new(false);
