@@ -6,6 +6,7 @@
 
 use crate::arena::Arena;
 use crate::entry::{Entry, Word};
+use crate::fork::COURTESY;
 use crate::frames::{Frame, Owners};
 use crate::machine::{Machine, What};
 use crate::object::PageError;
@@ -52,19 +53,37 @@ pub(crate) enum Step {
 
 use Step::{Again, Copied, End, Wait};
 
-/// A fault that a fork has held up, counted until it is over. Relaxed: the next fork may let it pass, or not.
-struct Held<'a>(&'a AtomicU64);
+/// A fault that takes its time, counted until it is over: a fork lets it pass first. Relaxed: it may be overlooked.
+#[derive(Debug)]
+pub(crate) struct Slow {
+    /// How many there are.
+    pub now: AtomicU64,
+    /// How many there have been.
+    pub over: AtomicU64,
+}
 
-impl<'a> Held<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Relaxed);
-        Held(count)
+impl Slow {
+    pub fn new() -> Slow {
+        Slow { now: AtomicU64::new(0), over: AtomicU64::new(0) }
+    }
+
+    fn count(&self) -> Counted<'_> {
+        // No fork of the model checker's asks.
+        if COURTESY != 0 {
+            self.now.fetch_add(1, Relaxed);
+        }
+        Counted(self)
     }
 }
 
-impl Drop for Held<'_> {
+struct Counted<'a>(&'a Slow);
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        if COURTESY != 0 {
+            self.0.over.fetch_add(1, Relaxed);
+            self.0.now.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -82,13 +101,10 @@ impl<M: Machine> Space<M> {
     fn wait_and_resolve(&self, page: Page, access: Access) -> Fault {
         static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
         let m = self.memory();
-        // Whatever it waited for at first, a fork may come to hold it up.
-        let mut held = None;
+        // Whatever it waits for: when that is over, the next fork may have shared the page anew.
+        let _slow = self.slow.count();
         let mut since = 0;
         loop {
-            if held.is_none() && self.is_forking() {
-                held = Some(Held::new(&self.held));
-            }
             m.stats.add(&m.machine, Counter::WaitFault, 1);
             since = m.pause(&EDIT, page.0, since);
             if let Some(fault) = self.resolve(page, access) {
@@ -122,6 +138,9 @@ impl<M: Machine> Space<M> {
                     m.serve();
                 }
                 Copied { old, copy, others } => {
+                    // A fork that begins now would make this copy one for another child, and so may the next: a store that needs
+                    // other CPUs' answers is slower than a fork.
+                    let _slow = (others != 0).then(|| self.slow.count());
                     m.shoot(others, &Pages::one(page));
                     m.machine.invalidate(page);
                     self.settle(old, copy);

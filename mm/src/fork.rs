@@ -26,9 +26,9 @@ use crate::stats::Counter;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 use crate::version::Version;
 
-/// How often a fork gives the CPU away for those who were held up by the one before. None under the model checker, which has no
-/// fairness to look for.
-const COURTESY: u32 = if cfg!(loom) { 0 } else { 1 << 14 };
+/// How often a fork gives the CPU away for faults that take their time. Never under the model checker, which has no fairness to look
+/// for.
+pub(crate) const COURTESY: u32 = if cfg!(loom) { 0 } else { 1 << 14 };
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
@@ -43,7 +43,7 @@ impl<M: Machine> Space<M> {
     pub fn fork_into(&self, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
-        self.let_held_pass();
+        self.let_slow_pass();
         let whole = self.claim_all();
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
         self.wait_for_scans(whole.arenas());
@@ -79,17 +79,19 @@ impl<M: Machine> Space<M> {
         result
     }
 
-    /// Lets the stores pass that the fork before this one has held up: who forks in a loop would starve all others, whose chance is the
-    /// time between two forks. For a while only; it holds nothing.
-    fn let_held_pass(&self) {
-        static HELD: What = What { text: "stores that the last fork has held up", show: |n, f| write!(f, "{n} left") };
+    /// Lets the stores pass that the fork before this one has held up, or that are being copied for: who forks in a loop would starve
+    /// all others, whose chance is the time between two forks. For as many as there are at this moment, and for a while only; it
+    /// holds nothing.
+    fn let_slow_pass(&self) {
+        static SLOW: What = What { text: "stores that were under way", show: |n, f| write!(f, "{n} left") };
+        let (there, before) = (self.slow.now.load(Relaxed), self.slow.over.load(Relaxed));
         let mut since = 0;
         for _ in 0..COURTESY {
-            let left = self.held.load(Relaxed);
-            if left == 0 {
+            let passed = self.slow.over.load(Relaxed).wrapping_sub(before);
+            if passed >= there || self.slow.now.load(Relaxed) == 0 {
                 return;
             }
-            since = self.memory.pause(&HELD, left, since);
+            since = self.memory.pause(&SLOW, there - passed, since);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::arena::Arena;
 use crate::cpuset::CpuSet;
 use crate::edit::EditError;
 use crate::entry::{Entry, Table, Word, are_empty};
+use crate::fault::Slow;
 use crate::frames::{Frame, Left};
 use crate::list::Node;
 use crate::machine::{CPUS, GROUP, Machine};
@@ -37,8 +38,8 @@ pub struct Space<M: Machine> {
     pub(crate) active: CpuSet,
     /// Not zero while a fork copies this space: faults that would write wait.
     pub(crate) forking: AtomicU64,
-    /// Faults that a fork has held up and that are not over yet.
-    pub(crate) held: AtomicU64,
+    /// Faults that a fork lets pass.
+    pub(crate) slow: Slow,
     /// 0 while a fork fills it.
     pub(crate) ready: AtomicU64,
 }
@@ -53,7 +54,7 @@ impl<M: Machine> Space<M> {
             tops: core::array::from_fn(|_| AtomicU64::new(0)),
             active: CpuSet::new(),
             forking: AtomicU64::new(0),
-            held: AtomicU64::new(0),
+            slow: Slow::new(),
             ready: AtomicU64::new(1),
         }
     }

@@ -72,6 +72,10 @@ fn writers_beside_a_forker() {
                 }
             });
         }
+        // The start of a thread is many stores and edits, each of which may have to wait for a fork.
+        while writes.iter().any(|count| count.load(Ordering::Relaxed) == 0) {
+            thread::sleep(Duration::from_millis(1));
+        }
         let breed = |forks| (0..forks).for_each(|_| fork(|| 0).expect_success("a child of the forker"));
         // Before the first fork is over they write as they like.
         breed(4);
