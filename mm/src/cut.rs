@@ -138,6 +138,8 @@ impl<M: Machine> Memory<M> {
                 let entry = &self.machine.table(table)[i as usize];
                 self.take_below(object, entry, level - 1, base + i * span, pages);
             }
+            // Others wait for answers; the caller is in no window.
+            self.serve();
         }
     }
 }

@@ -265,6 +265,16 @@ impl Regular {
     /// Sets the length.
     pub fn set_len(&self, len: u64) -> Result<(), Errno> {
         let _writing = self.writing.lock();
+        self.set_len_locked(len)
+    }
+
+    /// Makes it at least so long.
+    pub fn grow(&self, len: u64) -> Result<(), Errno> {
+        let _writing = self.writing.lock();
+        if len > self.len() { self.set_len_locked(len) } else { Ok(()) }
+    }
+
+    fn set_len_locked(&self, len: u64) -> Result<(), Errno> {
         if self.image.is_some() {
             return Err(EROFS);
         }

@@ -3,6 +3,7 @@
 use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
+use crate::fs::pipe::End;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;
@@ -115,12 +116,13 @@ pub fn fallocate(r: &mut UserRegs) -> SysResult {
     if offset < 0 || len <= 0 {
         return Err(EINVAL);
     }
-    let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(ENODEV)?;
-    let end = (offset as u64).checked_add(len as u64).ok_or(EFBIG)?;
+    let other = if file.file.as_any().is::<End>() { ESPIPE } else { ENODEV };
+    let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(other)?;
+    let end = offset.checked_add(len).ok_or(EFBIG)? as u64;
     const HOLE: u32 = l::FALLOC_FL_PUNCH_HOLE | l::FALLOC_FL_KEEP_SIZE;
     match mode {
-        0 if end > regular.len() => regular.set_len(end)?,
-        0 | l::FALLOC_FL_KEEP_SIZE => {}
+        0 => regular.grow(end)?,
+        l::FALLOC_FL_KEEP_SIZE => {}
         HOLE => regular.punch(offset as u64, end)?,
         _ => return Err(EOPNOTSUPP),
     }

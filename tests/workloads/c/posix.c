@@ -207,6 +207,8 @@ static void cut_files(void) {
     CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, PAGE) == -1 && errno == EOPNOTSUPP);
     CHECK(madvise(all + 6 * PAGE, 2 * PAGE, MADV_REMOVE) == 0 && all[6 * PAGE] == 0 && all[7 * PAGE + 200] == 0);
     CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EACCES);
+    CHECK(fallocate(fd, hole, PAGE, 0x7fffffffffffffff) == -1 && errno == EFBIG);
+    CHECK(mprotect(all, PAGE, PROT_READ) == 0 && madvise(all, PAGE, MADV_REMOVE) == 0 && all[0] == 0);
     CHECK(munmap(all, 8 * PAGE) == 0 && munmap(copy, 8 * PAGE) == 0 && close(fd) == 0);
     all = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(all != MAP_FAILED);

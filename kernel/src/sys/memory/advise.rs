@@ -4,7 +4,7 @@ use super::{PAGE, aligned, covered, populate, range};
 use crate::arch::UserRegs;
 use crate::fs::regular;
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Prot, Space};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Space};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
@@ -94,7 +94,7 @@ fn remove(space: &Space, range: PageRange) -> Result<(), Errno> {
         at = to;
         match &s.backing {
             Backing::Object { object, offset, shared } if !s.flags.contains(Flags::LOCKED) => {
-                if !shared || !s.prot.contains(Prot::WRITE) {
+                if !shared || s.flags.contains(Flags::READ_ONLY) {
                     return Err(EACCES);
                 }
                 let byte = |page: Page| (offset + page.0 - s.range.start.0) * PAGE as u64;
