@@ -88,10 +88,9 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     // A defect that no model looks for would be found by none.
-    let covered =
-        crate::models::all().flat_map(|m| m.mutants).flat_map(|set| *set).fold(0u64, |set, &m| set | 1 << m as u32);
-    let covered = Mutant::OF_HOST_TESTS.iter().fold(covered, |set, &m| set | 1 << m as u32);
-    let orphans: Vec<u32> = (1..=Mutant::LAST).filter(|m| covered >> m & 1 == 0).collect();
+    let of_models = crate::models::all().flat_map(|m| m.mutants).flat_map(|set| *set);
+    let covered: Vec<u32> = of_models.chain(Mutant::OF_HOST_TESTS).map(|&m| m as u32).collect();
+    let orphans: Vec<u32> = (1..=Mutant::LAST).filter(|m| !covered.contains(m)).collect();
     println!("{:<28} {:<20} {:>6} {:>10} {:>8}", "model", "run", "bound", "states", "time");
     let (next, passed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let out = Mutex::new(());
@@ -175,7 +174,7 @@ fn call(model: &Model, mode: usize, mutants: &[Mutant], bound: Option<usize>, se
         .arg("--one")
         .arg(model.name)
         .arg(mode.to_string())
-        .arg(mutants.iter().fold(0u64, |set, &m| set | 1 << m as u32).to_string())
+        .arg(mutants.iter().map(|&m| (m as u32).to_string()).collect::<Vec<_>>().join(","))
         .arg(bound.map_or("-".to_string(), |b| b.to_string()))
         .arg(seconds.to_string())
         // loom prints each join.
@@ -193,13 +192,17 @@ fn call(model: &Model, mode: usize, mutants: &[Mutant], bound: Option<usize>, se
 
 static STATES: AtomicUsize = AtomicUsize::new(0);
 
-/// `MODEL MODE MUTANTS BOUND SECONDS`: prints one line, `pass`, `cut` or `fail`, the number of executions, and why.
+/// `MODEL MODE MUTANTS BOUND SECONDS`, the mutants as numbers with commas between: prints one line, `pass`, `cut` or `fail`, the number of executions, and why.
 fn one(args: &[String]) -> ExitCode {
     let [name, mode, mutants, bound, seconds] = args else { return usage() };
     let Some(model) = crate::models::all().find(|m| m.name == name) else { return usage() };
 
     switch::every_access_rmw(mode == "1");
-    switch::select(mutants.parse().unwrap_or(0));
+    mutants
+        .split(',')
+        .filter_map(|m| m.parse().ok())
+        .filter(|m| (1..=Mutant::LAST).contains(m))
+        .for_each(switch::select);
     switch::collect_at(model.collect);
     let limit = Duration::from_secs(seconds.parse().unwrap_or(240));
     let mut builder = loom::model::Builder::new();

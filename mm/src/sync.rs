@@ -164,7 +164,8 @@ pub mod model {
     use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64 as Plain, Ordering::Relaxed};
 
     static RMW: AtomicBool = AtomicBool::new(false);
-    static MUTANTS: Plain = Plain::new(0);
+    /// A bit for each defect, 64 in a word.
+    static MUTANTS: [Plain; Mutant::LAST as usize / 64 + 1] = [const { Plain::new(0) }; Mutant::LAST as usize / 64 + 1];
     /// Rounds of a search for bits that were promised but not there.
     pub static FRUITLESS: AtomicU32 = AtomicU32::new(0);
     static COLLECT: AtomicU32 = AtomicU32::new(1);
@@ -183,14 +184,15 @@ pub mod model {
         RMW.store(on, Relaxed);
     }
 
-    /// Switches defects on: bit `m` for the one with number `m`. The others are off.
-    pub fn select(mutants: u64) {
-        MUTANTS.store(mutants, Relaxed);
+    /// Switches the defect with number `m` on. At first all are off.
+    pub fn select(m: u32) {
+        MUTANTS[m as usize / 64].fetch_or(1 << (m % 64), Relaxed);
     }
 
     /// Whether the defect `m` is switched on.
     pub fn mutant(m: Mutant) -> bool {
-        MUTANTS.load(Relaxed) >> m as u32 & 1 != 0
+        let m = m as u32;
+        MUTANTS[m as usize / 64].load(Relaxed) >> (m % 64) & 1 != 0
     }
 
     /// As `core::sync::atomic::fence`. In the read-modify-write run all accesses are ordered already.
