@@ -101,7 +101,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         let m = self.space.memory();
         fence(SeqCst);
         let others = self.space.others(self.arena);
-        if others != 0 {
+        if others != 0 && !mutant(Mutant::FlushNoShoot) {
             m.shoot(others, &self.pages);
         }
         self.pages.invalidate_here(&m.machine);

@@ -132,13 +132,15 @@ pub enum Mutant {
     WakeNoFence,
     /// The kernel's wake-up: who queues a thread asks before his fence whether the CPU polls.
     AskBeforeFence,
+    /// Flush: the other CPUs keep their translations.
+    FlushNoShoot,
 }
 
 impl Mutant {
     /// Those that host tests look for, and no model: they need memory to run out, or many frames.
     pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::AskBeforeFence as u32;
+    pub const LAST: u32 = Mutant::FlushNoShoot as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

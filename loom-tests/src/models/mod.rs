@@ -14,6 +14,7 @@ mod protect;
 mod retire;
 mod segv;
 mod shootdown;
+mod starts;
 mod swap;
 mod swap_edit;
 mod swap_object;
@@ -35,6 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         object::MODELS,
         cut::MODELS,
         retire::MODELS,
+        starts::MODELS,
         shootdown::MODELS,
         join::MODELS,
         claims::MODELS,
