@@ -27,6 +27,8 @@ Usage: ./run.sh [COMMAND]
   loom [--all] [FILTER]  model-check the protocols; each defect must be found
   stress [--minutes M] [--boots N] [--seconds S] [--cpus N] [--mem MIB] [--swap SIZE] [NAME...]
                          mix the stress workloads until the time is over
+  differ [--minutes M] [--seed S] [--programs N] [--cpus N] [--mem MIB] [--swap SIZE] [--program CALLS]
+                         compare random programs of memory calls with Linux, step by step
   bench [--linux [PACKAGE.deb]] [--boots N] [instructions | wall | swap]...
                          measure the operations of the memory manager, and those of a Linux in the same machine:
                          Debian's 6.12, fetched with apt, or the one in the package (linux-image-6.12...-cloud-amd64)
@@ -183,7 +185,7 @@ house=(--root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$
 
 need_machine() {
     once kernel "$kernel" build_kernel "${shared[@]}" "$root"/{kernel,mm,drivers,swapd}
-    once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite}
+    once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite,workloads}
     command -v qemu-system-x86_64 >/dev/null || set_up
 }
 
@@ -325,11 +327,12 @@ case $command in
         ;;
     test) run_suite test "$@" ;;
     loom)
-        once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite}
+        once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite,workloads}
         exec "$suite" "${house[@]}" loom "$@"
         ;;
     bench) bench "$@" ;;
     stress) run_suite stress "$@" ;;
+    differ) run_suite differ "$@" ;;
     lint)
         (($# == 0)) || { usage >&2 && exit 2; }
         lint

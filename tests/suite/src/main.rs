@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod catalogue;
 mod contract;
+mod differ;
 mod guest;
 mod oracle;
 mod stall;
@@ -57,10 +58,10 @@ enum Task {
     /// Run the standard workloads on four CPUs and print a table
     #[command(override_usage = "run.sh")]
     Workloads,
-    /// Run all tests, or those of the parts named: host, loom, contract, bad, guest, swap
+    /// Run all tests, or those of the parts named: host, loom, contract, bad, guest, swap, differ
     #[command(override_usage = "run.sh test [PART]...")]
     Test {
-        #[arg(value_parser = ["host", "loom", "contract", "bad", "guest", "swap"])]
+        #[arg(value_parser = ["host", "loom", "contract", "bad", "guest", "swap", "differ"])]
         parts: Vec<String>,
     },
     /// Model-check the protocols
@@ -73,6 +74,9 @@ enum Task {
     /// Mix the stress workloads until the time is over
     #[command(override_usage = "run.sh stress [OPTIONS] [NAME]...")]
     Stress(stress::Mix),
+    /// Compare random programs of memory calls with Linux, step by step
+    #[command(override_usage = "run.sh differ [OPTIONS]")]
+    Differ(differ::Wish),
     /// Measure the operations of the memory manager
     #[command(override_usage = "run.sh bench [OPTIONS] [PART]...")]
     Bench(bench::Wish),
@@ -85,6 +89,7 @@ fn main() {
         Task::Test { parts } => test(&house, &parts),
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
         Task::Stress(mix) => stress::run(&house, &mix),
+        Task::Differ(wish) => differ::run(&house, &wish),
         Task::Bench(wish) => bench::run(&house, &wish),
     })
 }
@@ -109,6 +114,9 @@ fn test(house: &House, parts: &[String]) -> i32 {
     }
     if wanted("swap") {
         swap::test(house, &mut tally);
+    }
+    if wanted("differ") {
+        differ::test(house, &mut tally);
     }
     tally.finish()
 }

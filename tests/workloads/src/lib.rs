@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub mod area;
 pub mod canary;
+pub mod differ;
 pub mod large;
 pub mod process;
 

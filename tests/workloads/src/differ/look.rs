@@ -1,0 +1,275 @@
+//! What a program shows: its mappings, its counters, what is in memory, contents. No look allocates memory.
+
+use std::cell::UnsafeCell;
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::run::World;
+use super::{PAGES, touch};
+use crate::PAGE;
+
+/// Text in memory that a parent and its children share, so that nothing is lost when one of them is killed.
+#[derive(Debug)]
+pub struct Board(&'static Shared);
+
+#[repr(C)]
+#[derive(Debug)]
+struct Shared {
+    length: AtomicUsize,
+    bytes: UnsafeCell<[u8; SIZE]>,
+}
+
+const SIZE: usize = 1 << 20;
+
+impl Board {
+    /// An empty one, for as long as the process lives.
+    pub fn shared() -> Self {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: fresh memory, all zeros, which is an empty board.
+        unsafe {
+            let at = libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), 3, flags, -1, 0);
+            crate::check!(at != libc::MAP_FAILED, "mmap of a board: {}", std::io::Error::last_os_error());
+            Self(&*at.cast())
+        }
+    }
+
+    /// Nothing on it.
+    pub fn clear(&mut self) {
+        self.0.length.store(0, Ordering::Relaxed);
+    }
+
+    /// What is on it.
+    pub fn text(&self) -> &[u8] {
+        // SAFETY: nobody writes while it is read: one process at a time uses a board.
+        let bytes = unsafe { &*self.0.bytes.get() };
+        &bytes[..self.0.length.load(Ordering::Relaxed)]
+    }
+}
+
+impl Write for Board {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let length = self.0.length.load(Ordering::Relaxed);
+        // SAFETY: as in `text`.
+        let bytes = unsafe { &mut *self.0.bytes.get() };
+        bytes.get_mut(length..length + text.len()).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.0.length.store(length + text.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A number that stands for what is written to it (FNV-1a).
+pub struct Digest(pub u64);
+
+impl Digest {
+    /// Of nothing.
+    pub fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// Of these bytes, too.
+    pub fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
+// SAFETY: programs have one thread.
+unsafe impl<const N: usize> Sync for Buffer<N> {}
+static FILE: Buffer<{ 1 << 18 }> = Buffer(UnsafeCell::new([0; 1 << 18]));
+
+/// A file of /proc, whole.
+pub fn read_proc(path: &std::ffi::CStr) -> &'static str {
+    // SAFETY: one thread, and each user is done with the text before it reads the next file.
+    let buffer = unsafe { &mut *FILE.0.get() };
+    let mut length = 0;
+    // SAFETY: a name that ends with zero; reads go into the buffer.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY);
+        loop {
+            let n = libc::read(fd, buffer[length..].as_mut_ptr().cast(), buffer.len() - length);
+            if n <= 0 {
+                break;
+            }
+            length += n as usize;
+        }
+        libc::close(fd);
+    }
+    std::str::from_utf8(&buffer[..length]).unwrap_or("")
+}
+
+/// Sizes of the address space, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// VmSize, VmLck, VmData, VmStk.
+    pub of: [i64; 4],
+}
+
+impl Sizes {
+    /// As they are.
+    pub fn now() -> Self {
+        let mut sizes = Self::default();
+        for line in read_proc(c"/proc/self/status").lines() {
+            for (name, size) in ["VmSize:", "VmLck:", "VmData:", "VmStk:"].iter().zip(&mut sizes.of) {
+                if let Some(rest) = line.strip_prefix(name) {
+                    *size = rest.trim().trim_end_matches(" kB").parse().unwrap_or(-1);
+                }
+            }
+        }
+        sizes
+    }
+}
+
+/// The lines of `/proc/self/maps` in and around the window and at the heap's end; equal neighbours as one.
+pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
+    struct Line<'a> {
+        start: u64,
+        end: u64,
+        rights: &'a str,
+        offset: u64,
+        name: &'a str,
+    }
+    let mut last: Option<Line<'_>> = None;
+    let show = |line: &Line<'_>, to: &mut dyn Write| {
+        let (base, from) = if line.start >= world.heap && line.start < world.heap + HEAP {
+            ("h", world.heap)
+        } else {
+            ("w", world.base)
+        };
+        let page = |at: u64| (at as i64 - from as i64) / PAGE as i64;
+        write!(to, " {base}{}..{} {}", page(line.start), page(line.end), line.rights)?;
+        if line.name.is_empty() { Ok(()) } else { write!(to, " {:x} {}", line.offset / PAGE as u64, line.name) }
+    };
+    for line in read_proc(c"/proc/self/maps").lines() {
+        let mut words = line.splitn(6, ' ');
+        let mut word = || words.next().unwrap_or("");
+        let (range, rights, offset) = (word(), word(), word());
+        let (_, _, name) = (word(), word(), word().trim());
+        let (start, end) = range.split_once('-').unwrap_or(("", ""));
+        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
+        let (mut start, end, offset) = (hex(start), hex(end), hex(offset));
+        let window = start < world.base + (PAGES + AROUND) * 4096 && end > world.base - AROUND * 4096;
+        let heap = start < world.heap + HEAP && end > world.heap;
+        if !window && !heap {
+            continue;
+        }
+        let name = if name.contains("/differ") { "file" } else { name };
+        let name = if name == "[heap]" { "" } else { name };
+        if heap {
+            start = start.max(world.heap);
+        }
+        match &mut last {
+            Some(before)
+                if before.end == start
+                    && before.rights == rights
+                    && before.name == name
+                    && (name.is_empty() || before.offset + before.end - before.start == offset) =>
+            {
+                before.end = end;
+            }
+            _ => {
+                if let Some(before) = &last {
+                    show(before, to)?;
+                }
+                last = Some(Line { start, end, rights, offset, name });
+            }
+        }
+    }
+    last.map_or(Ok(()), |line| show(&line, to))
+}
+
+/// Pages around the window that count, too: what grows down may leave it.
+const AROUND: u64 = 600;
+/// Bytes behind the heap's first end that count.
+const HEAP: u64 = 1 << 24;
+
+/// How the sizes differ from those at the beginning.
+pub fn sizes(world: &World, to: &mut dyn Write) -> fmt::Result {
+    let now = Sizes::now();
+    for (index, name) in ["size"].iter().enumerate() {
+        // All of the process may be locked, and how much that is is no matter of the program's.
+        if index == 1 && world.all_locked {
+            continue;
+        }
+        match now.of[index] - world.sizes.of[index] {
+            0 => {}
+            more => write!(to, " {name}{more:+}K")?,
+        }
+    }
+    Ok(())
+}
+
+/// Which pages of the window `mincore` calls resident.
+pub fn resident(world: &World, to: &mut dyn Write) -> fmt::Result {
+    to.write_str(" in ")?;
+    for page in 0..PAGES {
+        let mut byte = 9u8;
+        // SAFETY: one byte for one page.
+        let done = unsafe { libc::mincore((world.base + page * 4096) as *mut _, PAGE, &raw mut byte) };
+        to.write_char(if done != 0 { '-' } else { char::from(b'0' + (byte & 1)) })?;
+    }
+    Ok(())
+}
+
+/// The contents of the window by loads, which bring pages in.
+pub fn by_loads(world: &World, to: &mut dyn Write) -> fmt::Result {
+    (0..PAGES).try_for_each(|page| {
+        to.write_char(' ')?;
+        loaded(world.base + page * 4096, to)
+    })
+}
+
+/// What a load at an address gives.
+pub fn loaded(at: u64, to: &mut dyn Write) -> fmt::Result {
+    match touch::load(at) {
+        Ok(value) => show(value, to),
+        Err(why) => refused(why, to),
+    }
+}
+
+/// A word: who wrote it.
+pub fn show(value: u64, to: &mut dyn Write) -> fmt::Result {
+    match value {
+        0 => to.write_char('0'),
+        touch::RETURN => to.write_str("ret"),
+        value if value >> 48 == 0x51ee => write!(to, "{}.{}", value >> 16 & 0xffff_ffff, value & 0xffff),
+        value => write!(to, "{value:x}"),
+    }
+}
+
+/// Why not.
+pub fn refused(why: touch::Refused, to: &mut dyn Write) -> fmt::Result {
+    match (why.signal, why.code, why.named) {
+        (libc::SIGSEGV, 1, true) => to.write_char('-'),
+        (libc::SIGSEGV, 2, true) => to.write_char('x'),
+        (libc::SIGBUS, 2, true) => to.write_char('!'),
+        (signal, code, named) => write!(to, "signal {signal} code {code}{}", if named { "" } else { " elsewhere" }),
+    }
+}
+
+/// The contents of the window as the kernel copies them, eight bytes of each page.
+pub fn by_kernel(world: &World, to: &mut dyn Write) -> fmt::Result {
+    (0..PAGES).try_for_each(|page| {
+        to.write_char(' ')?;
+        let mut value = 0u64;
+        match world.through_pipe(world.base + page * 4096, 8, (&mut value as *mut u64).cast()) {
+            8 => show(value, to),
+            -1 => write!(to, "e{}", super::run::errno()),
+            n => write!(to, "{n} bytes"),
+        }
+    })
+}
