@@ -10,6 +10,7 @@ use crate::page::LEVELS;
 use crate::segment::Flags;
 use crate::space::Space;
 use crate::sync::Ordering::*;
+use crate::users::Users;
 
 /// What an audit found. All of `lost`, `wrong`, `torn`, `slots_wrong` must be zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,7 +40,7 @@ pub struct Report {
     /// Pages whose count differs from the references found, or free frames with references.
     pub wrong: u64,
     /// Entries that break a rule: a private writable page with other owners, a page outside every segment, a sealed entry in
-    /// a reachable table, a transit segment at rest.
+    /// a reachable table, a transit segment at rest, a segment whose object counts other writers than those that are mapped.
     pub torn: u64,
     /// The first frame with a finding.
     pub first: Option<Frame>,
@@ -68,9 +69,10 @@ impl<M: Machine> Memory<M> {
     ///
     /// Idle CPUs must be told to leave the frames alone ([`Memory::set_quiet`]), and all caches drained
     /// ([`Memory::drain_all`]), by the caller; no read or write of the swap area is under way.
-    pub fn audit<'s>(&self, spaces: impl Iterator<Item = &'s Space<M>>, counts: &mut [u32]) -> Report {
+    pub fn audit<'s>(&self, spaces: impl Iterator<Item = &'s Space<M>> + Clone, counts: &mut [u32]) -> Report {
         let mut r = Report { total: self.total_frames(), objects: self.object_count(), ..Report::default() };
         counts[self.zero_page().0 as usize] += 1;
+        self.count_writers(spaces.clone(), &mut r);
         for space in spaces {
             self.count_space(space, counts, &mut r);
         }
@@ -112,6 +114,28 @@ impl<M: Machine> Memory<M> {
         let known = r.free + r.pages + r.tables + r.slabs + r.kernel;
         r.lost += r.total.saturating_sub(known);
         r
+    }
+
+    /// An object's writers are the segments that write it. Each takes its own off; what is left then should be nothing; each gives its own
+    /// back.
+    fn count_writers<'s>(&self, spaces: impl Iterator<Item = &'s Space<M>> + Clone, r: &mut Report)
+    where
+        M: 's,
+    {
+        let each = |see: &mut dyn FnMut(&Users)| {
+            for arena in spaces.clone().flat_map(Space::each_arena) {
+                arena.list(&self.pin()).each(0, crate::page::ARENA_PAGES, &mut |p| {
+                    if p.writes() && !p.object.is_null() {
+                        // SAFETY: nothing runs, so the leaf that was just read holds a reference.
+                        see(unsafe { &(*p.object).users });
+                    }
+                    true
+                });
+            }
+        };
+        each(&mut |users| users.written());
+        each(&mut |users| r.torn += (users.writers() != 0) as u64);
+        each(&mut |users| users.restore());
     }
 
     fn count_space(&self, space: &Space<M>, counts: &mut [u32], r: &mut Report) {

@@ -212,13 +212,13 @@ impl Claims {
         })
     }
 
-    /// Waits until every claim that covers `page` at this moment is gone.
-    pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, page: u32) {
+    /// Waits until every claim that overlaps `lo .. hi` at this moment is gone.
+    pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) {
         let now = self.next.load(Acquire);
         // Acquire: pairs with the draw of every ticket below `now`, whose owners had cleared their bits before.
         let taken = !self.free.load(Acquire) & ALL;
         for i in crate::shootdown::bits(taken) {
-            self.wait_slot(memory, i, page, page + 1, now);
+            self.wait_slot(memory, i, lo, hi, now);
         }
     }
 }

@@ -85,13 +85,13 @@ impl<M: Machine> Memory<M> {
         let pages = from.div_ceil(size)..to / size;
         let (first, last) = (self.hold_part(object, from)?, self.hold_part(object, to)?);
         let (begin, end) = ((from % size) as usize, (to % size) as usize);
-        if let Some(page) = first {
-            page.zero(begin..if from / size == to / size { end } else { PAGE });
-        }
-        if let Some(page) = last
-            && from / size != to / size
-        {
-            page.zero(0..end);
+        match from / size == to / size {
+            // Within one page: `last` holds it even where the hole begins with its first byte.
+            true => last.into_iter().for_each(|page| page.zero(begin..end)),
+            false => {
+                first.into_iter().for_each(|page| page.zero(begin..PAGE));
+                last.into_iter().for_each(|page| page.zero(0..end));
+            }
         }
         self.take_out(object, pages.clone());
         Ok(Cut { object, pages, copies: false })

@@ -1,4 +1,5 @@
-//! Edits: claim, publish, generation, sweep, flush. Map, unmap, protect and discard are all this one sequence.
+//! Edits: claim, publish, generation, sweep, flush. Map, unmap, protect and discard are all this one sequence. Those that leave the
+//! segments where they are have their own file, [`crate::inplace`].
 //!
 //! 1. Claim the range.
 //! 2. Publish the new list by compare-and-swap on its root; one read section spans from reading the root to the
@@ -17,14 +18,13 @@
 //! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: without memory it takes
 //! nodes that were put aside before ([`crate::exchange`]).
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::build::{Builder, Change};
-use crate::claims::Claim;
 use crate::exchange::{Exchange, Reserve};
 use crate::flush::Flush;
 use crate::list::{List, Node};
 use crate::machine::Machine;
-use crate::page::{ENTRIES, Page, PageRange, Prot};
+use crate::page::{PageRange, Prot};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
 use crate::splice::{Act, Splice, Spliced};
@@ -46,6 +46,12 @@ pub enum EditError {
     NotMapped,
     /// Outside user space, or empty (EINVAL).
     Invalid,
+    /// A shared view of an object that was opened for reading does not become writable (EACCES).
+    ReadOnly,
+    /// The object is closed to writers (EPERM).
+    Closed,
+    /// A segment is none that the edit takes (EINVAL). What lies before it is done.
+    Refused,
     /// Fork: a page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
     TooMany,
 }
@@ -53,11 +59,8 @@ pub enum EditError {
 /// Most segments of an arena: Linux's `vm.max_map_count`, there for a whole process.
 const MAX_SEGMENTS: i64 = 65_530;
 
-/// The longest range whose pages are made writable ahead of their next stores.
-const AHEAD: u32 = 64;
-
 /// What came of an edit that one leaf may be enough for.
-enum Quick {
+pub(crate) enum Quick {
     /// It is published.
     Done,
     /// Another edit was faster: once more, with its list.
@@ -72,6 +75,8 @@ enum Quick {
     Hole,
     /// Nothing would change.
     Same,
+    /// A segment of it must stay as it is.
+    Refused,
 }
 
 impl<M: Machine> Space<M> {
@@ -167,96 +172,9 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Gives a range another protection. All of it must be mapped.
-    pub fn protect(&self, range: PageRange, prot: Prot) -> Result<(), EditError> {
-        self.memory.stats.add(&self.memory.machine, Counter::Protect, 1);
-        if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.protect_part(arena, lo, hi, prot);
-        }
-        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot))
-    }
-
-    fn protect_part(&self, index: usize, lo: u32, hi: u32, prot: Prot) -> Result<(), EditError> {
-        let m = self.memory();
-        let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-        let claim = arena.claims.acquire_one(m, lo, hi);
-        let mut narrows = false;
-        let mut change = |p: &Part| {
-            narrows |= !prot.contains(p.prot);
-            Part { prot, ..*p }
-        };
-        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
-        match self.splice(arena, lo, hi, &mut Act::Each(&mut change))? {
-            Quick::Same => return Ok(()),
-            Quick::Hole => return Err(EditError::NotMapped),
-            Quick::Done => {}
-            _ => {
-                let mut at = lo;
-                let mut same = true;
-                let pin = m.pin();
-                arena.list(&pin).each(lo, hi, &mut |p| {
-                    if p.start > at {
-                        return false;
-                    }
-                    same &= change(p).prot == p.prot;
-                    at = p.end;
-                    true
-                });
-                drop(pin);
-                if at < hi {
-                    return Err(EditError::NotMapped);
-                }
-                if same {
-                    return Ok(());
-                }
-                self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
-            }
-        }
-        if narrows {
-            self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
-        } else if prot.contains(Prot::WRITE) {
-            self.widen_ahead(arena, lo, hi, prot, &claim);
-        }
-        Ok(())
-    }
-
-    /// Drops the contents of a range: anonymous memory reads as zeros again, a private mapping as its object.
-    pub fn discard(&self, range: PageRange) -> Result<(), EditError> {
-        let m = self.memory();
-        m.stats.add(&m.machine, Counter::Discard, 1);
-        for (index, lo, hi) in range.by_arena() {
-            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let _claim = arena.claims.acquire_one(m, lo, hi);
-            let covered = {
-                let pin = m.pin();
-                arena.list(&pin).covers(lo, hi)
-            };
-            self.sweep(arena, lo, hi, Fate::Emptied, false);
-            if !covered {
-                return Err(EditError::NotMapped);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets and clears flags of the segments in a range. Holes are fine.
-    pub fn set_flags(&self, range: PageRange, set: Flags, clear: Flags) -> Result<(), EditError> {
-        let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
-        for (index, lo, hi) in range.by_arena() {
-            let Some(arena) = self.arena(index) else { continue };
-            let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
-            self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()))?;
-            if set.contains(Flags::LOCKED) {
-                // A scan that has read the older list still evicts.
-                self.wait_for_scans(core::iter::once(arena));
-            }
-        }
-        Ok(())
-    }
-
     /// Step 2, where one leaf is enough.
     #[inline]
-    fn splice(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>) -> Result<Quick, EditError> {
+    pub(crate) fn splice(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>) -> Result<Quick, EditError> {
         loop {
             match self.try_splice(arena, lo, hi, act)? {
                 Quick::Late => self.memory.serve(),
@@ -283,6 +201,7 @@ impl<M: Machine> Space<M> {
             Spliced::Free => Quick::Free,
             Spliced::Hole => Quick::Hole,
             Spliced::Same => Quick::Same,
+            Spliced::Refused => Quick::Refused,
         })
     }
 
@@ -384,32 +303,6 @@ impl<M: Machine> Space<M> {
             flush.everything();
         }
         flush.settle();
-    }
-
-    /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
-    /// need no faults. Under the claim the range keeps `prot` and its tables, and no fork begins; so there is no list to be looked
-    /// at. Nothing depends on it.
-    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot, claim: &Claim<'_>) {
-        let m = self.memory();
-        if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {
-            return;
-        }
-        let mut page = lo;
-        while page < hi {
-            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
-            if let Some(table) = arena.leaf_claimed(m, claim, page) {
-                let mut at = Page::of(arena.index, page);
-                for entry in &table[index(page, 0)..][..(end - page) as usize] {
-                    let e = entry.load();
-                    // A lost race leaves the page to its next fault.
-                    if e.awaits_store() && entry.grant_store(e, prot).is_ok() {
-                        m.machine.invalidate(at);
-                    }
-                    at.0 += 1;
-                }
-            }
-            page = end;
-        }
     }
 }
 

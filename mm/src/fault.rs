@@ -128,7 +128,7 @@ impl<M: Machine> Space<M> {
                     // The edit that took the right away must be over before anybody is told (race 47). No second look
                     // (model `segvtwice`).
                     if !mutant(Mutant::SignalAtOnce) {
-                        arena.claims.wait_for(m, page.local());
+                        arena.claims.wait_for(m, page.local(), page.local() + 1);
                     }
                     return Some(f);
                 }

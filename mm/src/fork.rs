@@ -105,7 +105,11 @@ impl<M: Machine> Space<M> {
                 return Ok(());
             }
             let mut built = Builder::start(m);
-            let keep = |p: &Part| !p.flags.contains(Flags::DONTFORK);
+            // As on Linux, what is locked is locked for its own process only.
+            let keep = |p: &Part| {
+                let kept = !p.flags.contains(Flags::DONTFORK);
+                kept.then_some(Part { flags: p.flags - Flags::LOCKED, ..*p })
+            };
             // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
             let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
             built.own();

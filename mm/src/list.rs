@@ -9,7 +9,6 @@
 
 use crate::frames::slab::{NODE, NodePlace};
 use crate::machine::Machine;
-use crate::object::ObjectRef;
 use crate::page::ARENA_PAGES;
 use crate::segment::Part;
 use core::cell::Cell;
@@ -218,7 +217,7 @@ impl Node {
         for p in self.parts() {
             if !p.object.is_null() {
                 // SAFETY: the part was copied from a leaf, or made from a reference, that still holds the object.
-                core::mem::forget(unsafe { ObjectRef::another(p.object) });
+                unsafe { (*p.object).users.add(p.writes()) };
             }
         }
     }
@@ -242,7 +241,7 @@ impl Node {
         for p in self.parts() {
             if !p.object.is_null() {
                 // SAFETY: `own` took one reference for this part, and `disown` is called once.
-                unsafe { crate::object::drop_reference(p.object) };
+                unsafe { crate::object::drop_reference(p.object, p.writes()) };
             }
         }
     }
@@ -317,16 +316,6 @@ impl<'a> List<'a> {
             false
         });
         found
-    }
-
-    /// Whether segments cover all of `lo .. hi`.
-    pub fn covers(self, lo: u32, hi: u32) -> bool {
-        let mut at = lo;
-        self.each(lo, hi, &mut |p| {
-            let ok = p.start <= at;
-            at = p.end;
-            ok
-        }) && at >= hi
     }
 
     /// Whether nothing is mapped in `lo .. hi`.

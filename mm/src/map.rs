@@ -51,7 +51,7 @@ impl<M: Machine> Space<M> {
             let replace = matches!(place, Place::Fixed(_));
             match (range.and_then(|range| self.map_at(range, prot, backing, flags, replace)), place) {
                 (Ok(()), _) => return Ok(at),
-                (Err(EditError::OutOfFrames), _) => return Err(EditError::OutOfFrames),
+                (Err(error @ (EditError::OutOfFrames | EditError::Closed)), _) => return Err(error),
                 (Err(_), Place::Hint(_)) => place = Place::Anywhere,
                 // Somebody was faster: look again.
                 (Err(EditError::Exists), Place::Anywhere | Place::Shared) => {}
@@ -71,6 +71,13 @@ impl<M: Machine> Space<M> {
     ) -> Result<(), EditError> {
         let shared = matches!(backing, Backing::Object { shared: true, .. });
         let flags = if shared { flags | Flags::SHARED } else { flags };
+        // Held until the list counts for itself, so that the object is not closed to writers in between.
+        let _leave = match backing {
+            Backing::Object { object, shared: true, .. } if !flags.contains(Flags::READ_ONLY) => {
+                Some(object.write().ok_or(EditError::Closed)?)
+            }
+            _ => None,
+        };
         let part = |arena: usize, start: u32, end: u32| {
             let (object, offset) = match backing {
                 Backing::Anonymous => (core::ptr::null(), 0),

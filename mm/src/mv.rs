@@ -161,11 +161,8 @@ impl<M: Machine> Space<M> {
             self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
             return Err(EditError::OutOfFrames);
         }
-        // Step 3. The destination's leaf holds no reference to the object yet, and the source's is about to go.
-        let held = (!part.object.is_null()).then(|| {
-            // SAFETY: the source's leaf holds a reference as long as the claim keeps the segment.
-            unsafe { crate::object::ObjectRef::another(part.object) }
-        });
+        // Step 3. The destination's leaf does not count for the object yet, and the source's is about to go.
+        let held = part.hold();
         if !keep && let Err(short) = self.publish(from, slo, shi, &Change::Put(None), None, |_| Ok(())) {
             self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
             return Err(short);

@@ -17,12 +17,13 @@ use crate::pager::Slot;
 use crate::quota::{Charge, Quota};
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::users::Users;
 use core::ptr::NonNull;
 
 /// Pages that several mappings show.
 #[derive(Debug)]
 pub struct Object {
-    references: AtomicU64,
+    pub(crate) users: Users,
     /// Length in bytes.
     pub(crate) len: AtomicU64,
     /// Pages in frames.
@@ -89,20 +90,19 @@ impl Clone for ObjectRef {
 impl Drop for ObjectRef {
     fn drop(&mut self) {
         // SAFETY: this reference is counted and dropped once.
-        unsafe { drop_reference(self.0.as_ptr()) };
+        unsafe { drop_reference(self.0.as_ptr(), false) };
     }
 }
 
-/// Drops a counted reference held as a pointer.
+/// Drops a counted reference held as a pointer, and what it counts as a writer.
 ///
 /// # Safety
 ///
-/// The caller owns one reference to `object` and gives it up.
-pub(crate) unsafe fn drop_reference(object: *const Object) {
+/// The caller owns one such reference to `object` and gives it up.
+pub(crate) unsafe fn drop_reference(object: *const Object, writer: bool) {
     // SAFETY: alive until the last reference is gone.
     let o = unsafe { &*object };
-    // Release: our use comes before the end; Acquire: all others' uses are past for the one who ends it.
-    if o.references.fetch_sub(1, AcqRel) == 1 {
+    if o.users.remove(writer) {
         // SAFETY: that was the last reference.
         unsafe { (o.destroy)(object) };
     }
@@ -115,14 +115,24 @@ impl ObjectRef {
     ///
     /// Somebody holds a reference to `object` while this runs.
     pub(crate) unsafe fn another(object: *const Object) -> ObjectRef {
-        // SAFETY: by this function's contract it is alive. Relaxed: a reference makes a reference, nothing is published.
-        unsafe { (*object).references.fetch_add(1, Relaxed) };
+        // SAFETY: by this function's contract it is alive.
+        unsafe { (*object).users.add(false) };
         ObjectRef(NonNull::new(object.cast_mut()).expect("an object's address is not null"))
     }
 
     /// The address, which identifies the object as long as a reference is held.
     pub fn id(&self) -> usize {
         self.0.as_ptr() as usize
+    }
+}
+
+/// Leave to make a writable mapping of an object, until it is dropped.
+#[must_use]
+pub(crate) struct Writing<'a>(&'a Object);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.users.written();
     }
 }
 
@@ -179,7 +189,7 @@ impl<M: Machine> Memory<M> {
         // SAFETY: a fresh node, large and aligned enough.
         unsafe {
             at.write(Object {
-                references: AtomicU64::new(1),
+                users: Users::new(),
                 len: AtomicU64::new(len),
                 resident: AtomicU64::new(0),
                 quota,
@@ -264,6 +274,19 @@ impl<M: Machine> Memory<M> {
         Ok(HeldPage { memory: self, frame: self.object_page(object, index)? })
     }
 
+    /// Closes an object to writers for ever: no shared mapping of it that is writable, or may become so, is there, and none comes. False:
+    /// there is one, or an edit is about to make one. `cpus`: those that work in mm. Edits that have taken a writable mapping away may
+    /// not have swept it yet: [`Space::await_edits`](crate::Space::await_edits) waits for them. The caller is in no read section.
+    #[must_use]
+    pub fn close_object(&self, object: &Object, cpus: u64) -> bool {
+        if object.users.close() {
+            return true;
+        }
+        // They may be counted by leaves that have been replaced.
+        self.await_retired(cpus);
+        object.users.close()
+    }
+
     /// The leaf entry of a page; `None` if its table is not there (and `make` is false) or it cannot have one.
     pub(crate) fn object_entry<'o>(
         &'o self,
@@ -346,10 +369,12 @@ impl Object {
 
     /// How many references there are: the holders', and one for each segment that shows it (and for some that have gone lately).
     pub fn references(&self) -> u64 {
-        // Pairs with the fence between a fault's reference to a page and its second look at the object's entry: whoever mapped a page
-        // that the caller has taken out has taken his segment's reference before.
-        fence(SeqCst);
-        self.references.load(Relaxed)
+        self.users.references()
+    }
+
+    /// Leave to make a shared mapping that may be written. `None`: the object is closed to writers.
+    pub(crate) fn write(&self) -> Option<Writing<'_>> {
+        self.users.write().then(|| Writing(self))
     }
 
     /// Pages that are in frames.

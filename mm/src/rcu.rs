@@ -15,7 +15,7 @@
 use crate::frames::slab::NodePlace;
 use crate::frames::{Frame, Kind};
 use crate::list::Node;
-use crate::machine::{CPUS, Machine};
+use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::percpu::PerCpu;
 use crate::stats::Counter;
@@ -219,6 +219,23 @@ impl<M: Machine> Memory<M> {
                 }
             });
             self.empty(old);
+        }
+    }
+
+    /// Waits until all is freed that was retired before, on whichever of the CPUs `targets`. The caller is in no read section.
+    pub(crate) fn await_retired(&self, targets: u64) {
+        static EPOCH: What = What { text: "the epoch", show: |n, f| write!(f, "{n}") };
+        // Acquire: who has retired something tagged it with no later epoch.
+        let until = self.rcu.epoch.load(Acquire) + 4;
+        let mut since = 0;
+        loop {
+            // Each CPU tries to advance the epoch; the turn that finds it far enough comes before a last one, which frees.
+            let enough = self.rcu.epoch.load(Acquire) >= until;
+            self.drain_all(targets);
+            if enough {
+                return;
+            }
+            since = self.pause(&EPOCH, until, since);
         }
     }
 

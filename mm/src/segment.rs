@@ -16,20 +16,20 @@ bitflags! {
         const DONTFORK = 4;
         /// Zeros in a child (MADV_WIPEONFORK).
         const WIPEONFORK = 8;
+        /// It never becomes writable: a shared view of what was opened for reading, or is closed to writers.
+        const READ_ONLY = 16;
+        /// Its pages are not evicted. A child's are not locked.
+        const LOCKED = 32;
         /// Grows towards lower addresses.
         const GROWS_DOWN = 1 << 8;
         /// Not charged when mapped (MAP_NORESERVE).
         const NORESERVE = 1 << 9;
-        /// Locked in memory.
-        const LOCKED = 1 << 10;
         /// The initial stack.
         const STACK = 1 << 11;
         /// The heap that `brk` moves.
         const HEAP = 1 << 12;
         /// Never merged with a neighbour.
         const ALONE = 1 << 13;
-        /// A shared view of a file that was opened for reading: it never becomes writable.
-        const READ_ONLY = 1 << 14;
     }
 }
 
@@ -62,6 +62,19 @@ pub struct Segment {
     pub backing: Backing,
 }
 
+/// A segment as the check of an edit sees it, under the edit's claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// What of it lies in the edit's range.
+    pub range: PageRange,
+    /// Where it begins.
+    pub start: Page,
+    /// What it grants.
+    pub prot: Prot,
+    /// What else it is.
+    pub flags: Flags,
+}
+
 /// A segment inside a list: one arena's part, 32 bytes. Its leaf holds a reference to the object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
@@ -92,6 +105,31 @@ impl Part {
             && (self.object.is_null() || self.offset + (self.end - self.start) as u64 == next.offset)
     }
 
+    /// As an edit of `lo .. hi` in the arena `index` shows it to its check.
+    pub fn seen(&self, index: usize, lo: u32, hi: u32) -> Seen {
+        let part = (self.start.max(lo), self.end.min(hi));
+        Seen {
+            range: PageRange { start: Page::of(index, part.0), end: Page(Page::of(index, 0).0 + part.1 as u64) },
+            start: Page::of(index, self.start),
+            prot: self.prot,
+            flags: self.flags,
+        }
+    }
+
+    /// Whether stores through it reach the object, now or once it is protected otherwise: its object counts it as a writer.
+    pub fn writes(&self) -> bool {
+        self.flags & (Flags::SHARED | Flags::READ_ONLY) == Flags::SHARED
+    }
+
+    /// Keeps the object as the segment's leaf does, for an edit between the leaf that shows it and the next one.
+    pub fn hold(self) -> Option<Hold> {
+        (!self.object.is_null()).then(|| {
+            // SAFETY: the leaf that the caller has read the part from counts for it, and his claim or read section keeps that.
+            unsafe { (*self.object).users.add(self.writes()) };
+            Hold(self)
+        })
+    }
+
     /// As users see it. The caller is inside a read section.
     pub fn to_segment(self, arena: usize) -> Segment {
         let start = Page::of(arena, self.start);
@@ -110,5 +148,16 @@ impl Part {
                 },
             },
         }
+    }
+}
+
+/// What counts for a segment's object as its leaf would.
+#[must_use]
+pub(crate) struct Hold(Part);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: `Part::hold` has counted it, once.
+        unsafe { crate::object::drop_reference(self.0.object, self.0.writes()) };
     }
 }

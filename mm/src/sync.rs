@@ -90,6 +90,12 @@ pub enum Mutant {
     BitBlind,
     /// Slabs: a frame is freed although its bit in the bitmap is not ours.
     SlabUnowned,
+    /// Users of an object: leave to write is given although it is closed.
+    WriteClosed,
+    /// Users of an object: it is closed, whoever may write it.
+    CloseBlind,
+    /// Protect: whether the segments allow it is looked up before the claim.
+    ProtectLookedBefore,
     /// Objects: after the reference to a page is taken, the object's entry is not read again.
     ObjectOnce,
     /// Fork, move: a scan that has begun is not waited for.

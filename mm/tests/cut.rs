@@ -111,10 +111,11 @@ fn a_hole_leaves_private_copies() {
     let mut copied = left;
     copied[3] = (99, 23);
     assert_eq!(words(&mut cpu, copy), copied);
-    // Within one page, and to behind the end.
+    // Within one page, from its first byte on, and to behind the end.
+    space.cut(&m.punch_object(&object, 6 * SIZE, 6 * SIZE + 256).unwrap());
     space.cut(&m.punch_object(&object, 5 * SIZE + 800, 5 * SIZE + 808).unwrap());
     space.cut(&m.punch_object(&object, 7 * SIZE + 8, 1 << 40).unwrap());
-    assert_eq!(&words(&mut cpu, all)[5..], [(15, 0), (16, 26), (17, 0)]);
+    assert_eq!(&words(&mut cpu, all)[5..], [(15, 0), (0, 26), (17, 0)]);
     assert_eq!(object.len(), 8 * SIZE);
     drop(object);
     finish(cpu, space);

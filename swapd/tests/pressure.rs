@@ -164,7 +164,7 @@ fn locked_pages_stay() {
             stop.wait();
             let lock = s.spawn(|| {
                 let _cpu = Cpu::new(rig.memory, 2);
-                space.set_flags(range(BASE, 8), Flags::LOCKED, Flags::empty()).unwrap();
+                space.set_flags(range(BASE, 8), Flags::LOCKED, Flags::empty(), &|_, _| true).unwrap();
                 resident()
             });
             // It returns at once, or waits for the scan.

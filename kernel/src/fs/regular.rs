@@ -67,9 +67,12 @@ pub struct Regular {
     writing: SleepMutex<()>,
     /// The path by which it was mapped last.
     path: Mutex<Option<Arc<[u8]>>>,
-    /// F_ADD_SEALS of a memfd.
-    pub seals: AtomicU32,
+    /// F_ADD_SEALS of a memfd; changed by who holds `writing`.
+    seals: AtomicU32,
 }
+
+/// What forbids writing.
+const NO_WRITING: u32 = l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE;
 
 impl Regular {
     /// A file of the initramfs.
@@ -114,6 +117,53 @@ impl Regular {
             path: Mutex::new(None),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         })
+    }
+
+    /// Makes a new file of no tree one that can be sealed, and its permissions final if it is no program.
+    pub fn allow_seals(&self, no_program: bool) {
+        if no_program {
+            self.mode.store(self.mode.load(Ordering::Relaxed) & !0o111, Ordering::Relaxed);
+        }
+        self.seals.store(if no_program { l::F_SEAL_EXEC } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The seals.
+    pub fn seals(&self) -> u32 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// Whether no new mapping may write it. It is decided when one comes: see [`Regular::add_seals`].
+    pub fn is_sealed(&self) -> bool {
+        self.seals() & NO_WRITING != 0
+    }
+
+    /// Adds seals, for ever. Writes and changes of the length that are under way end before, and find the seals afterwards; EBUSY as
+    /// long as a shared mapping may write what is to be sealed.
+    pub fn add_seals(&self, mut new: u32) -> Result<(), Errno> {
+        let _writing = self.writing.lock();
+        let old = self.seals();
+        if old & l::F_SEAL_SEAL != 0 {
+            return Err(EPERM);
+        }
+        if new & !old & l::F_SEAL_WRITE != 0 && !vm::close_object(&*self.object()?) {
+            return Err(EBUSY);
+        }
+        // As on Linux, where a program that is sealed as one may keep its writers.
+        if new & l::F_SEAL_EXEC != 0 && self.mode.load(Ordering::Relaxed) & 0o111 != 0 {
+            new |= l::F_SEAL_SHRINK | l::F_SEAL_GROW | NO_WRITING;
+        }
+        self.seals.fetch_or(new, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets the permissions.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        let _writing = self.writing.lock();
+        if self.seals() & l::F_SEAL_EXEC != 0 && (self.mode.load(Ordering::Relaxed) ^ mode) & 0o111 != 0 {
+            return Err(EPERM);
+        }
+        self.mode.store(mode, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether it came with the initramfs and cannot be written.
@@ -191,21 +241,25 @@ impl Regular {
         if self.image.is_some() {
             return Err(EROFS);
         }
-        let seals = self.seals.load(Ordering::Relaxed);
-        if seals & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
+        let object = self.object()?;
+        let mut want = io.left();
+        let end = at.checked_add(want as u64).filter(|e| *e <= MAX_LEN).ok_or(EFBIG)?;
+        if want != 0 && self.is_sealed() {
             return Err(EPERM);
         }
-        let object = self.object()?;
-        let want = io.left();
-        let end = at.checked_add(want as u64).filter(|e| *e <= MAX_LEN).ok_or(EFBIG)?;
-        if end > object.len() && seals & l::F_SEAL_GROW != 0 {
-            return Err(EPERM);
+        if end > object.len() && self.seals() & l::F_SEAL_GROW != 0 {
+            // As on Linux: of the pages that are there, all that fits; nothing of the one in which the end would move.
+            let fits = object.len().max(at) & !4095;
+            if fits <= at {
+                return Err(EPERM);
+            }
+            want = (fits - at) as usize;
         }
         let mut done = 0usize;
         let mut chunk = [0u8; 1024];
-        while io.left() > 0 {
+        while done < want {
             let here = at + done as u64;
-            let room = chunk.len().min(4096 - (here % 4096) as usize).min(io.left());
+            let room = chunk.len().min(4096 - (here % 4096) as usize).min(want - done);
             let n = io.get(&mut chunk[..room]);
             if n > 0 {
                 // Longer first: the page must be inside the object to be held.
@@ -268,10 +322,14 @@ impl Regular {
         self.set_len_locked(len)
     }
 
-    /// Makes it at least so long.
-    pub fn grow(&self, len: u64) -> Result<(), Errno> {
+    /// Makes it at least so long; or (`keep`) only finds out whether that may be.
+    pub fn grow(&self, len: u64, keep: bool) -> Result<(), Errno> {
         let _writing = self.writing.lock();
-        if len > self.len() { self.set_len_locked(len) } else { Ok(()) }
+        match len > self.len() {
+            true if keep && self.seals() & l::F_SEAL_GROW != 0 => Err(EPERM),
+            true if !keep => self.set_len_locked(len),
+            _ => Ok(()),
+        }
     }
 
     fn set_len_locked(&self, len: u64) -> Result<(), Errno> {
@@ -282,7 +340,7 @@ impl Regular {
             return Err(EFBIG);
         }
         let object = self.object()?;
-        let seals = self.seals.load(Ordering::Relaxed);
+        let seals = self.seals();
         let old = object.len();
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
@@ -298,7 +356,7 @@ impl Regular {
         if self.image.is_some() {
             return Err(EROFS);
         }
-        if self.seals.load(Ordering::Relaxed) & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
+        if self.is_sealed() {
             return Err(EPERM);
         }
         vm::punch_object(&*self.object()?, from, to, HOLDERS)?;

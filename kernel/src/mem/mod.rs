@@ -20,7 +20,7 @@ pub use heap::{has as heap_has, is_low as heap_is_low};
 pub use machine::{Space, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
 pub use quire_mm::{
     Access, Backing, Cut, EditError, Fault, Flags, Object, ObjectRef, Page, PageError, PageRange, Place, Prot, Quota,
-    Remap, Segment,
+    Remap, Seen, Segment,
 };
 pub use shortage::wait_for_frames;
 

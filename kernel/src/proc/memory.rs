@@ -8,7 +8,7 @@ use crate::mem::{EditError, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -38,8 +38,6 @@ pub struct Memory {
     pub layout: Layout,
     /// Pages locked by mlockall(MCL_FUTURE) and the like: only recorded.
     pub lock_future: AtomicU32,
-    /// Some mapping has been [`Flags::READ_ONLY`](crate::mem::Flags): mprotect has to look.
-    pub read_only: AtomicBool,
     /// The page at which the next scan for pages to evict begins.
     pub scan_cursor: AtomicU64,
     /// Tells private futexes of different spaces apart for ever (an address could be used again).
@@ -71,7 +69,6 @@ impl Memory {
             heap: SleepMutex::new(heap),
             layout,
             lock_future: AtomicU32::new(0),
-            read_only: AtomicBool::new(false),
             scan_cursor: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })?;
@@ -85,19 +82,18 @@ impl Memory {
     /// A copy-on-write copy for a child.
     #[inline(never)]
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
-        let heap = *self.heap.lock();
+        // Held until the segments are copied, so that the child's heap ends where they do.
+        let heap = self.heap.lock();
         let mut child = None;
         vm::retry(|| {
             let space = arc(Space::for_copy(memory())).map_err(|_| EditError::OutOfFrames)?;
             // Known before it is filled: see `quire_mm::cut`.
-            let new = Self::new(space, heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
+            let new = Self::new(space, *heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
             self.space.fork_into(&new.space)?;
             child = Some(new);
             Ok(())
         })?;
-        let child = child.ok_or(ENOMEM)?;
-        child.read_only.store(self.read_only.load(Ordering::Relaxed), Ordering::Relaxed);
-        Ok(child)
+        child.ok_or(ENOMEM)
     }
 }
 

@@ -14,7 +14,9 @@ pub fn errno(error: EditError) -> Errno {
     match error {
         EditError::NoSpace | EditError::OutOfFrames | EditError::NotMapped | EditError::TooMany => ENOMEM,
         EditError::Exists => EEXIST,
-        EditError::Invalid => EINVAL,
+        EditError::Invalid | EditError::Refused => EINVAL,
+        EditError::ReadOnly => EACCES,
+        EditError::Closed => EPERM,
     }
 }
 
@@ -84,6 +86,16 @@ fn came(brought: Brought) -> Result<(), Errno> {
         Brought::Lost => Err(EIO),
         Brought::Dying => Err(ENOMEM),
     }
+}
+
+/// Closes an object to writers for ever, if there are none: no mapping may write it, no translation does. False: there are some.
+pub fn close_object(object: &Object) -> bool {
+    let closed = memory().close_object(object, crate::arch::cpu::online());
+    if closed {
+        // Edits that have taken a writable mapping out of a list may still be at their sweep.
+        super::memory::each(|memory| memory.space.await_edits());
+    }
+    closed
 }
 
 /// Changes an object's length. What is cut off goes, from mappings, too. `holders` of the object's references are no mappings.

@@ -133,7 +133,7 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
         l::F_GET_SEALS | l::F_ADD_SEALS => {
             let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(EINVAL)?;
             if command == l::F_GET_SEALS {
-                return Ok(regular.seals.load(Ordering::Relaxed) as usize);
+                return Ok(regular.seals() as usize);
             }
             const SEALS: u32 =
                 l::F_SEAL_SEAL | l::F_SEAL_SHRINK | l::F_SEAL_GROW | l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE;
@@ -141,11 +141,7 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
             if argument as u32 & !(SEALS | l::F_SEAL_EXEC) != 0 {
                 return Err(EINVAL);
             }
-            if regular.seals.load(Ordering::Relaxed) & l::F_SEAL_SEAL != 0 {
-                return Err(EPERM);
-            }
-            regular.seals.fetch_or(argument as u32, Ordering::Relaxed);
-            Ok(0)
+            regular.add_seals(argument as u32).map(|()| 0)
         }
         _ => Err(EINVAL),
     }
@@ -249,14 +245,17 @@ pub fn memfd_create(r: &mut UserRegs) -> SysResult {
     let flags = r.a1() as u32;
     let name = read_cstr(r.a0(), 249).map_err(|e| if e == ENAMETOOLONG { EINVAL } else { e })?;
     let known = l::MFD_CLOEXEC | l::MFD_ALLOW_SEALING | l::MFD_NOEXEC_SEAL | l::MFD_EXEC;
+    if flags & (l::MFD_EXEC | l::MFD_NOEXEC_SEAL) == l::MFD_EXEC | l::MFD_NOEXEC_SEAL {
+        return Err(EINVAL);
+    }
     if flags & !known != 0 {
         // Huge pages are not offered.
         return Err(if flags & l::MFD_HUGETLB != 0 { ENOSYS } else { EINVAL });
     }
     let regular = Regular::memfd()?;
     regular.links.store(0, Ordering::Relaxed);
-    if flags & l::MFD_ALLOW_SEALING != 0 {
-        regular.seals.store(0, Ordering::Relaxed);
+    if flags & (l::MFD_ALLOW_SEALING | l::MFD_NOEXEC_SEAL) != 0 {
+        regular.allow_seals(flags & l::MFD_NOEXEC_SEAL != 0);
     }
     let path = format!("/memfd:{} (deleted)", crate::fs::Printable(&name));
     let file: Arc<dyn File> = arc(arc(regular)?)?;

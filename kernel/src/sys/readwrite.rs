@@ -121,8 +121,7 @@ pub fn fallocate(r: &mut UserRegs) -> SysResult {
     let end = offset.checked_add(len).ok_or(EFBIG)? as u64;
     const HOLE: u32 = l::FALLOC_FL_PUNCH_HOLE | l::FALLOC_FL_KEEP_SIZE;
     match mode {
-        0 => regular.grow(end)?,
-        l::FALLOC_FL_KEEP_SIZE => {}
+        0 | l::FALLOC_FL_KEEP_SIZE => regular.grow(end, mode != 0)?,
         HOLE => regular.punch(offset as u64, end)?,
         _ => return Err(EOPNOTSUPP),
     }

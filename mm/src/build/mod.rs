@@ -317,17 +317,21 @@ impl<M: Machine> Drop for Builder<'_, M> {
 }
 
 impl<'a, M: Machine> Builder<'a, M> {
-    /// A copy of a whole list in new nodes, without the segments that `keep` refuses.
+    /// A copy of a whole list in new nodes, of what `change` makes of each segment, if anything.
     ///
     /// # Safety
     ///
     /// As [`Builder::edit`].
-    pub unsafe fn copy(&mut self, old: *mut Node, keep: &dyn Fn(&Part) -> bool) -> Result<*mut Node, OutOfNodes> {
+    pub unsafe fn copy(
+        &mut self,
+        old: *mut Node,
+        change: &dyn Fn(&Part) -> Option<Part>,
+    ) -> Result<*mut Node, OutOfNodes> {
         self.packed = true;
         // SAFETY: this function's contract.
         unsafe { crate::list::List::new(old) }.each(0, crate::page::ARENA_PAGES, &mut |p| {
-            if keep(p) {
-                self.segment(*p);
+            if let Some(p) = change(p) {
+                self.segment(p);
             }
             !self.short
         });

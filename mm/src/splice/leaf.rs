@@ -32,7 +32,7 @@ impl<M: Machine> Splice<'_, M> {
             Act::Remove if i == j => return Err(Stop(Spliced::Free)),
             Act::Remove if j - i == parts.len() && parts[i].start >= lo && parts[j - 1].end <= hi => return Ok(()),
             Act::Each(f) if j - i == 1 && parts[i].start == lo && parts[i].end == hi => {
-                let new = f(&parts[i]);
+                let new = f(&parts[i]).ok_or(Stop(Spliced::Refused))?;
                 if new.prot == parts[i].prot && new.flags == parts[i].flags {
                     return Err(Stop(Spliced::Same));
                 }
@@ -67,7 +67,7 @@ impl<M: Machine> Splice<'_, M> {
                         return Err(Stop(Spliced::Hole));
                     }
                     self.push_below(p, lo)?;
-                    let new = f(p);
+                    let new = f(p).ok_or(Stop(Spliced::Refused))?;
                     same &= new.prot == p.prot && new.flags == p.flags;
                     self.push(&new.clip(lo, hi))?;
                     at = p.end;

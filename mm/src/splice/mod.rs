@@ -29,8 +29,8 @@ pub(crate) enum Act<'a> {
     Insert(Part),
     /// Unmap.
     Remove,
-    /// Make of each segment's part in the range what the function says; all of the range is mapped.
-    Each(&'a mut dyn FnMut(&Part) -> Part),
+    /// Make of each segment's part in the range what the function says, if it says so for all; all of the range is mapped.
+    Each(&'a mut dyn FnMut(&Part) -> Option<Part>),
 }
 
 /// What came of it.
@@ -43,6 +43,8 @@ pub(crate) enum Spliced {
     Free,
     /// Part of the range is not mapped.
     Hole,
+    /// A segment must stay as it is.
+    Refused,
     /// The list is as it is to be.
     Same,
     /// No memory for nodes.

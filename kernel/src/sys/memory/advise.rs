@@ -4,7 +4,7 @@ use super::{PAGE, aligned, covered, populate, range};
 use crate::arch::UserRegs;
 use crate::fs::regular;
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Space};
+use crate::mem::{Backing, Flags, Page, PageRange, Space};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
@@ -17,7 +17,7 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
     let (address, len, advice) = (r.a0(), r.a1(), r.a2() as u32);
     aligned(address)?;
     match advice {
-        0..=4 | 8..=23 | 25 => {}
+        0..=4 | 8..=25 => {}
         _ => return Err(EINVAL),
     }
     if len.checked_next_multiple_of(PAGE).is_none() || address.checked_add(len).is_none() {
@@ -28,36 +28,18 @@ pub fn madvise(r: &mut UserRegs) -> SysResult {
     }
     let range = range(address, len).ok_or(ENOMEM)?;
     let space = &user().memory().space;
-    let set = |set: Flags, clear: Flags| vm::retry(|| space.set_flags(range, set, clear));
+    let set = |set: Flags, clear: Flags| vm::retry(|| space.set_flags(range, set, clear, &|_, _| true));
     match advice {
-        l::MADV_DONTNEED | l::MADV_FREE => {
-            let mut locked = false;
-            let mut shared = false;
-            space.each_segment(range, |s| {
-                locked |= s.flags.contains(Flags::LOCKED);
-                shared |= !matches!(s.backing, Backing::Anonymous);
-            });
-            if locked || shared && advice == l::MADV_FREE {
-                return Err(EINVAL);
-            }
-            match vm::retry(|| match space.discard(range) {
-                Err(EditError::NotMapped) => Ok(()),
-                other => other,
-            }) {
-                Ok(()) => {}
-                Err(e) => return Err(e),
-            }
+        l::MADV_DONTNEED => vm::retry(|| space.discard_such(range, &|flags, _| !flags.contains(Flags::LOCKED)))?,
+        l::MADV_DONTNEED_LOCKED => vm::retry(|| space.discard(range))?,
+        l::MADV_FREE => {
+            vm::retry(|| space.discard_such(range, &|flags, object| !object && !flags.contains(Flags::LOCKED)))?;
         }
         l::MADV_REMOVE => remove(space, range)?,
         l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
         l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
         l::MADV_WIPEONFORK => {
-            let mut refused = false;
-            space.each_segment(range, |s| refused |= !matches!(s.backing, Backing::Anonymous));
-            if refused {
-                return Err(EINVAL);
-            }
-            set(Flags::WIPEONFORK, Flags::empty())?;
+            vm::retry(|| space.set_flags(range, Flags::WIPEONFORK, Flags::empty(), &|_, object| !object))?;
         }
         l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK)?,
         l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => {

@@ -1,6 +1,6 @@
 //! Memory that stays: `mlock` and its family. A lock is a flag of the segments, and all their pages brought in once.
 
-use super::{PAGE, covered, populate, range};
+use super::{PAGE, populate, range};
 use crate::arch::UserRegs;
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, memory};
 use crate::proc::thread::user;
@@ -18,14 +18,11 @@ fn lock(address: usize, len: usize, on: bool) -> SysResult {
     }
     let range = range(start, len).ok_or(ENOMEM)?;
     let space = &user().memory().space;
-    if !covered(space, range) {
-        return Err(ENOMEM);
-    }
     if on && range.pages() > memory().total_frames() {
         return Err(ENOMEM);
     }
     let (set, clear) = if on { (Flags::LOCKED, Flags::empty()) } else { (Flags::empty(), Flags::LOCKED) };
-    vm::retry(|| space.set_flags(range, set, clear))?;
+    vm::retry(|| space.set_flags_to_hole(range, set, clear))?;
     if on {
         let (mut writable, mut hidden) = (Vec::new(), false);
         space.each_segment(range, |s| {

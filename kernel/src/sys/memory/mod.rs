@@ -19,11 +19,12 @@ use crate::arch::UserRegs;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Space, memory};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Seen, Space, memory};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
 use crate::swap::{self, relief};
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
@@ -97,8 +98,7 @@ fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: us
     }
     if let Some(regular) = file.file.as_any().downcast_ref::<Arc<Regular>>() {
         regular.note_mapped(&object, &file.path);
-        let seals = regular.seals.load(Ordering::Relaxed);
-        if shared && bits & l::PROT_WRITE != 0 && seals & (l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE) != 0 {
+        if shared && bits & l::PROT_WRITE != 0 && regular.is_sealed() {
             return Err(EPERM);
         }
         // An image never changes, so a private view reads the same and keeps a later mprotect from writing into it.
@@ -110,9 +110,8 @@ fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: us
 
 /// Whether a shared view of the file may never be written, even after mprotect.
 fn is_read_only(file: &OpenFile) -> bool {
-    const SEALS: u32 = l::F_SEAL_WRITE | l::F_SEAL_FUTURE_WRITE;
     let regular = file.file.as_any().downcast_ref::<Arc<Regular>>();
-    regular.is_some_and(|r| file.writable().is_err() || r.seals.load(Ordering::Relaxed) & SEALS != 0)
+    file.writable().is_err() || regular.is_some_and(|r| r.is_sealed())
 }
 
 /// `mmap`
@@ -167,7 +166,6 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     kind.set(Flags::LOCKED, lock);
     if shared && file.as_deref().is_some_and(is_read_only) {
         kind |= Flags::READ_ONLY;
-        memory.read_only.store(true, Ordering::Relaxed);
     }
 
     let low = flags & l::MAP_32BIT != 0 && !fixed;
@@ -187,7 +185,13 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             _ => Place::Anywhere,
         };
         let backing = &backing;
-        vm::retry(move || space.map(place, pages, prot, backing, kind))?
+        vm::retry(move || match space.map(place, pages, prot, backing, kind) {
+            // Sealed since it was looked at: a view for reading.
+            Err(EditError::Closed) if !prot.contains(Prot::WRITE) => {
+                space.map(place, pages, prot, backing, kind | Flags::READ_ONLY)
+            }
+            done => done,
+        })?
     };
     if (flags & l::MAP_POPULATE != 0 && flags & l::MAP_NONBLOCK == 0 || lock)
         && !prot.is_empty()
@@ -260,25 +264,6 @@ pub fn munmap(r: &mut UserRegs) -> SysResult {
     }
 }
 
-/// Whether all of a range may become writable: no view of a file that was opened for reading, not more than there can be memory for.
-#[cold]
-#[inline(never)]
-fn may_become_writable(space: &Space, range: PageRange) -> Result<(), Errno> {
-    let (mut refused, mut fresh) = (false, 0);
-    space.each_segment(range, |s| {
-        refused |= s.flags.contains(Flags::READ_ONLY);
-        // Charged is only what was not writable and not MAP_NORESERVE.
-        if !s.prot.contains(Prot::WRITE) && !s.flags.contains(Flags::NORESERVE) {
-            fresh += s.range.end.min(range.end).0 - s.range.start.max(range.start).0;
-        }
-    });
-    match refused {
-        true => Err(EACCES),
-        false if hopeless(fresh) => Err(ENOMEM),
-        false => Ok(()),
-    }
-}
-
 /// `mprotect`
 pub fn mprotect(r: &mut UserRegs) -> SysResult {
     let (mut address, mut len, bits) = (r.a0(), r.a1(), r.a2() as u32);
@@ -291,7 +276,9 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
         return Ok(0);
     }
     let space = &user().memory().space;
-    if bits & l::PROT_GROWSDOWN != 0 {
+    let prot = protection(bits);
+    let down = bits & l::PROT_GROWSDOWN != 0;
+    if down {
         let segment = space.find(Page::containing(address as u64)).ok_or(ENOMEM)?;
         if !segment.flags.contains(Flags::GROWS_DOWN) {
             return Err(EINVAL);
@@ -301,35 +288,24 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
         address = address.min(start);
     }
     let range = range(address, len).ok_or(ENOMEM)?;
-    let prot = protection(bits);
-    let suspect = || user().memory().read_only.load(Ordering::Relaxed) || hopeless(range.pages());
-    if prot.contains(Prot::WRITE) && suspect() {
-        may_become_writable(space, range)?;
+    if !down && !(prot.contains(Prot::WRITE) && hopeless(range.pages())) {
+        return vm::retry(move || space.protect(range, prot)).map(|()| 0);
     }
-    match vm::retry(move || match space.protect(range, prot) {
-        Err(EditError::NotMapped) => Ok(false),
-        done => done.map(|()| true),
-    }) {
-        Ok(true) => Ok(0),
-        Ok(false) => protect_before_hole(space, range, prot),
-        Err(error) => Err(error),
+    // What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did
+    // when it was looked up.
+    let (moved, too_much) = (Cell::new(false), Cell::new(false));
+    let check = |s: &Seen| {
+        let begins = s.range.start != range.start || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN);
+        let fresh = !s.prot.contains(Prot::WRITE) && !s.flags.intersects(Flags::NORESERVE | Flags::SHARED);
+        moved.set(down && !begins);
+        too_much.set(prot.contains(Prot::WRITE) && fresh && hopeless(s.range.pages()));
+        !moved.get() && !too_much.get()
+    };
+    match vm::retry(|| space.protect_checked(range, prot, Some(&check))) {
+        Err(_) if moved.get() => mprotect(r),
+        Err(_) if too_much.get() => Err(ENOMEM),
+        done => done.map(|()| 0),
     }
-}
-
-/// As Linux: what lies before the first hole has the new protection, and the call fails.
-#[cold]
-#[inline(never)]
-fn protect_before_hole(space: &Space, range: PageRange, prot: Prot) -> SysResult {
-    let mut at = range.start;
-    space.each_segment(range, |s| {
-        if s.range.start <= at {
-            at = s.range.end;
-        }
-    });
-    if let Some(part) = PageRange::new(range.start, at.0.min(range.end.0) - range.start.0) {
-        vm::retry(|| space.protect(part, prot))?;
-    }
-    Err(ENOMEM)
 }
 
 /// `brk`: the new end, or the old one when it cannot be.

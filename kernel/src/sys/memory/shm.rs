@@ -5,7 +5,7 @@ use super::super::errno::*;
 use super::{PAGE, aligned, hopeless, over_limit};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Space};
+use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
 use crate::proc::thread::{current, user};
 use crate::proc::{shm, vm};
 use core::sync::atomic::Ordering;
@@ -96,7 +96,6 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
     let mut kind = Flags::empty();
     if flags & SHM_RDONLY != 0 {
         kind |= Flags::READ_ONLY;
-        memory.read_only.store(true, Ordering::Relaxed);
     }
     kind.set(Flags::LOCKED, memory.lock_future.load(Ordering::Relaxed) != 0);
     let page = Page::containing(address as u64);
@@ -120,38 +119,37 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
 pub fn shmdt(r: &mut UserRegs) -> SysResult {
     let address = r.a0();
     aligned(address)?;
-    let start = Page::containing(address as u64);
     let space = &user().memory().space;
-    let first = if address < USER_END { space.find(start) } else { None };
-    let Some(Backing::Object { object, offset, shared: true }) = first.as_ref().map(|s| s.backing.clone()) else {
-        return Err(EINVAL);
-    };
-    let id = shm::showing(&object).ok_or(EINVAL)?;
-    if first.is_none_or(|s| s.range.start != start) || offset != 0 {
-        return Err(EINVAL);
+    // What is found is a guess, by which the edit knows what to look for. Where nothing of it is left by then, another one may be there.
+    while let Some((object, id)) = attached_at(space, Page::containing(address as u64)) {
+        let Ok(len) = shm::with(id, |s| s.len) else { continue };
+        let whole = PageRange::new(Page::containing(address as u64), len.div_ceil(PAGE as u64)).ok_or(EINVAL)?;
+        let mut found = false;
+        vm::retry(|| {
+            found |= space.unmap_view(whole, &object)?;
+            Ok(())
+        })?;
+        if found {
+            shm::detached(id, pid());
+            return Ok(0);
+        }
     }
-    let len = shm::with(id, |s| s.len)?;
-    let whole = PageRange::new(start, len.div_ceil(PAGE as u64)).ok_or(EINVAL)?;
-    while let Some(piece) = next_piece(space, whole, object.id()) {
-        vm::retry(|| space.unmap(piece))?;
-    }
-    shm::detached(id, pid());
-    Ok(0)
+    Err(EINVAL)
 }
 
-/// The first part of `whole` that shows the object as an attachment at its start does.
-fn next_piece(space: &Space, whole: PageRange, id: usize) -> Option<PageRange> {
-    let mut found = None;
-    space.each_segment(whole, |s| {
-        if let Backing::Object { object, offset, .. } = &s.backing
-            && object.id() == id
-            && s.range.start.0.checked_sub(whole.start.0) == Some(*offset)
-            && found.is_none()
+/// The first thing above an address that shows what an attachment which began there would show, and its number.
+fn attached_at(space: &Space, start: Page) -> Option<(ObjectRef, i32)> {
+    let mut at = start;
+    while let Some(s) = space.find(at) {
+        if let Backing::Object { object, offset, shared: true } = &s.backing
+            && s.range.start.0.checked_sub(start.0) == Some(*offset)
+            && let Some(id) = shm::showing(object)
         {
-            found = PageRange::new(s.range.start, s.range.end.min(whole.end).0 - s.range.start.0);
+            return Some((object.clone(), id));
         }
-    });
-    found
+        at = s.range.end;
+    }
+    None
 }
 
 /// `shmctl`

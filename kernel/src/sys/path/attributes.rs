@@ -9,7 +9,6 @@ use crate::sched::timer;
 use crate::sys::Args;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// `truncate`
@@ -35,7 +34,7 @@ pub fn fchmod(r: &mut UserRegs) -> SysResult {
     if let Some(inode) = &file.inode {
         inode.set_mode(r.a1() as u32);
     } else if let Some(regular) = file.file.as_any().downcast_ref::<Arc<Regular>>() {
-        regular.mode.store(r.a1() as u32 & 0o7777, Ordering::Relaxed);
+        regular.set_mode(r.a1() as u32 & 0o7777)?;
     }
     Ok(0)
 }

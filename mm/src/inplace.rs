@@ -1,0 +1,274 @@
+//! Edits in place: the segments of a range get other rights or flags, or lose their contents, and stay where they are.
+//!
+//! *What may be changed is decided under the claim.* Nobody else changes the segments of a claimed range, so what an edit finds there
+//! holds until it is over. A look before the claim is a guess: the mapping may be another one by then (model `protect-decides`). What only
+//! the caller knows he says in a [`Check`], which is asked under the claim, too.
+//!
+//! *What lies before is done.* As on Linux, an edit goes from segment to segment. It ends at the first one that is refused, and some
+//! edits end at the first hole; what lies before is changed nevertheless, and the error says why it ended. A range that spans arenas is
+//! one edit after the other.
+
+use crate::arena::{Arena, index};
+use crate::build::Change;
+use crate::claims::Claim;
+use crate::edit::{EditError, Quick};
+use crate::machine::Machine;
+use crate::object::Object;
+use crate::page::{ARENA_PAGES, ENTRIES, Page, PageRange, Prot};
+use crate::segment::{Flags, Part, Seen};
+use crate::space::Space;
+use crate::splice::Act;
+use crate::stats::Counter;
+use crate::sweep::Fate;
+use crate::sync::{Mutant, mutant};
+
+/// The longest range whose pages are made writable ahead of their next stores.
+const AHEAD: u32 = 64;
+
+/// Whether an edit may change a segment. It runs under the claim and inside a read section, perhaps more than once: it only looks.
+pub type Check<'a> = &'a dyn Fn(&Seen) -> bool;
+
+/// Whether an edit takes a segment with these flags, which shows an object or does not; as [`Check`].
+pub type Takes<'a> = &'a dyn Fn(Flags, bool) -> bool;
+
+/// What an edit does at a hole in its range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    /// It ends there.
+    End,
+    /// It goes on behind it, and says at the end that there was one.
+    Skip,
+}
+
+impl<M: Machine> Space<M> {
+    /// Gives a range another protection, as far as it is mapped and may have it.
+    pub fn protect(&self, range: PageRange, prot: Prot) -> Result<(), EditError> {
+        self.protect_checked(range, prot, None)
+    }
+
+    /// As [`Space::protect`], as far as `check` allows it.
+    pub fn protect_checked(&self, range: PageRange, prot: Prot, check: Option<Check<'_>>) -> Result<(), EditError> {
+        self.memory.stats.add(&self.memory.machine, Counter::Protect, 1);
+        if let Some((arena, lo, hi)) = range.one_arena() {
+            return self.protect_part(arena, lo, hi, prot, check);
+        }
+        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot, check))
+    }
+
+    fn protect_part(
+        &self,
+        index: usize,
+        lo: u32,
+        hi: u32,
+        prot: Prot,
+        check: Option<Check<'_>>,
+    ) -> Result<(), EditError> {
+        let m = self.memory();
+        let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+        let may = |p: &Part| match check {
+            _ if prot.contains(Prot::WRITE) && p.flags.contains(Flags::READ_ONLY) => Err(EditError::ReadOnly),
+            Some(check) if !check(&p.seen(index, lo, hi)) => Err(EditError::Refused),
+            _ => Ok(()),
+        };
+        let guessed = mutant(Mutant::ProtectLookedBefore) && self.reach(arena, lo, hi, Holes::End, may).1.is_ok();
+        let claim = arena.claims.acquire_one(m, lo, hi);
+        let mut narrows = false;
+        let mut change = |p: &Part| {
+            narrows |= !prot.contains(p.prot);
+            (guessed || may(p).is_ok()).then_some(Part { prot, ..*p })
+        };
+        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
+        let (mut hi, mut end) = (hi, Ok(()));
+        match self.splice(arena, lo, hi, &mut Act::Each(&mut change))? {
+            Quick::Same => return Ok(()),
+            Quick::Done => {}
+            _ => {
+                let mut same = true;
+                narrows = false;
+                (hi, end) = self.reach(arena, lo, hi, Holes::End, |p| {
+                    may(p)?;
+                    narrows |= !prot.contains(p.prot);
+                    same &= p.prot == prot;
+                    Ok(())
+                });
+                if same {
+                    return end;
+                }
+                self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
+            }
+        }
+        if narrows {
+            self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
+        } else if prot.contains(Prot::WRITE) {
+            self.widen_ahead(arena, lo, hi, prot, &claim);
+        }
+        end
+    }
+
+    /// Drops the contents of a range: anonymous memory reads as zeros again, a private mapping as its object. Holes are skipped.
+    pub fn discard(&self, range: PageRange) -> Result<(), EditError> {
+        self.discard_such(range, &|_, _| true)
+    }
+
+    /// As [`Space::discard`], up to the first segment that `takes` refuses (`Refused`).
+    pub fn discard_such(&self, range: PageRange, takes: Takes<'_>) -> Result<(), EditError> {
+        let m = self.memory();
+        m.stats.add(&m.machine, Counter::Discard, 1);
+        self.each_part(range, Holes::Skip, |arena, lo, hi| {
+            let _claim = arena.claims.acquire_one(m, lo, hi);
+            let (to, end) = self.reach(arena, lo, hi, Holes::Skip, |p| taken(takes, p));
+            if to > lo {
+                self.sweep(arena, lo, to, Fate::Emptied, false);
+            }
+            end
+        })
+    }
+
+    /// Sets and clears flags of the segments in a range, up to the first that `takes` refuses (`Refused`). Holes are skipped, and told
+    /// of in the end (`NotMapped`).
+    pub fn set_flags(&self, range: PageRange, set: Flags, clear: Flags, takes: Takes<'_>) -> Result<(), EditError> {
+        self.change_flags(range, set, clear, Holes::Skip, takes)
+    }
+
+    /// As [`Space::set_flags`], up to the first hole (`NotMapped`).
+    pub fn set_flags_to_hole(&self, range: PageRange, set: Flags, clear: Flags) -> Result<(), EditError> {
+        self.change_flags(range, set, clear, Holes::End, &|_, _| true)
+    }
+
+    fn change_flags(
+        &self,
+        range: PageRange,
+        set: Flags,
+        clear: Flags,
+        holes: Holes,
+        takes: Takes<'_>,
+    ) -> Result<(), EditError> {
+        let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
+        self.each_part(range, holes, |arena, lo, hi| {
+            let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
+            let mut same = true;
+            let (to, end) = self.reach(arena, lo, hi, holes, |p| {
+                taken(takes, p)?;
+                same &= change(*p).flags == p.flags;
+                Ok(())
+            });
+            if !same {
+                self.publish(arena, lo, to, &Change::Each(&change), None, |_| Ok(()))?;
+                if set.contains(Flags::LOCKED) {
+                    // A scan that has read the older list still evicts.
+                    self.wait_for_scans(core::iter::once(arena));
+                }
+            }
+            end
+        })
+    }
+
+    /// Unmaps what is left of a view of an object that showed all of it from the range's start on. False: nothing is left.
+    pub fn unmap_view(&self, range: PageRange, object: &Object) -> Result<bool, EditError> {
+        let m = self.memory();
+        let mut found = false;
+        self.each_part(range, Holes::Skip, |arena, lo, hi| {
+            let _claim = arena.claims.acquire_one(m, lo, hi);
+            let first = Page::of(arena.index, 0).0.wrapping_sub(range.start.0);
+            let next = |from: u32| {
+                let pin = m.pin();
+                let mut next = None;
+                arena.list(&pin).each(from, hi, &mut |p| {
+                    if core::ptr::eq(p.object, object) && p.offset == first.wrapping_add(p.start as u64) {
+                        next = Some((p.start.max(lo), p.end.min(hi)));
+                    }
+                    next.is_none()
+                });
+                next
+            };
+            let mut at = lo;
+            while let Some((from, to)) = next(at) {
+                self.publish(arena, from, to, &Change::Put(None), None, |_| Ok(()))?;
+                self.sweep(arena, from, to, Fate::Gone, false);
+                (found, at) = (true, to);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Waits until the edits are over that are under way now. The caller holds no claim, and is in no read section.
+    pub fn await_edits(&self) {
+        self.each_arena().for_each(|arena| arena.claims.wait_for(self.memory(), 0, ARENA_PAGES));
+    }
+
+    /// Calls `edit` for each arena's part of a range, until it fails; an arena without any segment is a hole.
+    fn each_part(
+        &self,
+        range: PageRange,
+        holes: Holes,
+        mut edit: impl FnMut(&Arena, u32, u32) -> Result<(), EditError>,
+    ) -> Result<(), EditError> {
+        let mut end = Ok(());
+        for (index, lo, hi) in range.by_arena() {
+            match self.arena(index).map_or(Err(EditError::NotMapped), |arena| edit(arena, lo, hi)) {
+                Ok(()) => {}
+                Err(EditError::NotMapped) if holes == Holes::Skip => end = Err(EditError::NotMapped),
+                ends => return ends,
+            }
+        }
+        end
+    }
+
+    /// How far an edit of `lo .. hi` goes, and why it ends there. Under the claim it stays so.
+    fn reach(
+        &self,
+        arena: &Arena,
+        lo: u32,
+        hi: u32,
+        holes: Holes,
+        mut may: impl FnMut(&Part) -> Result<(), EditError>,
+    ) -> (u32, Result<(), EditError>) {
+        let (mut at, mut hole, mut refused) = (lo, false, Ok(()));
+        let pin = self.memory().pin();
+        arena.list(&pin).each(lo, hi, &mut |p| {
+            hole |= p.start > at;
+            if hole && holes == Holes::End {
+                return false;
+            }
+            refused = may(p);
+            at = if refused.is_ok() { p.end.min(hi) } else { p.start.max(lo) };
+            refused.is_ok()
+        });
+        match refused {
+            Err(_) => (at, refused),
+            Ok(()) if !hole && at == hi => (hi, Ok(())),
+            Ok(()) => (if holes == Holes::Skip { hi } else { at }, Err(EditError::NotMapped)),
+        }
+    }
+
+    /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
+    /// need no faults. Under the claim the range keeps `prot` and its tables, and no fork begins; so there is no list to be looked
+    /// at. Nothing depends on it.
+    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot, claim: &Claim<'_>) {
+        let m = self.memory();
+        if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {
+            return;
+        }
+        let mut page = lo;
+        while page < hi {
+            let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
+            if let Some(table) = arena.leaf_claimed(m, claim, page) {
+                let mut at = Page::of(arena.index, page);
+                for entry in &table[index(page, 0)..][..(end - page) as usize] {
+                    let e = entry.load();
+                    // A lost race leaves the page to its next fault.
+                    if e.awaits_store() && entry.grant_store(e, prot).is_ok() {
+                        m.machine.invalidate(at);
+                    }
+                    at.0 += 1;
+                }
+            }
+            page = end;
+        }
+    }
+}
+
+fn taken(takes: Takes<'_>, p: &Part) -> Result<(), EditError> {
+    if takes(p.flags, !p.object.is_null()) { Ok(()) } else { Err(EditError::Refused) }
+}

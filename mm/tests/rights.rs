@@ -1,0 +1,261 @@
+//! Rights that are decided under the claim, what lies before a refusal, and who counts as a writer of an object.
+
+use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
+use quire_mm::sync::Mutant;
+use quire_mm::{Backing, EditError, Fault, Flags, ObjectRef, PAGE, Page, PageRange, Place, Prot, Remap, Space};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+const R: Prot = Prot::READ;
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+const BASE: u64 = 1 << 20;
+const SIZE: u64 = PAGE as u64;
+/// No other CPU works in mm.
+const ALONE: u64 = 0;
+
+type S = Arc<Space<Fake>>;
+
+fn setup() -> (Cpu, S) {
+    let m = memory(8192);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    (cpu, space)
+}
+
+fn finish(mut cpu: Cpu, space: S) {
+    let m = cpu.memory;
+    cpu.leave();
+    audit(m, &[&space]);
+    drop((space, cpu));
+    let r = audit(m, &[]);
+    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
+}
+
+fn range(page: u64, pages: u64) -> PageRange {
+    PageRange::new(Page(page), pages).unwrap()
+}
+
+fn show(
+    space: &Space<Fake>,
+    object: &ObjectRef,
+    at: u64,
+    pages: u64,
+    prot: Prot,
+    flags: Flags,
+) -> Result<Page, EditError> {
+    let backing = Backing::Object { object: object.clone(), offset: 0, shared: true };
+    space.map(Place::Fixed(Page(at)), pages, prot, &backing, flags)
+}
+
+fn rights(space: &Space<Fake>, at: u64, pages: u64) -> Vec<Option<Prot>> {
+    let of = |page: u64| space.find(Page(page)).filter(|s| s.range.start.0 <= page).map(|s| s.prot);
+    (at..at + pages).map(of).collect()
+}
+
+/// A segment may become writable or may not, wherever in the range it is, in one leaf or in many; what lies before has its new rights.
+#[test]
+fn protecting_ends_at_a_view_for_reading() {
+    let (cpu, space) = setup();
+    let m = cpu.memory;
+    let object = m.new_object(SIZE, SIZE, &[]).unwrap();
+    for segments in [3, 40, 600] {
+        // Every second page, so that nothing merges; the one before the last is the view.
+        let view = BASE + segments - 2;
+        space.unmap(range(BASE, 1000)).unwrap();
+        for page in BASE..BASE + segments {
+            let prot = if page % 2 == 0 { R } else { R | Prot::EXEC };
+            space.map(Place::Fixed(Page(page)), 1, prot, &Backing::Anonymous, Flags::empty()).unwrap();
+        }
+        show(&space, &object, view, 1, R, Flags::READ_ONLY).unwrap();
+        assert_eq!(space.protect(range(BASE, segments), RW), Err(EditError::ReadOnly));
+        let mut want = vec![Some(RW); segments as usize - 2];
+        want.extend([Some(R), Some(if (view + 1) % 2 == 0 { R } else { R | Prot::EXEC })]);
+        assert_eq!(rights(&space, BASE, segments), want);
+        assert_eq!(space.protect(range(view, 1), RW), Err(EditError::ReadOnly));
+        assert_eq!(space.protect(range(view, 1), Prot::empty()), Ok(()));
+        assert_eq!(space.protect(range(view, 1), R | Prot::EXEC), Ok(()));
+        assert_eq!(space.protect(range(view, 1), RW), Err(EditError::ReadOnly));
+    }
+    drop(object);
+    finish(cpu, space);
+}
+
+/// Holes end some edits and are skipped by others; a refusal ends both. An arena without a segment is a hole.
+#[test]
+fn edits_in_place_do_what_lies_before() {
+    let (mut cpu, space) = setup();
+    let border = (1u64 << 27) * 3;
+    let near = border - 4;
+    for (page, pages) in [(near, 2), (near + 3, 1), (border + 2, 2)] {
+        space.map(Place::Fixed(Page(page)), pages, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+        (page..page + pages).for_each(|p| cpu.write(p * SIZE, p).unwrap());
+    }
+    let none = Flags::empty();
+    let lock = |from, pages| space.set_flags(range(from, pages), Flags::LOCKED, none, &|_, _| true);
+    let unlock = |from, pages| space.set_flags(range(from, pages), none, Flags::LOCKED, &|_, _| true);
+    let locked = || {
+        let is = |p: u64| space.find(Page(p)).is_some_and(|s| s.range.start.0 <= p && s.flags.contains(Flags::LOCKED));
+        (near..near + 8).map(is).collect::<Vec<_>>()
+    };
+    assert_eq!(space.set_flags_to_hole(range(near, 8), Flags::LOCKED, none), Err(EditError::NotMapped));
+    assert_eq!(locked(), [true, true, false, false, false, false, false, false]);
+    assert_eq!(lock(near + 1, 6), Err(EditError::NotMapped));
+    assert_eq!(locked(), [true, true, false, true, false, false, true, false]);
+    // The locked one is refused: what lies before goes, what lies behind stays.
+    assert_eq!(unlock(near, 3), Err(EditError::NotMapped));
+    let free = &|flags: Flags, _: bool| !flags.contains(Flags::LOCKED);
+    assert_eq!(space.discard_such(range(near, 8), free), Err(EditError::Refused));
+    let mut seen = |page: u64| cpu.read(page * SIZE).unwrap();
+    assert_eq!((seen(near), seen(near + 1), seen(near + 3), seen(border + 2)), (0, 0, near + 3, border + 2));
+    assert_eq!(unlock(near, 8), Err(EditError::NotMapped));
+    assert_eq!(space.discard_such(range(near, 8), free), Err(EditError::NotMapped));
+    let mut seen = |page: u64| cpu.read(page * SIZE).unwrap();
+    assert_eq!((seen(near + 3), seen(border + 2), seen(border + 3)), (0, 0, 0));
+    assert_eq!(space.protect(range(near, 8), R), Err(EditError::NotMapped));
+    let want = [Some(R), Some(R), None, Some(RW), None, None, Some(RW), Some(RW)];
+    assert_eq!(rights(&space, near, 8), want);
+    // Nothing at all is mapped in the arenas behind.
+    assert_eq!(space.protect(range(border << 1, 2), R), Err(EditError::NotMapped));
+    assert_eq!(space.discard(range(border + 2, 1 << 30)), Err(EditError::NotMapped));
+    finish(cpu, space);
+}
+
+/// The caller's check sees every segment of the range, clipped to it, and where it begins.
+#[test]
+fn a_check_sees_what_is_changed() {
+    let (cpu, space) = setup();
+    space.map(Place::Fixed(Page(BASE)), 4, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    space.map(Place::Fixed(Page(BASE + 4)), 4, R, &Backing::Anonymous, Flags::GROWS_DOWN).unwrap();
+    let seen = std::cell::RefCell::new(Vec::new());
+    let note = |s: &quire_mm::Seen| {
+        seen.borrow_mut().push((s.start.0 - BASE, s.range.start.0 - BASE, s.range.end.0 - BASE, s.prot));
+        s.flags.contains(Flags::GROWS_DOWN)
+    };
+    assert_eq!(space.protect_checked(range(BASE + 5, 2), RW, Some(&note)), Ok(()));
+    assert_eq!(seen.take(), [(4, 5, 7, R)]);
+    assert_eq!(space.protect_checked(range(BASE + 2, 3), R, Some(&note)), Err(EditError::Refused));
+    assert_eq!(seen.take().last(), Some(&(0, 2, 4, RW)));
+    assert_eq!(rights(&space, BASE, 8), [RW, RW, RW, RW, R, RW, RW, R].map(Some));
+    finish(cpu, space);
+}
+
+/// Splits, merges, moves, forks and copies of leaves keep the count of writers; only the last one's end lets the object be closed.
+#[test]
+fn an_object_is_closed_when_nobody_may_write_it() {
+    let (mut cpu, space) = setup();
+    let m = cpu.memory;
+    let object = m.new_object(64 * SIZE, 64 * SIZE, &[]).unwrap();
+    // Views for reading, and private ones, are no writers.
+    show(&space, &object, BASE + 100, 64, R, Flags::READ_ONLY).unwrap();
+    let private = Backing::Object { object: object.clone(), offset: 0, shared: false };
+    space.map(Place::Fixed(Page(BASE + 200)), 64, RW, &private, Flags::empty()).unwrap();
+    // One that may become writable is.
+    show(&space, &object, BASE, 64, R, Flags::empty()).unwrap();
+    for page in (0..64).step_by(2) {
+        space.protect(range(BASE + page, 1), RW).unwrap();
+        cpu.write((BASE + page) * SIZE, page).unwrap();
+    }
+    assert!(!m.close_object(&object, ALONE));
+    space.remap(range(BASE + 10, 1), 1, Remap::Fixed(Page(BASE + 500)), false).unwrap();
+    let there = space.remap(range(BASE + 11, 1), 1, Remap::MayMove, true).unwrap();
+    let mut child = space.fork().unwrap();
+    space.protect(range(BASE, 10), R).unwrap();
+    space.unmap(range(1, BASE + 99)).unwrap();
+    assert!(!m.close_object(&object, ALONE), "the moved ones");
+    space.unmap(range(BASE + 500, 1)).unwrap();
+    space.unmap(range(there.0, 1)).unwrap();
+    assert!(!m.close_object(&object, ALONE), "the child's");
+    assert!(show(&space, &object, BASE, 1, RW, Flags::empty()).is_ok(), "refused, and not closed");
+    space.unmap(range(BASE, 1)).unwrap();
+    child.destroy();
+    assert!(m.close_object(&object, ALONE), "nobody is left");
+    assert!(m.close_object(&object, ALONE), "twice");
+    assert_eq!(show(&space, &object, BASE, 1, RW, Flags::empty()), Err(EditError::Closed));
+    assert_eq!(show(&space, &object, BASE, 1, R, Flags::empty()), Err(EditError::Closed));
+    assert!(show(&space, &object, BASE, 1, R, Flags::READ_ONLY).is_ok());
+    assert_eq!(space.protect(range(BASE, 1), RW), Err(EditError::ReadOnly));
+    assert_eq!(cpu.write(BASE * SIZE, 1), Err(Fault::Forbidden));
+    assert_eq!((cpu.read(BASE * SIZE), cpu.write((BASE + 200) * SIZE, 9)), (Ok(0), Ok(())));
+    drop((object, private, child));
+    finish(cpu, space);
+}
+
+/// A child's memory is not locked, and what is locked nowhere merges again.
+#[test]
+fn a_child_locks_nothing() {
+    let (cpu, space) = setup();
+    space.map(Place::Fixed(Page(BASE)), 9, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    space.set_flags_to_hole(range(BASE + 3, 3), Flags::LOCKED, Flags::empty()).unwrap();
+    let child = space.fork().unwrap();
+    let all = |s: &Space<Fake>| s.find(Page(BASE)).map(|s| (s.range, s.flags));
+    assert_eq!(all(&child), Some((range(BASE, 9), Flags::empty())));
+    assert_eq!(all(&space), Some((range(BASE, 3), Flags::empty())));
+    drop(child);
+    finish(cpu, space);
+}
+
+/// What is left of a view goes, and nothing else: neither another view of the same object nor what has come into a hole of it.
+#[test]
+fn a_view_is_unmapped_by_what_it_shows() {
+    let (cpu, space) = setup();
+    let object = cpu.memory.new_object(8 * SIZE, 8 * SIZE, &[]).unwrap();
+    show(&space, &object, BASE, 8, RW, Flags::empty()).unwrap();
+    show(&space, &object, BASE + 2, 1, RW, Flags::empty()).unwrap();
+    space.unmap(range(BASE, 1)).unwrap();
+    space.map(Place::Fixed(Page(BASE + 5)), 1, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    space.protect(range(BASE + 4, 1), R).unwrap();
+    assert_eq!(space.unmap_view(range(BASE, 8), &object), Ok(true));
+    assert_eq!(rights(&space, BASE, 8), [None, None, Some(RW), None, None, Some(RW), None, None]);
+    assert_eq!(space.unmap_view(range(BASE, 8), &object), Ok(false));
+    drop(object);
+    finish(cpu, space);
+}
+
+/// One thread maps what cannot become writable where another makes everything writable.
+#[test]
+fn a_view_for_reading_is_never_writable() {
+    const ROUNDS: u64 = 300;
+    let m = memory(8192);
+    let space = Arc::new(Space::new(m));
+    let object = m.new_object(SIZE, SIZE, &[]).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let run = |n: usize, act: fn(&mut Cpu, &S)| {
+            let (space, stop) = (space.clone(), &stop);
+            scope.spawn(move || {
+                let mut cpu = Cpu::new(m, n);
+                cpu.enter(&space);
+                while !stop.load(SeqCst) {
+                    act(&mut cpu, &space);
+                }
+                cpu.leave();
+            });
+        };
+        run(1, |_, space| _ = space.protect(range(BASE, 1), RW));
+        run(2, |cpu, space| {
+            let _ = cpu.write(BASE * SIZE + 8, 7);
+            space.each_segment(range(BASE, 1), |s| {
+                let view = matches!(s.backing, Backing::Object { .. });
+                assert!(!(view && s.prot.contains(Prot::WRITE)), "a view for reading is writable");
+            });
+        });
+        let mut cpu = Cpu::new(m, 0);
+        cpu.enter(&space);
+        for _ in 0..ROUNDS {
+            show(&space, &object, BASE, 1, R, Flags::READ_ONLY).unwrap();
+            assert_eq!(cpu.read(BASE * SIZE + 8), Ok(0), "the object was written");
+            space.map(Place::Fixed(Page(BASE)), 1, R, &Backing::Anonymous, Flags::empty()).unwrap();
+        }
+        stop.store(true, SeqCst);
+        cpu.leave();
+    });
+    drop(object);
+    audit(m, &[&space]);
+}
+
+/// Decided before the claim, it is: see the test above.
+#[test]
+fn a_look_before_the_claim_is_found() {
+    must_fail("a_view_for_reading_is_never_writable", &[Mutant::ProtectLookedBefore as u32]);
+}
