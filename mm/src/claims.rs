@@ -74,6 +74,7 @@ impl Claims {
     /// Claims one range; as [`Claims::acquire`], for the case that nobody is in the way.
     #[inline(always)]
     pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> Claim<'_> {
+        memory.machine.may_wait();
         let free = self.free.load(Relaxed);
         let mask = free & free.wrapping_neg();
         if mask == 0
@@ -109,6 +110,7 @@ impl Claims {
 
     /// Claims one or two ranges; returns when no older claim overlaps them. Gives the CPU away while it waits.
     pub fn acquire<M: Machine>(&self, memory: &Memory<M>, ranges: &[(u32, u32)]) -> Claim<'_> {
+        memory.machine.may_wait();
         if mutant(Mutant::NoClaim) {
             return Claim { claims: self, mask: 0 };
         }
@@ -176,6 +178,7 @@ impl Claims {
     /// Takes every slot, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. He
     /// holds no claim anywhere, and no scan that an edit might wait for.
     pub fn all<M: Machine>(&self, memory: &Memory<M>) -> Claim<'_> {
+        memory.machine.may_wait();
         // Slots without tickets are in nobody's way.
         let mut all = Claim { claims: self, mask: 0 };
         let mut since = 0;

@@ -93,6 +93,9 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn interrupt(&self, cpu: usize);
     /// A step of a short polling loop (x86 `pause`).
     fn relax(&self);
+    /// Told by whoever may wait for another CPU or thread, before it is known whether this time it has to: the machine may check that
+    /// it can.
+    fn may_wait(&self) {}
     /// Gives the CPU away: the caller waits for another thread that may need this CPU. The CPU may be another one afterwards. `since`
     /// is what [`waiting`](Machine::waiting) returned for this wait.
     fn pause(&self, since: u64);

@@ -184,6 +184,7 @@ impl<M: Machine> Memory<M> {
     }
 
     fn ask(&self, targets: u64, what: u64) {
+        self.machine.may_wait();
         if targets == 0 {
             return;
         }

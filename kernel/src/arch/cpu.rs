@@ -35,6 +35,8 @@ pub struct PerCpu {
     pub faults: Cell<u64>,
     /// The instruction of the last page fault of a program: until another one is there, it has not got on.
     pub faulted: Cell<u64>,
+    /// Spin locks that this CPU holds. While it is not 0, nothing waits and no user memory is touched.
+    pub held: Cell<u32>,
     /// FS base that the CPU has loaded.
     pub fs_base: Cell<u64>,
     /// GS base of programs that the CPU has loaded (behind SWAPGS).
@@ -70,6 +72,7 @@ static BLOCKS: [PerCpu; CPUS] = [const {
         in_kernel: Cell::new(0),
         faults: Cell::new(0),
         faulted: Cell::new(0),
+        held: Cell::new(0),
         fs_base: Cell::new(0),
         gs_base: Cell::new(0),
         fpu_owner: Cell::new(0),
@@ -148,6 +151,32 @@ pub fn leave_kernel() {
 pub fn count_fault() {
     // SAFETY: GS points to this CPU's block.
     unsafe { asm!("inc qword ptr gs:[{at}]", at = const offset_of!(PerCpu, faults), options(nostack)) };
+}
+
+/// This CPU has taken a spin lock.
+#[inline(always)]
+pub fn lock_taken() {
+    // SAFETY: GS points to this CPU's block.
+    unsafe { asm!("inc dword ptr gs:[{at}]", at = const offset_of!(PerCpu, held), options(nostack)) };
+}
+
+/// This CPU gives a spin lock back.
+#[inline(always)]
+pub fn lock_given_back() {
+    // SAFETY: as above.
+    unsafe { asm!("dec dword ptr gs:[{at}]", at = const offset_of!(PerCpu, held), options(nostack)) };
+}
+
+/// Whether this CPU holds a spin lock.
+#[inline(always)]
+pub fn holds_a_lock() -> bool {
+    let held: u32;
+    // SAFETY: as above.
+    unsafe {
+        asm!("mov {held:e}, gs:[{at}]", at = const offset_of!(PerCpu, held), held = out(reg) held,
+            options(nostack, preserves_flags, readonly));
+    }
+    held != 0
 }
 
 /// Ticks in the kernel since the last call, until `now`: for the current thread, or the one that is about to leave.

@@ -20,6 +20,7 @@ pub use regs::UserRegs;
 /// Lets pending interrupts in: a short window inside a long wait. The caller holds no spin lock.
 #[inline]
 pub fn interrupt_window() {
+    crate::debug::lock::may_wait();
     // SAFETY: kernel code runs with interrupts off and they are off again afterwards; handlers take leaf locks only, which
     // nobody holds across a window.
     unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };

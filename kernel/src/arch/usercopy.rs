@@ -7,6 +7,7 @@
 
 use super::cpu::SMAP;
 use super::regs::UserRegs;
+use crate::debug::lock::may_wait;
 use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -97,6 +98,7 @@ impl Drop for Open {
 #[inline]
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
     let left: usize;
+    may_wait();
     let _open = Open::new();
     // SAFETY: as promised by the caller; user addresses may fault, which the table covers. After a fault in the word loop the
     // bytes are copied singly, so that the number left is exact.
@@ -130,7 +132,7 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
 /// Copies from a program; returns the number of bytes that could not be copied.
 ///
 /// # Safety
-/// `to` is valid for writes of `len` bytes, and `from..from + len` lies in the user half. No spin lock is held.
+/// `to` is valid for writes of `len` bytes, and `from..from + len` lies in the user half.
 #[inline]
 pub unsafe fn copy_from_user(to: *mut u8, from: usize, len: usize) -> usize {
     // SAFETY: the caller's promises are those of `copy`.
@@ -140,7 +142,7 @@ pub unsafe fn copy_from_user(to: *mut u8, from: usize, len: usize) -> usize {
 /// Copies to a program; returns the number of bytes that could not be copied.
 ///
 /// # Safety
-/// `from` is valid for reads of `len` bytes, and `to..to + len` lies in the user half. No spin lock is held.
+/// `from` is valid for reads of `len` bytes, and `to..to + len` lies in the user half.
 #[inline]
 pub unsafe fn copy_to_user(to: usize, from: *const u8, len: usize) -> usize {
     // SAFETY: the caller's promises are those of `copy`.
@@ -150,9 +152,10 @@ pub unsafe fn copy_to_user(to: usize, from: *const u8, len: usize) -> usize {
 /// Fills a program's memory with zeros; returns the number of bytes that could not be written.
 ///
 /// # Safety
-/// `to..to + len` lies in the user half. No spin lock is held.
+/// `to..to + len` lies in the user half.
 pub unsafe fn zero_user(to: usize, len: usize) -> usize {
     let left: usize;
+    may_wait();
     let _open = Open::new();
     // SAFETY: only user memory is written; faults are covered by the table.
     unsafe {

@@ -2,17 +2,71 @@
 //!
 //! A free lock costs two stores more than `spin`'s own. Who has to wait leaves a [note](super::stall::Wait) of the lock's
 //! holder, and says so in the log when the wait takes too long.
+//!
+//! # Nothing waits under a spin lock
+//! Each CPU counts the locks that it holds. Whatever may wait calls [`may_wait`] first, *whether or not it has to wait this time*: every
+//! copy to or from a program (it may fault, and the fault wait for a frame, the disk, or other CPUs' answers), every claim, every
+//! question to other CPUs, every sleep, every look at interrupts. So a guard that lives too long, as a temporary in an argument does, is
+//! found by the first call that takes that path, and not by the one in a million that has to wait.
 
 use super::stall::Wait;
 use crate::arch::cpu;
 use crate::mem::layout::KERNEL_BASE;
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 use core::panic::Location;
 use core::sync::atomic::{AtomicU32, Ordering};
 use quire_mm::What;
 
-/// Holds the value of a locked [`Mutex`].
-pub type MutexGuard<'a, T> = spin::MutexGuard<'a, T>;
+/// Holds the value of a locked [`Mutex`], and is counted by its CPU.
+pub struct MutexGuard<'a, T>(spin::MutexGuard<'a, T>);
+
+impl<'a, T> MutexGuard<'a, T> {
+    #[inline]
+    fn new(inner: spin::MutexGuard<'a, T>) -> Self {
+        cpu::lock_taken();
+        MutexGuard(inner)
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // The same CPU: its holder does not wait.
+        cpu::lock_given_back();
+    }
+}
+
+/// Called by whatever may wait, at its beginning. See [above](self).
+#[inline(always)]
+#[track_caller]
+pub fn may_wait() {
+    if cpu::holds_a_lock() {
+        held();
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn held() -> ! {
+    panic!("may wait under a spin lock");
+}
 
 /// A mutual exclusion for a few instructions. Interrupts are off; the holder does not wait.
 pub struct Mutex<T> {
@@ -72,7 +126,7 @@ impl<T> Mutex<T> {
             None => self.wait(place),
         };
         self.holder.set(place);
-        guard
+        MutexGuard::new(guard)
     }
 
     /// Takes the lock if it is free.
@@ -81,11 +135,11 @@ impl<T> Mutex<T> {
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let guard = self.inner.try_lock()?;
         self.holder.set(Location::caller());
-        Some(guard)
+        Some(MutexGuard::new(guard))
     }
 
     #[cold]
-    fn wait(&self, place: &'static Location<'static>) -> MutexGuard<'_, T> {
+    fn wait(&self, place: &'static Location<'static>) -> spin::MutexGuard<'_, T> {
         /// Polls after which the clock is looked at: some milliseconds.
         const LOOK: u32 = 1 << 16;
         static LOCK: What =

@@ -66,8 +66,17 @@ fn careless(_: usize) {
     let _guard = TEST.lock();
     IN_HANDLER.store(true, Ordering::Relaxed);
     loop {
-        interrupt_window();
+        // Not `interrupt_window`, which knows the rule.
+        // SAFETY: what it breaks is what is tested; interrupts are off again afterwards.
+        unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
     }
+}
+
+/// Breaks the rule that nothing waits under a lock, without waiting.
+fn impatient(_: usize) {
+    let guard = TEST.lock();
+    sched::yield_now();
+    drop(guard);
 }
 
 #[inline(never)]
@@ -119,6 +128,7 @@ pub fn start(option: &[u8]) -> bool {
         "lock" => begin("stall", hold, last) && begin("wants", want, !last),
         "wait" => begin("stall", wait, last),
         "handler" => begin("stall", careless, last),
+        "held" => begin("stall", impatient, last),
         "turn" => begin("stall", turn, last),
         _ => false,
     }

@@ -3,6 +3,7 @@
 use super::early;
 use super::layout::phys_to_virt;
 use crate::arch::{self, cpu, irq, paging};
+use crate::debug::lock::may_wait;
 use crate::debug::stall;
 use crate::sched;
 use alloc::sync::Arc;
@@ -244,6 +245,11 @@ unsafe impl Machine for Kernel {
     #[inline]
     fn relax(&self) {
         core::hint::spin_loop();
+    }
+    #[inline(always)]
+    #[track_caller]
+    fn may_wait(&self) {
+        may_wait();
     }
     fn pause(&self, since: u64) {
         sched::give_way(stall::begun(since));

@@ -22,6 +22,7 @@ static CHOOSING: AtomicBool = AtomicBool::new(false);
 /// Every CPU gives its caches and retired lists back first; then pages are evicted; then the largest process is ended, and the
 /// caller waits for its end.
 pub fn wait_for_frames() -> bool {
+    crate::debug::lock::may_wait();
     memory().drain_all(cpu::online());
     if memory().free_frames() >= ENOUGH {
         return true;

@@ -3,7 +3,7 @@
 //! An address that came from a program is a [`UserPtr`] or a [`UserSlice`]; neither can be
 //! dereferenced. Their methods check the range and copy through the routines of
 //! [`crate::arch::usercopy`], whose faults are resolved like those of the program or end in `EFAULT`.
-//! Nobody calls them with a spin lock held: they may wait for a frame.
+//! They may wait for a frame, so nobody calls them with a spin lock held: they [assert](crate::debug::lock::may_wait) that.
 
 use crate::arch::usercopy;
 use crate::sys::errno::{EFAULT, ENAMETOOLONG, ENOMEM, Errno};

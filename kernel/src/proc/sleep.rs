@@ -1,6 +1,7 @@
 //! Waiting as system calls wait: until something happens, a time comes, or a signal must be handled.
 
 use super::signal;
+use crate::debug::lock::may_wait;
 use crate::sched::{self, WaitError, WaitQueue};
 use crate::sys::errno::{EINTR, ETIMEDOUT, Errno};
 use core::cell::UnsafeCell;
@@ -56,6 +57,7 @@ impl<T> SleepMutex<T> {
 impl<T: ?Sized> SleepMutex<T> {
     /// Takes the mutex, sleeping while another thread has it. Not interruptible: holders always make progress.
     pub fn lock(&self) -> SleepGuard<'_, T> {
+        may_wait();
         if !self.try_take() {
             // Neither a deadline nor interruptible: the wait ends only with the mutex taken.
             while self.queue.wait(None, false, || self.try_take().then_some(())).is_err() {

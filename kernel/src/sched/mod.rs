@@ -42,7 +42,7 @@ pub use wait::{WaitError, WaitQueue};
 
 use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
 use crate::arch::{gdt, interrupt_window, irq, syscall, time};
-use crate::debug::lock::Mutex;
+use crate::debug::lock::{Mutex, may_wait};
 use crate::debug::{record, stall};
 use crate::mem;
 use alloc::sync::Arc;
@@ -154,6 +154,7 @@ pub fn current_ref() -> ThreadRef {
 
 /// Lets other runnable threads of this CPU run.
 pub fn yield_now() {
+    may_wait();
     // ordering: Relaxed; a hint.
     if mine().len.load(Ordering::Relaxed) != 0 || misplaced(current()) {
         schedule(After::Queue);
@@ -190,6 +191,7 @@ pub(crate) fn preempt() {
 
 /// Gives the CPU away until [`Thread::unpark`] or the deadline; returns at once if `unpark` has come since the last `park`.
 pub fn park(deadline: Option<u64>) -> Woken {
+    may_wait();
     let me = current();
     // ordering: Acquire pairs with the Release of `unpark`: the caller sees what made it be called.
     let token = || me.state.compare_exchange(TOKEN, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok();

@@ -2,7 +2,7 @@
 
 use super::thread::Thread;
 use super::{Woken, current, park, timer};
-use crate::debug::lock::Mutex;
+use crate::debug::lock::{Mutex, may_wait};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
@@ -94,6 +94,7 @@ impl WaitQueue {
         interruptible: bool,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<T, WaitError> {
+        may_wait();
         if let Some(v) = ready() {
             return Ok(v);
         }

@@ -96,6 +96,7 @@ pub fn sysinfo(r: &mut UserRegs) -> SysResult {
     const _: () = assert!(size_of::<Info>() == 112);
     let m = memory();
     let (swap_total, swap_free) = crate::swap::report::pages();
+    let threads = tree::lock().threads.len();
     UserPtr::<Info>::new(r.a0()).write(Info {
         uptime: timer::now_ns() / 1_000_000_000,
         loads: [0; 3],
@@ -104,7 +105,7 @@ pub fn sysinfo(r: &mut UserRegs) -> SysResult {
         shared: 0,
         buffers: 0,
         swap: [swap_total * 4096, swap_free * 4096],
-        processes: tree::lock().threads.len() as u16,
+        processes: threads as u16,
         pad: [0; 3],
         high: [0; 2],
         unit: 1,

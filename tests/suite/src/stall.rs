@@ -66,6 +66,7 @@ pub fn test(house: &House, tally: &mut Tally) {
         tally.result(name, found.unwrap_or_else(|| provoked(house, option, program, lines)));
     }
     tally.result("race_10: a handler that takes a lock which is held is named", handler(house));
+    tally.result("a lock that is held where something might wait is found at once", held(house));
     tally.result("a run whose time is up says where its threads sleep", time_out(house));
 }
 
@@ -99,6 +100,15 @@ fn handler(house: &House) -> Result<(), String> {
     }
     let lock = ["waits for a spin lock (taken last by CPU 2 at kernel/src/debug/provoke.rs:", "provoke.rs"];
     all(&said, &[&["stands still:", "CPU 2"], &lock, &["provoke::handler"]])
+}
+
+/// The defect of race 10's sister: a guard lives too long, over a call that may wait. It need not wait to be found.
+fn held(house: &House) -> Result<(), String> {
+    let (status, said) = launch(house, &["--option", "stall=held:0", "--timeout", "60"], &["carrier", "sleep"])?;
+    if status == Some(0) || status == Some(124) {
+        return Err(format!("status {status:?}: nothing was found; {}", said.trim()));
+    }
+    all(&said, &[&["may wait under a spin lock"], &["provoke::impatient"]])
 }
 
 fn time_out(house: &House) -> Result<(), String> {
