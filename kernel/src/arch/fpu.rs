@@ -5,14 +5,12 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use x86::cpuid::CpuId;
 
 /// State components in use: XCR0. 0 means FXSAVE.
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
 static SIZE: AtomicUsize = AtomicUsize::new(512);
-/// Whether XSAVEOPT exists: it skips what has not changed.
-static OPT: AtomicU32 = AtomicU32::new(0);
 
 /// Turns the register sets on: x87, SSE, AVX, and AVX-512 where all its parts are there.
 ///
@@ -39,7 +37,6 @@ pub unsafe fn init() {
         COMPONENTS.store(components, Ordering::Relaxed);
         // With XCR0 set, EBX tells the size for what is on.
         SIZE.store(x86::cpuid::cpuid!(0xd, 0).ebx as usize, Ordering::Relaxed);
-        OPT.store(x86::cpuid::cpuid!(0xd, 1).eax & 1, Ordering::Relaxed);
     }
     // SAFETY: resets the x87 unit; no state is lost on a CPU that has run no program.
     unsafe { asm!("fninit") };
@@ -79,18 +76,17 @@ impl State {
         Some(State(p))
     }
 
-    /// Saves the CPU's registers.
+    /// Saves the CPU's registers: all of them. XSAVEOPT would skip what has not changed since the last XRSTOR *from this address*, and
+    /// that may have been another thread's, whose block this was before.
     #[inline]
     pub fn save(&mut self) {
-        // ordering: Relaxed; constants after boot.
-        let (c, opt) = (COMPONENTS.load(Ordering::Relaxed), OPT.load(Ordering::Relaxed));
+        // ordering: Relaxed; constant after boot.
+        let c = COMPONENTS.load(Ordering::Relaxed);
         let p = self.0.as_ptr();
         // SAFETY: the block has the size and alignment that the instruction wants; the instruction was chosen by CPUID.
         unsafe {
             if c == 0 {
                 asm!("fxsave64 [{}]", in(reg) p, options(nostack));
-            } else if opt != 0 {
-                asm!("xsaveopt64 [{}]", in(reg) p, in("eax") c as u32, in("edx") 0, options(nostack));
             } else {
                 asm!("xsave64 [{}]", in(reg) p, in("eax") c as u32, in("edx") 0, options(nostack));
             }

@@ -98,16 +98,25 @@ pub extern "C" fn user_work(regs: &mut UserRegs) {
     }
 }
 
-/// Makes registers fit for IRET, which must not fault: a program's address that is not canonical is a fault of the program.
+/// Makes registers fit for IRET, which must not fault: an instruction's address outside of the program's half is a fault of the program,
+/// as the CPU would raise it there. This is the only place that checks what a program can put there (by a handler's address, a signal
+/// frame, a system call at the edge of its half); selectors and flags never come from programs unchecked.
+///
+/// Each turn ends the program or enters a handler, whose frame takes room on a stack: so the turns end, also when the handler's
+/// address is such a one.
 pub extern "C" fn before_iret(regs: &mut UserRegs) {
+    const CANONICAL: u32 = 16;
     while regs.rip >> 47 != 0 {
         let address = regs.rip;
-        proc::signal::fault(regs, Trap { vector: 13, error: 0, address });
+        let trap = if (address as i64) << CANONICAL >> CANONICAL == address as i64 {
+            // A fetch by the program, of what it has no right to.
+            Trap { vector: PAGE_FAULT, error: 0x15, address }
+        } else {
+            Trap { vector: 13, error: 0, address }
+        };
+        proc::signal::fault(regs, trap);
         user_work(regs);
-        if regs.rip == address {
-            // The signal code left it: the program ends rather than the kernel.
-            panic!("program at non-canonical {address:#x} was not stopped");
-        }
+        super::interrupt_window();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::elf::{self, Program};
 use super::memory::{Heap, Layout};
-use super::process::{Process, arc};
+use super::process::{Ended, Process, arc};
 use super::signal::{self, AltStack, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
@@ -287,6 +287,7 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     let actions = process.actions.lock().clone();
     let actions = signal::actions_for_exec(&actions)?;
     let files = thread.files().copy()?;
+    let registers = fpu::State::empty()?;
     alone(thread, &process)?;
 
     // From here on there is no way back: the old program's memory goes.
@@ -295,7 +296,11 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     let stack_limit = process.limit(l::RLIMIT_STACK);
     let (start, memory) = match enter(&space).and_then(|()| image.load(&space, stack_limit)) {
         Ok(loaded) => loaded,
-        Err(_) => signal::kill_current(SIGKILL),
+        Err(error) => {
+            // Nothing is left to return to: the thread ends on its way there, and lets go of what it holds here.
+            exit::end_process(&process, Ended::Killed(SIGKILL));
+            return Err(error);
+        }
     };
     thread.set_memory(Some(memory.clone()));
     let old_memory = process.memory.lock().replace(memory);
@@ -311,7 +316,8 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     process.did_exec.store(true, Ordering::Relaxed);
     super::interval::forget(&process);
     sched::current().set_fs_base(0);
-    fpu::State::empty()?.load();
+    sched::current().set_gs_base(0);
+    registers.load();
     *r = UserRegs::start(start.rip, start.rsp);
     Ok(0)
 }

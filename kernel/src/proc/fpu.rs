@@ -3,7 +3,7 @@
 //! The kernel is compiled without floating point, so while a thread runs in the kernel its state sits in the
 //! registers; only the context switch moves it. Here it is copied to a buffer for a frame and taken back.
 
-use crate::sys::errno::{ENOMEM, Errno};
+use crate::sys::errno::{EFAULT, ENOMEM, Errno};
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -21,6 +21,8 @@ pub struct Format {
     pub size: usize,
     /// State components that XSAVE keeps (0: FXSAVE only).
     pub components: u64,
+    /// The bits of MXCSR that the CPU knows; the others must not be loaded.
+    pub mxcsr: u32,
 }
 
 static FORMAT: Once<Format> = Once::new();
@@ -30,13 +32,25 @@ pub fn format() -> Format {
     *FORMAT.call_once(|| {
         // CPUID.1:ECX.OSXSAVE: the kernel has turned XSAVE on.
         if __cpuid(1).ecx & (1 << 27) == 0 {
-            return Format { size: 512, components: 0 };
+            return Format { size: 512, components: 0, mxcsr: known_mxcsr() };
         }
         let (low, high): (u32, u32);
         // SAFETY: XGETBV with ECX = 0 is allowed once OSXSAVE is set; it only writes EAX and EDX.
         unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
-        Format { size: __cpuid_count(0xd, 0).ebx as usize, components: u64::from(high) << 32 | u64::from(low) }
+        let components = u64::from(high) << 32 | u64::from(low);
+        Format { size: __cpuid_count(0xd, 0).ebx as usize, components, mxcsr: known_mxcsr() }
     })
+}
+
+/// What FXSAVE says of the bits of MXCSR; a CPU that says nothing lacks one of them.
+fn known_mxcsr() -> u32 {
+    let mut area = [Line([0; 64]); 8];
+    // SAFETY: the area is as large and as aligned as the instruction wants.
+    unsafe { asm!("fxsave64 [{}]", in(reg) area.as_mut_ptr(), options(nostack)) };
+    match u32::from_ne_bytes([area[0].0[28], area[0].0[29], area[0].0[30], area[0].0[31]]) {
+        0 => 0xffbf,
+        mask => mask,
+    }
 }
 
 /// A copy of the user's state.
@@ -71,31 +85,29 @@ impl State {
         }
         Ok(state)
     }
-    /// Space to read a frame's state into.
+    /// The state of a fresh program, and space to read a frame's into: then [`checked`](Self::checked).
     pub fn empty() -> Result<Self, Errno> {
         let mut state = Self::zeroed()?;
         state.bytes()[0..2].copy_from_slice(&0x37fu16.to_ne_bytes());
         state.bytes()[24..28].copy_from_slice(&0x1f80u32.to_ne_bytes());
         Ok(state)
     }
-    /// Loads the registers. The bytes may come from a program: what would fault is corrected first.
-    pub fn load(mut self) {
+    /// Bytes of a program: refused, as on Linux, if the instruction would fault on them.
+    pub fn checked(mut self) -> Result<Self, Errno> {
         let f = format();
         let bytes = self.bytes();
-        let mut mxcsr_mask = u32::from_ne_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]);
-        if mxcsr_mask == 0 || mxcsr_mask & !0xffff != 0 {
-            mxcsr_mask = 0xffbf;
-        }
-        let mxcsr = u32::from_ne_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]) & mxcsr_mask & 0xffbf;
-        bytes[24..28].copy_from_slice(&mxcsr.to_ne_bytes());
+        let mxcsr = u32::from_ne_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
         let mut present = [0u8; 8];
         present.copy_from_slice(&bytes[512..520]);
-        let present = u64::from_ne_bytes(present) & f.components;
-        bytes[512..520].copy_from_slice(&present.to_ne_bytes());
-        bytes[520..576].fill(0);
+        let unknown = u64::from_ne_bytes(present) & !f.components != 0 || bytes[520..576].iter().any(|&b| b != 0);
+        if mxcsr & !f.mxcsr != 0 || (f.components != 0 && unknown) { Err(EFAULT) } else { Ok(self) }
+    }
+    /// Loads the registers.
+    pub fn load(self) {
+        let f = format();
         let at = self.0.as_ptr();
-        // SAFETY: aligned and large enough; MXCSR has no reserved bit, the header names only enabled components and its
-        // reserved bytes are zero, so the instruction cannot fault.
+        // SAFETY: aligned and large enough; whether saved, fresh or checked, MXCSR has no unknown bit, the header names only enabled
+        // components and its reserved bytes are zero, so the instruction cannot fault.
         unsafe {
             if f.components == 0 {
                 asm!("fxrstor64 [{}]", in(reg) at, options(nostack));

@@ -80,6 +80,9 @@ pub struct Process {
     pub pending_bits: AtomicU64,
     /// Job control: stopped by a stop signal.
     pub stopped: AtomicBool,
+    /// How often SIGCONT or SIGKILL has cancelled stop signals. `stopped` and the last job event change under this lock (but at the
+    /// process's end); inside it the sets of pending signals and the tree may be locked.
+    pub continued: Mutex<u64>,
     /// Wakes stopped threads.
     pub resumed: WaitQueue,
     /// Wakes wait4 and waitid of this process.
@@ -137,6 +140,7 @@ impl Process {
             stuck: AtomicBool::new(false),
             pending_bits: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            continued: Mutex::new(0),
             resumed: WaitQueue::new(),
             child_changed: WaitQueue::new(),
             limits: Limits::new(),

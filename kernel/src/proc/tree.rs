@@ -124,6 +124,13 @@ pub fn process(pid: u32) -> Option<Arc<Process>> {
     lock().processes.get(&pid).cloned()
 }
 
+/// The process with this id, or that of the living thread with this id: as on Linux, where calls take either.
+pub fn process_of(id: u32) -> Option<Arc<Process>> {
+    let tree = lock();
+    let of_thread = || tree.threads.get(&id).map(|t| super::thread::of(t).process.clone());
+    tree.processes.get(&id).cloned().or_else(of_thread)
+}
+
 /// The living thread with this id.
 pub fn thread(tid: u32) -> Option<ThreadRef> {
     lock().threads.get(&tid).cloned()

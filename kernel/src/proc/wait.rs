@@ -55,13 +55,16 @@ pub fn bury(tree: &mut Tree, parent: Option<&Arc<Process>>, process: &Arc<Proces
     tree.processes.remove(&process.pid);
 }
 
-/// Tells the parent that a child stopped or goes on.
-pub fn job_event(process: &Arc<Process>, event: JobEvent) {
-    let parent = {
-        let mut tree = tree::lock();
-        tree.links(process).job_event = Some(event);
-        tree.parent(process)
-    };
+/// A child stopped or goes on: what its parent will find. Returns the parent, to be told when nothing is locked any more.
+#[must_use]
+pub fn set_job_event(process: &Arc<Process>, event: JobEvent) -> Option<Arc<Process>> {
+    let mut tree = tree::lock();
+    tree.links(process).job_event = Some(event);
+    tree.parent(process)
+}
+
+/// Tells the parent of it.
+pub fn tell_of(process: &Process, parent: Option<Arc<Process>>, event: JobEvent) {
     let Some(parent) = parent else { return };
     if parent.pid == 1 {
         return;

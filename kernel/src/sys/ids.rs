@@ -64,7 +64,7 @@ fn by_pid(pid: usize) -> Result<Arc<Process>, Errno> {
     match pid as i32 {
         0 => Ok(current().clone()),
         ..0 => Err(ESRCH),
-        pid => tree::process(pid as u32).ok_or(ESRCH),
+        pid => tree::process_of(pid as u32).ok_or(ESRCH),
     }
 }
 
@@ -84,6 +84,9 @@ pub fn setpgid(r: &mut UserRegs) -> SysResult {
     }
     let me = current();
     let process = by_pid(pid as usize)?;
+    if pid != 0 && process.pid != pid as u32 {
+        return Err(EINVAL);
+    }
     let mut tree = tree::lock();
     let is_me = Arc::ptr_eq(&process, me);
     let is_child = tree.parent(&process).is_some_and(|p| Arc::ptr_eq(&p, me));

@@ -29,7 +29,7 @@ fn exchange(process: &Process, resource: u32, new: Option<Limit>) -> Result<Limi
 /// `prlimit64`
 pub fn prlimit64(r: &mut UserRegs) -> SysResult {
     let pid = r.a0() as u32;
-    let process: Arc<Process> = if pid == 0 { current().clone() } else { tree::process(pid).ok_or(ESRCH)? };
+    let process: Arc<Process> = if pid == 0 { current().clone() } else { tree::process_of(pid).ok_or(ESRCH)? };
     let new = if r.a2() == 0 { None } else { Some(UserPtr::<Limit>::new(r.a2()).read()?) };
     let old = exchange(&process, r.a1() as u32, new)?;
     UserPtr::<Limit>::new(r.a3()).write_opt(old)?;

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 enum { SEGV = 139, FPE = 136, ILL = 132, TRAP = 133 };
@@ -96,6 +100,137 @@ static void syscall_at_the_edge(void) {
     __asm__ volatile("mov $39, %%eax; jmp *%0" ::"r"(at + 4094) : "rax", "rcx", "r11");
 }
 
+/* What a signal frame and a handler's address may be: the program's own fault, never the kernel's. */
+typedef void handler_t(int, siginfo_t *, void *);
+
+static const uintptr_t noncanonical = 0x900000000000, of_kernel = 0xffffffff80100000;
+
+static void handle_on(int signal, uintptr_t handler, int flags) {
+    struct sigaction action = {.sa_sigaction = (handler_t *)handler, .sa_flags = SA_SIGINFO | flags};
+    sigaction(signal, &action, NULL);
+}
+
+static void leave(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info, (void)context;
+    _exit(7);
+}
+static void handler_noncanonical(void) { handle_on(SIGUSR1, noncanonical, 0), raise(SIGUSR1); }
+static void handler_kernel(void) { handle_on(SIGUSR1, of_kernel, 0), raise(SIGUSR1); }
+static void handler_noncanonical_caught(void) {
+    handle_on(SIGSEGV, (uintptr_t)leave, 0), handler_noncanonical();
+}
+static void handler_of_segv_noncanonical(void) { handle_on(SIGSEGV, noncanonical, 0), raise(SIGSEGV); }
+static void handlers_all_the_way_down(void) {
+    handle_on(SIGSEGV, noncanonical, SA_NODEFER), raise(SIGSEGV);
+}
+
+static void (*change)(ucontext_t *);
+static void changed(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info;
+    change(context);
+}
+static void return_with(void (*what)(ucontext_t *)) {
+    change = what;
+    handle_on(SIGUSR1, (uintptr_t)changed, 0);
+    raise(SIGUSR1);
+    _exit(0);
+}
+static void rip_noncanonical(ucontext_t *c) { c->uc_mcontext.gregs[REG_RIP] = (long long)noncanonical; }
+static void rip_kernel(ucontext_t *c) { c->uc_mcontext.gregs[REG_RIP] = (long long)of_kernel; }
+static void rip_edge(ucontext_t *c) { c->uc_mcontext.gregs[REG_RIP] = 0x7fffffffffff; }
+static void wild_selectors(ucontext_t *c) { c->uc_mcontext.gregs[REG_CSGSFS] = 0x1234123412341234; }
+static void kernel_selector(ucontext_t *c) { c->uc_mcontext.gregs[REG_CSGSFS] &= ~0xffffll, c->uc_mcontext.gregs[REG_CSGSFS] |= 0x8; }
+static void all_flags(ucontext_t *c) { c->uc_mcontext.gregs[REG_EFL] = ~0x100ll; }
+static void no_fpu(ucontext_t *c) { c->uc_mcontext.fpregs = NULL; }
+static void wild_fpu(ucontext_t *c) { c->uc_mcontext.fpregs = (void *)noncanonical; }
+static void unaligned_fpu(ucontext_t *c) { c->uc_mcontext.fpregs = (void *)((char *)c->uc_mcontext.fpregs + 8); }
+static void torn_fpu(ucontext_t *c) { memset(c->uc_mcontext.fpregs, 0xff, 464); }
+static void torn_header(ucontext_t *c) { memset((char *)c->uc_mcontext.fpregs + 512, 0xff, 64); }
+#define RETURN(what) static void return_##what(void) { return_with(what); }
+RETURN(rip_noncanonical)
+RETURN(rip_kernel)
+RETURN(rip_edge)
+RETURN(kernel_selector)
+RETURN(all_flags)
+RETURN(no_fpu)
+RETURN(wild_fpu)
+RETURN(wild_selectors)
+RETURN(unaligned_fpu)
+RETURN(torn_fpu)
+RETURN(torn_header)
+
+static void return_without_frame(void) {
+    __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; syscall" ::"r"((uintptr_t)page(PROT_NONE) + 4096));
+}
+static void return_without_frame_caught(void) {
+    static char other[65536];
+    stack_t stack = {.ss_sp = other, .ss_size = sizeof other};
+    sigaltstack(&stack, NULL);
+    handle_on(SIGSEGV, (uintptr_t)leave, SA_ONSTACK);
+    return_without_frame();
+}
+static void wild_stack(void) {
+    stack_t stack = {.ss_sp = (void *)of_kernel, .ss_size = SIZE_MAX / 2};
+    sigaltstack(&stack, NULL);
+    handle_on(SIGUSR1, (uintptr_t)leave, SA_ONSTACK);
+    raise(SIGUSR1);
+}
+/* The frame of a signal does not fit: a SIGSEGV is what comes, and its handler may have room. */
+static void frame_does_not_fit(void) {
+    stack_t stack = {.ss_sp = page(PROT_READ), .ss_size = 4096};
+    sigaltstack(&stack, NULL);
+    handle_on(SIGSEGV, (uintptr_t)leave, 0);
+    handle_on(SIGUSR1, (uintptr_t)leave, SA_ONSTACK);
+    raise(SIGUSR1);
+}
+static void blocked_fault(void) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    handle_on(SIGSEGV, (uintptr_t)leave, 0);
+    read_null();
+}
+static void ignored_fault(void) {
+    handle_on(SIGSEGV, (uintptr_t)SIG_IGN, 0);
+    jump(noncanonical);
+}
+
+/* Another thread ignores the signal in the moment in which this one's fault raises it: the fault is handled or kills. */
+static sigjmp_buf back;
+static void again(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info, (void)context;
+    siglongjmp(back, 1);
+}
+static void *flip(void *unused) {
+    for (;;) {
+        handle_on(SIGSEGV, (uintptr_t)SIG_IGN, 0);
+        handle_on(SIGSEGV, (uintptr_t)again, SA_NODEFER);
+        for (volatile int i = 0; i < 20; i++)
+            ;
+    }
+    return unused;
+}
+static void ignored_meanwhile(void) {
+    int ends[2] = {0, 0};
+    for (int child = 0; child < 60; child++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            pthread_t threads[2];
+            handle_on(SIGSEGV, (uintptr_t)again, SA_NODEFER);
+            for (int i = 0; i < 2; i++)
+                pthread_create(&threads[i], NULL, flip, NULL);
+            for (volatile int i = 0; i < 200; i++)
+                if (!sigsetjmp(back, 0))
+                    jump(i % 2 ? noncanonical : of_kernel);
+            _exit(0);
+        }
+        int status;
+        waitpid(pid, &status, 0);
+        ends[status == 0 || status == SIGSEGV]++;
+    }
+    _exit(ends[0] ? 1 : 7);
+}
+
 static const struct {
     const char *name;
     void (*act)(void);
@@ -116,6 +251,15 @@ static const struct {
     CASE(timer_vector, SEGV),     CASE(last_vector, SEGV),       CASE(unaligned_vector, SEGV),
     CASE(segment_register, SEGV), CASE(single_step, TRAP),       CASE(align_then_fault, SEGV),
     CASE(direction_then_fault, SEGV), CASE(syscall_at_the_edge, SEGV),
+    CASE(handler_noncanonical, SEGV), CASE(handler_kernel, SEGV), CASE(handler_noncanonical_caught, 7),
+    CASE(handler_of_segv_noncanonical, SEGV), CASE(handlers_all_the_way_down, SEGV),
+    CASE(return_rip_noncanonical, SEGV), CASE(return_rip_kernel, SEGV), CASE(return_rip_edge, SEGV),
+    CASE(return_kernel_selector, SEGV), CASE(return_wild_selectors, SEGV),
+    CASE(return_all_flags, 0),
+    CASE(return_no_fpu, 0),       CASE(return_wild_fpu, SEGV),   CASE(return_without_frame, SEGV),
+    CASE(return_without_frame_caught, 7), CASE(wild_stack, SEGV), CASE(frame_does_not_fit, 7),
+    CASE(blocked_fault, SEGV),    CASE(ignored_fault, SEGV),     CASE(ignored_meanwhile, 7),
+    CASE(return_unaligned_fpu, SEGV), CASE(return_torn_fpu, SEGV), CASE(return_torn_header, SEGV),
 };
 
 /* Wild pointers: nowhere, the kernel's, across the end of a mapping, without the right. */
@@ -225,8 +369,9 @@ static int numbers(void) {
         fprintf(stderr, "badinput: Linux would obey some of these calls; not here\n");
         return 2;
     }
-    static const long values[] = {
-        0, 1, -1, 3, 4096, 0xffff, INT64_MAX, INT64_MIN, 0x7fffffff, 0x123456789abcdef0, (long)0xffffffff80000000,
+    /* The first is a page that is not there yet: what copies to it or from it faults, and goes on. */
+    long values[] = {
+        (long)page(PROT_READ | PROT_WRITE), 0, 1, -1, 3, 4096, 0xffff, INT64_MAX, INT64_MIN, 0x7fffffff, 0x123456789abcdef0, (long)0xffffffff80000000,
         (long)0xffff800000000000, 0x7ffffffff000, 0x800000000000,
     };
     enum { COUNT = sizeof values / sizeof *values };
@@ -237,8 +382,12 @@ static int numbers(void) {
         if (child == 0) {
             struct rlimit none = {0, 0};
             setrlimit(RLIMIT_CORE, &none);
+            close(0);
+            madvise((void *)values[0], 4096, MADV_DONTNEED);
             for (int i = 0; i < COUNT; i++)
                 for (int j = 0; j < COUNT; j++) {
+                    if (i == 0 && number == SYS_futex) /* Would sleep: there is a word of zero. */
+                        continue;
                     syscall(number, values[i], values[j], values[(i + j) % COUNT], values[(i * 3 + j) % COUNT],
                             values[(i + 5 * j) % COUNT], values[(7 * i + j) % COUNT]);
                 }

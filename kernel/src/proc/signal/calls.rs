@@ -168,7 +168,7 @@ pub fn kill(r: &mut UserRegs) -> SysResult {
     let info = signal.map(|s| SigInfo::from_current(s, code::USER));
     match pid {
         1.. => {
-            let process = tree::process(pid as u32).ok_or(ESRCH)?;
+            let process = tree::process_of(pid as u32).ok_or(ESRCH)?;
             if let Some(info) = info {
                 to_process(&process, info)?;
             }
@@ -245,7 +245,7 @@ pub fn sigqueueinfo(r: &mut UserRegs) -> SysResult {
     if (info.code >= 0 || info.code == code::TKILL) && pid != current().pid {
         return Err(EPERM);
     }
-    let process = tree::process(pid).ok_or(ESRCH)?;
+    let process = tree::process_of(pid).ok_or(ESRCH)?;
     signal::send::to_process(&process, info)?;
     Ok(0)
 }

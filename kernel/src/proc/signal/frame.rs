@@ -2,7 +2,7 @@
 
 use super::{Action, AltStack, SigInfo, Trap};
 use crate::arch::UserRegs;
-use crate::mem::user::{USER_END, UserPtr, UserSlice, plain};
+use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::fpu;
 use crate::proc::thread::{Own, UserThread, user};
 use crate::sys::errno::{EFAULT, Errno, SysResult};
@@ -106,7 +106,7 @@ pub fn push(user: &UserThread, regs: &mut UserRegs, info: &SigInfo, action: &Act
     let already = on_alt(alt, regs.rsp);
     let switch = action.flags & u64::from(l::SA_ONSTACK) != 0 && alt.size != 0 && !already;
     if switch {
-        sp = alt.base + alt.size;
+        sp = alt.base.wrapping_add(alt.size);
     }
     let format = fpu::format();
     let fp_at = sp.wrapping_sub(format.size as u64 + 4) & !63;
@@ -189,17 +189,17 @@ pub fn push(user: &UserThread, regs: &mut UserRegs, info: &SigInfo, action: &Act
     regs.rip = action.handler;
     // Handlers start with direction, trap and resume flag clear.
     regs.rflags &= !((1 << 10) | (1 << 8) | (1 << 16));
-    if regs.rip as usize >= USER_END {
-        return Err(EFAULT);
-    }
     Ok(())
 }
 
-/// rt_sigreturn: everything back as the frame on the stack says.
+/// rt_sigreturn: everything back as the frame on the stack says. A frame that cannot be read or taken is a fault of the program.
 pub fn sigreturn(regs: &mut UserRegs) -> SysResult {
     match pop(regs) {
         Ok(()) => Ok(regs.rax as usize),
-        Err(_) => super::kill_current(super::SIGSEGV),
+        Err(_) => {
+            super::send::force(user(), SigInfo::kernel(super::SIGSEGV));
+            Ok(0)
+        }
     }
 }
 
@@ -207,7 +207,8 @@ fn pop(regs: &mut UserRegs) -> Result<(), Errno> {
     let user = user();
     let frame = UserPtr::<Frame>::new(regs.rsp.wrapping_sub(8) as usize).read()?;
     let c = &frame.context;
-    if c.rip as usize >= USER_END {
+    // There is one code segment for programs. The data segment counts for nothing in it.
+    if u64::from(c.cs | 3) != regs.cs {
         return Err(EFAULT);
     }
     let state = if c.fpstate == 0 { fpu::State::empty()? } else { read_state(c.fpstate)? };
@@ -228,6 +229,9 @@ fn pop(regs: &mut UserRegs) -> Result<(), Errno> {
 
 fn read_state(at: u64) -> Result<fpu::State, Errno> {
     let format = fpu::format();
+    if format.components != 0 && !at.is_multiple_of(64) {
+        return Err(EFAULT);
+    }
     let mut state = fpu::State::empty()?;
     let slice = UserSlice::new(at as usize, format.size)?;
     slice.skip(0).copy_in(&mut state.bytes()[..512])?;
@@ -240,7 +244,7 @@ fn read_state(at: u64) -> Result<fpu::State, Errno> {
         // Only the legacy part: x87 and SSE.
         state.bytes()[512..520].copy_from_slice(&3u64.to_ne_bytes());
     }
-    Ok(state)
+    state.checked()
 }
 
 /// Where a thread keeps its last trap.

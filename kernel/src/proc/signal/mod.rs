@@ -322,6 +322,8 @@ pub struct AltStack {
 pub struct ThreadSignals {
     /// Alternate stack.
     pub alt: Own<AltStack>,
+    /// A signal that the thread's own fault has raised: the next thing that is delivered.
+    pub forced: Own<Option<SigInfo>>,
     /// Mask to restore when the call that replaced it (ppoll, sigsuspend) has been interrupted.
     pub saved_mask: Own<Option<u64>>,
     /// How the interrupted system call goes on.
@@ -333,20 +335,24 @@ impl ThreadSignals {
     pub const fn new() -> Self {
         ThreadSignals {
             alt: Own::new(AltStack { base: 0, size: 0, flags: 0 }),
+            forced: Own::new(None),
             saved_mask: Own::new(None),
             restart: restart::State::new(),
         }
     }
 }
 
-/// Whether the current thread has to leave its wait: it must die or stop, or a signal that it does not block is pending.
+/// Whether the current thread has to leave its wait: it must die or stop, or a signal that it does not block is pending. The attention
+/// flag is lowered before all of that is looked at, and raised again if something was found.
 pub fn must_interrupt() -> bool {
     let thread = sched::current();
     let Some(user) = &thread.user else { return false };
     thread.attention().store(false, Ordering::SeqCst);
     let process = &user.process;
-    let yes =
-        process.must_stop.load(Ordering::SeqCst) || process.stopped.load(Ordering::SeqCst) || deliverable(user) != 0;
+    let yes = process.must_stop.load(Ordering::SeqCst)
+        || process.stopped.load(Ordering::SeqCst)
+        || user.signals.forced.get().is_some()
+        || deliverable(user) != 0;
     if yes {
         raise_attention();
     }
@@ -377,7 +383,7 @@ pub fn deliverable(user: &super::UserThread) -> u64 {
 
 /// Takes a signal of `set` that is pending for the current thread, blocked or not.
 pub fn take_pending(set: u64) -> Option<SigInfo> {
-    deliver::take(thread::user(), !set)
+    deliver::take(thread::user(), !set).map(|(info, _)| info)
 }
 
 /// Waits for a signal of `set` and takes it: EAGAIN when the deadline comes first, EINTR for another signal.
@@ -416,7 +422,7 @@ pub fn raise_attention() {
 
 pub use crate::arch::trap::Trap;
 
-/// Turns a trap of user code into the signal that Linux raises for it, and makes it inescapable.
+/// Turns a trap of user code into the signal that Linux raises for it.
 pub fn fault(regs: &mut UserRegs, trap: Trap) {
     let user = thread::user();
     let (signal, code, address) = match trap.vector {
@@ -468,11 +474,6 @@ fn fpu_code(vector: u8) -> i32 {
         r if r & 0x20 != 0 => 6, // FPE_FLTRES
         _ => 0,
     }
-}
-
-/// Kills the current process at once, for failures that leave no other way (lost data, no memory for its frame).
-pub fn kill_current(signal: u8) -> ! {
-    super::exit::group(super::process::Ended::Killed(signal))
 }
 
 /// A process's action table for a new program: handlers become default, ignored signals stay ignored.

@@ -1,10 +1,11 @@
 //! Sending: into a set, then a thread is told.
 
-use super::{Action, Actions, SIGCONT, SIGKILL, STOPPING, SigInfo, UNBLOCKABLE, bit};
+use super::{Actions, SIGCONT, SIGKILL, STOPPING, SigInfo, UNBLOCKABLE, bit};
 use crate::fs::signalfd;
 use crate::proc::process::Process;
 use crate::proc::thread::{self, UserThread};
 use crate::proc::tree::{self, JobEvent};
+use crate::proc::wait;
 use crate::sched::{self, ThreadRef};
 use crate::sys::errno::{EAGAIN, Errno};
 use alloc::sync::Arc;
@@ -46,19 +47,26 @@ fn cancel(process: &Arc<Process>, signal: u8) {
         s if bit(s) & STOPPING != 0 => bit(SIGCONT),
         _ => return,
     };
+    let threads = process.thread_list();
+    let mut continued = process.continued.lock();
     {
         let mut pending = process.pending.lock();
         pending.remove(mask);
         process.pending_bits.store(pending.bits(), Ordering::SeqCst);
     }
-    for thread in process.thread_list() {
-        thread::of(&thread).pending.lock().remove(mask);
+    for thread in &threads {
+        thread::of(thread).pending.lock().remove(mask);
     }
-    if matches!(signal, SIGCONT | SIGKILL) && process.stopped.swap(false, Ordering::SeqCst) {
+    if !matches!(signal, SIGCONT | SIGKILL) {
+        return;
+    }
+    *continued += 1;
+    let resumed = process.stopped.swap(false, Ordering::SeqCst);
+    let parent = if resumed && signal == SIGCONT { wait::set_job_event(process, JobEvent::Continued) } else { None };
+    drop(continued);
+    if resumed {
         process.resumed.wake_all();
-        if signal == SIGCONT {
-            crate::proc::wait::job_event(process, JobEvent::Continued);
-        }
+        wait::tell_of(process, parent, JobEvent::Continued);
     }
 }
 
@@ -106,19 +114,10 @@ pub fn to_thread(target: &ThreadRef, info: SigInfo) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A signal that the current thread's own fault raises: if it is blocked or ignored it kills.
+/// A signal that the current thread's own fault raises: it is handled or kills, whatever other threads do to its action meanwhile,
+/// for the thread cannot go on. So it is not put into a set, from which it could be taken again.
 pub fn force(user: &UserThread, info: SigInfo) {
-    let table = actions(&user.process);
-    let blocked = user.blocked.load(Ordering::Relaxed);
-    if blocked & bit(info.signal) != 0 || table.get(info.signal).is_ignore() {
-        table.set(info.signal, Action::default());
-        user.blocked.store(blocked & !bit(info.signal), Ordering::SeqCst);
-    }
-    {
-        let mut pending = user.pending.lock();
-        pending.remove(bit(info.signal));
-        pending.push(info);
-    }
+    user.signals.forced.set(Some(info));
     crate::proc::signal::raise_attention();
 }
 
