@@ -28,6 +28,8 @@ pub struct Memory<M: Machine> {
     total: AtomicU64,
     /// Live objects.
     pub(crate) objects: AtomicU64,
+    /// Number of the next object; no decision hangs on its order, so the model checker need not see it.
+    pub(crate) object_number: core::sync::atomic::AtomicU64,
     /// Spaces whose pages are being given back. A hint that orders nothing, so the model checker need not see it.
     pub(crate) clearing: core::sync::atomic::AtomicU64,
     /// Entries of objects that name swap slots.
@@ -53,6 +55,7 @@ impl<M: Machine> Memory<M> {
             zero: AtomicU64::new(0),
             total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            object_number: core::sync::atomic::AtomicU64::new(0),
             clearing: core::sync::atomic::AtomicU64::new(0),
             object_slots: AtomicU64::new(0),
             links: AtomicU64::new(0),

@@ -24,6 +24,8 @@ use core::ptr::NonNull;
 #[derive(Debug)]
 pub struct Object {
     pub(crate) users: Users,
+    /// Never given twice.
+    number: u64,
     /// Length in bytes.
     pub(crate) len: AtomicU64,
     /// Pages in frames.
@@ -120,9 +122,10 @@ impl ObjectRef {
         ObjectRef(NonNull::new(object.cast_mut()).expect("an object's address is not null"))
     }
 
-    /// The address, which identifies the object as long as a reference is held.
-    pub fn id(&self) -> usize {
-        self.0.as_ptr() as usize
+    /// A number that no other object has or will have: whoever keeps it need not hold a reference (a sleeper on a shared futex does
+    /// not). The address would be the next object's.
+    pub fn id(&self) -> u64 {
+        self.number
     }
 }
 
@@ -190,6 +193,8 @@ impl<M: Machine> Memory<M> {
         unsafe {
             at.write(Object {
                 users: Users::new(),
+                // Relaxed: each caller gets another number.
+                number: self.object_number.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
                 len: AtomicU64::new(len),
                 resident: AtomicU64::new(0),
                 quota,

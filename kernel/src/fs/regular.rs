@@ -30,7 +30,7 @@ const HOLDERS: u64 = 2;
 static WRITTEN: Mutex<BTreeMap<u64, Weak<SleepMutex<Option<ObjectRef>>>>> = Mutex::new(BTreeMap::new());
 
 /// The files that programs have mapped, by their objects' identity. A leaf lock.
-static MAPPED: Mutex<BTreeMap<usize, Weak<Regular>>> = Mutex::new(BTreeMap::new());
+static MAPPED: Mutex<BTreeMap<u64, Weak<Regular>>> = Mutex::new(BTreeMap::new());
 
 /// The path of the file that an object belongs to, for /proc.
 pub fn path_of(object: &ObjectRef) -> Option<Vec<u8>> {

@@ -105,7 +105,7 @@ pub fn leave_memory() {
         // As on Linux, only when somebody is left who could see it.
         if clear != 0 && Arc::strong_count(user.memory()) > 1 {
             let _ = UserPtr::<u32>::new(clear).write(0);
-            futex::wake_address(clear, 1);
+            futex::wake_address(clear);
         }
     }
     sched::current().set_space(None);

@@ -19,13 +19,16 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 
-/// What two threads must agree on to meet.
+/// What two threads must agree on to meet. Spaces and objects are named by numbers that are used once: who sleeps holds neither, and
+/// what comes to the place of one that is gone must not find its sleepers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Key {
-    /// The space's id and the address.
+    /// FUTEX_PRIVATE_FLAG: the space's number and the address.
     Private(u64, u64),
-    /// The object's identity and the byte offset in it.
-    Shared(usize, u64),
+    /// Without the flag, a page that no object has: the same, but on Linux the two do not meet.
+    Own(u64, u64),
+    /// Without the flag: the object's number and the byte offset in it.
+    Object(u64, u64),
 }
 
 struct Waiter {
@@ -56,14 +59,15 @@ impl Key {
     fn bucket(self) -> usize {
         let (a, b) = match self {
             Key::Private(id, at) => (id, at),
-            Key::Shared(id, at) => (id as u64 ^ 0x5555, at),
+            Key::Own(id, at) => (id ^ 0x3333, at),
+            Key::Object(id, at) => (id ^ 0x5555, at),
         };
         let mixed = (a ^ (b >> 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 56) as usize % BUCKETS
     }
 }
 
-/// The key of the word at `address`.
+/// The key of the word at `address`. A shared one looks at the page: it must be there, or come when it is touched.
 fn key(address: usize, shared: bool) -> Result<Key, Errno> {
     if !address.is_multiple_of(4) {
         return Err(EINVAL);
@@ -72,15 +76,23 @@ fn key(address: usize, shared: bool) -> Result<Key, Errno> {
         return Err(EFAULT);
     }
     let memory = user().memory();
-    if shared {
-        let page = Page::containing(address as u64);
-        let segment = memory.space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
-        if let Backing::Object { object, offset, shared: true } = &segment.backing {
-            let within = address as u64 - segment.range.start.addr();
-            return Ok(Key::Shared(object.id(), (offset << 12) + within));
-        }
+    if !shared {
+        return Ok(Key::Private(memory.id, address as u64));
     }
-    Ok(Key::Private(memory.id, address as u64))
+    // As Linux does it: for writing if that may be, so that a private page is the copy.
+    if super::vm::touch_write(address).is_err() {
+        read_word(address)?;
+    }
+    let page = Page::containing(address as u64);
+    // The mapping may have changed since: then it is as if it had before, for who unmaps what others wait on cannot know.
+    let segment = memory.space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
+    Ok(match &segment.backing {
+        Backing::Object { object, offset, shared: true } => {
+            let within = address as u64 - segment.range.start.addr();
+            Key::Object(object.id(), (offset << 12) + within)
+        }
+        _ => Key::Own(memory.id, address as u64),
+    })
 }
 
 /// The word, read for sure: may wait for its page.
@@ -179,16 +191,10 @@ fn wake_key(key: Key, bits: u32, count: usize) -> usize {
     taken
 }
 
-/// Wakes waiters on the word at `address` of the current space, private and shared ones: for the kernel's own wakes.
-pub fn wake_address(address: usize, count: usize) {
-    if let Ok(private) = key(address, false) {
-        let taken = wake_key(private, u32::MAX, count);
-        if taken < count
-            && let Ok(shared) = key(address, true)
-            && shared != private
-        {
-            wake_key(shared, u32::MAX, count - taken);
-        }
+/// Wakes a waiter on the word at `address` of the current space, for the kernel's own wakes. As on Linux, one without the private flag.
+pub fn wake_address(address: usize) {
+    if let Ok(key) = key(address, true) {
+        wake_key(key, u32::MAX, 1);
     }
 }
 
@@ -428,7 +434,7 @@ fn owner_died(address: usize) {
         match umem::cmpxchg_u32_nofault(address, word, new) {
             Some(seen) if seen == word => {
                 if word & l::FUTEX_WAITERS != 0 {
-                    wake_address(address, 1);
+                    wake_address(address);
                 }
                 return;
             }

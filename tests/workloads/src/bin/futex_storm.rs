@@ -21,6 +21,8 @@ fn main() {
     }
     bit_sets();
     time_outs();
+    strangers();
+    pages();
     ok();
 }
 
@@ -193,4 +195,89 @@ fn time_outs() {
     let nowhere = 16 as *const u32;
     let result = futex(nowhere, libc::FUTEX_WAIT | PRIVATE, 5, std::ptr::null(), std::ptr::null(), 0);
     check!(result == -1 && error() == libc::EFAULT, "a wait nowhere: {result}");
+}
+
+/// Fresh shared memory of one page.
+fn object() -> Area {
+    // SAFETY: the name ends with zero.
+    let file = unsafe { libc::memfd_create(c"word".as_ptr(), 0) };
+    check!(file >= 0, "no file in memory");
+    // SAFETY: only numbers; the mapping keeps the file.
+    unsafe {
+        check!(libc::ftruncate(file, 4096) == 0, "no length");
+        let area = Area::of_file(0, file, 1, libc::MAP_SHARED);
+        libc::close(file);
+        area
+    }
+}
+
+/// Who sleeps on a word of an object that is gone is not woken through another object in its place, nor through memory at its address.
+fn strangers() {
+    const SLEEPERS: usize = 8;
+    static SLEEP: AtomicU32 = AtomicU32::new(0);
+    let sleeper = fork(|| {
+        for number in 0..SLEEPERS {
+            let area = object();
+            let word = area.address(0);
+            let thread = thread::spawn(move || {
+                // SAFETY: asks for a number.
+                SLEEP.store(unsafe { libc::gettid() } as u32, Ordering::Release);
+                futex(word as *const u32, libc::FUTEX_WAIT, 0, std::ptr::null(), std::ptr::null(), 0);
+                eprintln!("futex_storm: sleeper {number} was woken by a stranger");
+                quire_workloads::process::leave(1);
+            });
+            while SLEEP.load(Ordering::Acquire) == 0 {
+                std::hint::spin_loop();
+            }
+            thread::sleep(Duration::from_millis(10));
+            SLEEP.store(0, Ordering::Relaxed);
+            area.unmap(0..1);
+            drop(thread);
+        }
+        for _ in 0..1000 {
+            let area = object();
+            let woken =
+                futex(area.address(0) as *const u32, libc::FUTEX_WAKE, 9, std::ptr::null(), std::ptr::null(), 0);
+            if woken != 0 {
+                return 2;
+            }
+            area.unmap(0..1);
+        }
+        0
+    });
+    sleeper.expect_success("a wake through a fresh object");
+}
+
+/// Without the private flag, the page counts: it must be there or come, and one that no object has is another place than the same
+/// address with the flag.
+fn pages() {
+    let wake = |at: usize, private: i32| {
+        let woken = futex(at as *const u32, libc::FUTEX_WAKE | private, 1, std::ptr::null(), std::ptr::null(), 0);
+        if woken < 0 { -i64::from(error()) } else { woken }
+    };
+    let none = Area::mapped(0, 1, libc::PROT_NONE, libc::MAP_PRIVATE);
+    let fault = -i64::from(libc::EFAULT);
+    check!(wake(none.address(0), 0) == fault, "a page without rights: {}", wake(none.address(0), 0));
+    check!(wake(none.address(0), PRIVATE) == 0, "a private futex that nobody waits on");
+    let read_only = Area::mapped(0, 1, libc::PROT_READ, libc::MAP_PRIVATE);
+    check!(wake(read_only.address(0), 0) == 0, "a page that may be read");
+    none.unmap(0..1);
+    check!(wake(none.address(0), 0) == fault, "a page that is gone");
+
+    let word = AtomicU32::new(0);
+    let at = word.as_ptr() as usize;
+    thread::scope(|scope| {
+        let waiter = scope.spawn(move || {
+            futex(at as *const u32, libc::FUTEX_WAIT, 0, std::ptr::null(), std::ptr::null(), 0);
+        });
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut woken = 0;
+        while woken == 0 {
+            check!(wake(at, PRIVATE) == 0, "a private wake reaches who waits without the flag");
+            woken = wake(at, 0);
+            check!(Instant::now() < end, "nobody waits");
+            thread::sleep(Duration::from_millis(1));
+        }
+        check!(waiter.join().is_ok(), "the waiter fails");
+    });
 }
