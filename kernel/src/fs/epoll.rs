@@ -82,10 +82,17 @@ impl Epoll {
         let mut after = Bound::Excluded(after);
         loop {
             let (&key, interest) = set.interests.range((after, Bound::Unbounded)).next()?;
-            match interest.file.upgrade() {
-                Some(file) if interest.armed => return Some((key, file, interest.events)),
-                Some(_) => {}
-                None => _ = set.interests.remove(&key),
+            // A reference that is made here is given away: dropped under the lock it might be the last, and close the file.
+            let alive = if interest.armed {
+                match interest.file.upgrade() {
+                    Some(file) => return Some((key, file, interest.events)),
+                    None => false,
+                }
+            } else {
+                interest.file.strong_count() > 0
+            };
+            if !alive {
+                set.interests.remove(&key);
             }
             after = Bound::Excluded(key);
         }

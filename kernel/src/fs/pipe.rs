@@ -4,6 +4,7 @@ use super::io::short;
 use super::rights::{self, Rights};
 use super::stat::{Stat, kind};
 use super::{File, UserIo, inode, poll};
+use crate::debug::lock::Mutex;
 use crate::mem::page::KernelPage;
 use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
@@ -44,8 +45,12 @@ pub struct Pipe {
     /// Writes and reads so far, for [`File::edges`].
     writes: AtomicU64,
     reads: AtomicU64,
+    /// Open ends; they change under the lock of `opened`.
     readers: AtomicUsize,
     writers: AtomicUsize,
+    /// How often an end was opened, for reading and for writing. An open that waits for its partner waits for the count to change: the
+    /// partner itself may be gone again when the waiter runs.
+    opened: Mutex<[u64; 2]>,
     /// Its readers take what is inside, and nothing more.
     shut: AtomicBool,
     /// It has carried files.
@@ -68,6 +73,7 @@ impl Pipe {
             reads: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
+            opened: Mutex::new([0; 2]),
             shut: AtomicBool::new(false),
             carrier: AtomicBool::new(false),
             filled: WaitQueue::new(),
@@ -284,29 +290,41 @@ pub struct End {
     pipe: Arc<Pipe>,
     reads: bool,
     writes: bool,
+    /// It was opened while nobody had the other end: how often that had been opened by then.
+    before: Option<u64>,
 }
 
 impl End {
     /// Opens an end.
     pub fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool) -> Result<Arc<Self>, Errno> {
-        let end = arc(End { pipe: pipe.clone(), reads, writes })?;
-        // Counted only now: from here on its drop counts down.
-        pipe.readers.fetch_add(usize::from(reads), Ordering::SeqCst);
-        pipe.writers.fetch_add(usize::from(writes), Ordering::SeqCst);
+        let mut end = arc(End { pipe: pipe.clone(), reads: false, writes: false, before: None })?;
+        let Some(new) = Arc::get_mut(&mut end) else { unreachable!("just made") };
+        {
+            // Under the lock, so that of two that open at once the second sees the first, and the first sees the count change.
+            let mut opened = pipe.opened.lock();
+            let others = [pipe.has_readers(), pipe.has_writers()];
+            for (i, (mine, count)) in [(reads, &pipe.readers), (writes, &pipe.writers)].into_iter().enumerate() {
+                opened[i] += u64::from(mine);
+                count.fetch_add(usize::from(mine), Ordering::SeqCst);
+                if !mine && !others[i] {
+                    new.before = Some(opened[i]);
+                }
+            }
+            // From here on its drop counts down.
+            (new.reads, new.writes) = (reads, writes);
+        }
         pipe.filled.wake_all();
         pipe.drained.wake_all();
         Ok(end)
     }
-    /// Waits until the other end of a named pipe is open.
+    /// Whether nobody had the other end when this one was opened, and nobody has opened it since.
+    fn is_first(&self) -> bool {
+        self.before == Some(self.pipe.opened.lock()[usize::from(self.reads)])
+    }
+    /// Waits until the other end of a named pipe is open, or has been meanwhile.
     pub fn wait_for_other(&self) -> Result<(), Errno> {
-        let (pipe, reads, writes) = (&self.pipe, self.reads, self.writes);
-        if reads && !writes {
-            wait_on(&pipe.filled, None, || pipe.has_writers().then_some(()))?;
-        }
-        if writes && !reads {
-            wait_on(&pipe.drained, None, || pipe.has_readers().then_some(()))?;
-        }
-        Ok(())
+        let queue = if self.reads { &self.pipe.filled } else { &self.pipe.drained };
+        wait_on(queue, None, || (!self.is_first()).then_some(()))
     }
     /// Reads what is inside, and leaves it there.
     pub fn peek(&self, io: &mut UserIo, nonblock: bool, rights: &mut Option<Rights>) -> SysResult {
@@ -342,12 +360,14 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
+        let opened = self.pipe.opened.lock();
         let last = self.pipe.readers.fetch_sub(usize::from(self.reads), Ordering::SeqCst) == 1 && self.reads;
+        self.pipe.writers.fetch_sub(usize::from(self.writes), Ordering::SeqCst);
+        drop(opened);
         // Who writes from now on is refused, see `write`.
         if last && self.pipe.carrier.load(Ordering::SeqCst) {
             self.pipe.drop_rights();
         }
-        self.pipe.writers.fetch_sub(usize::from(self.writes), Ordering::SeqCst);
         self.pipe.filled.wake_all();
         self.pipe.drained.wake_all();
         poll::notify();
@@ -368,7 +388,7 @@ impl File for End {
         let mut events = 0;
         if self.reads {
             // In this order: the last bytes are there when the last writer is gone.
-            if !self.pipe.has_writers() {
+            if !self.pipe.has_writers() && !self.is_first() {
                 events |= l::POLLHUP;
             }
             if self.pipe.len() > 0 {
