@@ -2,6 +2,7 @@
 
 use super::process::{Process, arc};
 use super::signal::{self, Actions, SIGCHLD};
+use super::sleep::wait_killable;
 use super::thread::{self, UserThread, of};
 use super::{tree, vm};
 use crate::arch::UserRegs;
@@ -61,14 +62,7 @@ impl VforkDone {
         self.queue.wake_all();
     }
     fn wait(&self) {
-        loop {
-            let done = || (self.done.load(Ordering::Acquire) || signal::is_dying()).then_some(());
-            if self.queue.wait(None, true, done).is_ok() {
-                return;
-            }
-            // Interrupted by something that does not kill: the flag is lowered here and raised again at the end.
-            sched::current().attention().store(false, Ordering::SeqCst);
-        }
+        wait_killable(&self.queue, || self.done.load(Ordering::Acquire).then_some(()));
     }
 }
 
@@ -182,7 +176,6 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     if flags & CLONE_CHILD_CLEARTID != 0 {
         user.clear_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
     }
-    user.nice.store(parent.nice.load(Ordering::Relaxed), Ordering::Relaxed);
     user.policy.store(parent.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     // The alternate stack goes with the memory, except into a thread that shares it.
     if flags & CLONE_VM == 0 || flags & CLONE_VFORK != 0 {
@@ -212,6 +205,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     let new = sched::spawn_user(tid, user, &regs, fs_base, true).map_err(|_| EAGAIN)?;
     new.set_space(Some(memory.space.clone()));
     new.set_affinity(sched::current().affinity());
+    new.set_nice(sched::current().nice());
 
     let ready = vm::retry(|| if sched::prepare(&new) { Ok(()) } else { Err(EditError::OutOfFrames) });
     if let Err(error) = ready.and_then(|()| enlist(&process, &new, me, is_thread, flags)) {
@@ -224,10 +218,6 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     sched::start(&new);
     if let Some(done) = vfork {
         done.wait();
-        // A signal that came meanwhile was left pending.
-        if signal::deliverable(parent) != 0 {
-            crate::proc::signal::raise_attention();
-        }
     }
     Ok(tid as usize)
 }

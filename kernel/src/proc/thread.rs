@@ -8,7 +8,7 @@ use crate::fs::FileTable;
 use crate::sched::{self, Thread};
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
 ///
@@ -74,9 +74,7 @@ pub struct UserThread {
     pub name: Mutex<[u8; 16]>,
     /// Where this thread waits, if it waits on a futex.
     pub futex: futex::Waiting,
-    /// Nice value, and policy with the priority above it (`policy | priority << 8`): only recorded.
-    pub nice: AtomicI32,
-    /// See `nice`.
+    /// Policy, with the priority above it (`policy | priority << 8`): only recorded.
     pub policy: AtomicU32,
     /// Set once the thread is past the point of no return.
     pub exiting: AtomicBool,
@@ -111,7 +109,6 @@ impl UserThread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new(name),
             futex: futex::Waiting::new(),
-            nice: AtomicI32::new(0),
             policy: AtomicU32::new(0),
             exiting: AtomicBool::new(false),
             vfork: Mutex::new(None),

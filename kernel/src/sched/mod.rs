@@ -54,7 +54,7 @@ use place::{choose, misplaced};
 use poll::HaltPoll;
 use queue::{Queue, pick, pop_own};
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
-use tick::{SLICE, arm, arm_at, charge};
+use tick::{arm, arm_at, charge, slice_of};
 use wake::Wake;
 
 /// There was no memory for a thread.
@@ -86,8 +86,12 @@ enum After {
 #[repr(align(128))]
 struct Cpu {
     queue: Mutex<Queue>,
-    /// Threads in `queue`: a hint for those who do not hold its lock.
+    /// Threads in `queue`, their weight, and those of them above nice 0: hints for those who do not hold its lock.
     len: AtomicUsize,
+    weight: AtomicU64,
+    nice: AtomicUsize,
+    /// The virtual clock of those above nice 0; written by its CPU only.
+    clock: AtomicU64,
     /// Own use: the idle thread, the thread that has just left and what becomes of it.
     idle: Cell<*const Thread>,
     left: Cell<(*const Thread, After)>,
@@ -110,6 +114,9 @@ static SCHED: [Cpu; CPUS] = [const {
     Cpu {
         queue: Mutex::new(Queue::EMPTY),
         len: AtomicUsize::new(0),
+        weight: AtomicU64::new(0),
+        nice: AtomicUsize::new(0),
+        clock: AtomicU64::new(0),
         idle: Cell::new(null()),
         left: Cell::new((null(), After::Nothing)),
         armed: Cell::new(u64::MAX),
@@ -186,7 +193,14 @@ pub fn give_way(since: u64) {
 
 /// The slice is over, or the thread's affinity has changed: on the way back to user mode.
 pub(crate) fn preempt() {
-    yield_now();
+    let me = current();
+    if misplaced(me) {
+        return yield_now();
+    }
+    let next = pop_own(cpu::cpu_id(), Some(me));
+    if !next.is_null() {
+        run(mine(), next, After::Queue);
+    }
 }
 
 /// Gives the CPU away until [`Thread::unpark`] or the deadline; returns at once if `unpark` has come since the last `park`.
@@ -284,7 +298,7 @@ fn schedule(after: After) {
     let sched = &SCHED[cpu];
     let next = match after {
         // A thread that could go on does not take work from others.
-        After::Queue => pop_own(cpu),
+        After::Queue => pop_own(cpu, None),
         _ => pick(cpu),
     };
     let next = if !next.is_null() {
@@ -349,10 +363,14 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     if next_ref.wants_attention() {
         work |= WORK_ATTENTION;
     }
+    if misplaced(next_ref) {
+        work |= WORK_SCHEDULE;
+    }
     block.work.set(work);
     if !core::ptr::eq(next, idle) {
-        arm_at(sched, now, now + SLICE);
-        sched.slice.set(now + SLICE);
+        let slice = now + slice_of(next_ref);
+        arm_at(sched, now, slice);
+        sched.slice.set(slice);
         sched.graced.set(false);
     }
     block.current.set(next);

@@ -12,7 +12,7 @@ use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ops::AddAssign;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use x86::msr;
 
 /// What threads have used.
@@ -37,6 +37,14 @@ impl AddAssign for Usage {
     }
 }
 
+/// What a thread of each nice value from -20 on gets beside others, as on Linux: a step is a quarter more or less.
+const WEIGHTS: [u32; 40] = [
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121, 2501,
+    1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+];
+/// The weight of nice 0.
+pub(super) const NORMAL: u32 = 1024;
+
 /// A counted reference to a thread.
 pub type ThreadRef = Arc<Thread>;
 
@@ -60,6 +68,12 @@ pub struct Thread {
     pub(super) state: AtomicU32,
     attention: AtomicBool,
     affinity: AtomicU64,
+    nice: AtomicI32,
+    /// Virtual nanoseconds that others get before a thread above nice 0 has its next turn (`queue`): relative to its CPU's clock, and in
+    /// a queue by that clock. And the weight with which it is in the queue. Both belong to the CPU that has the thread, or to its
+    /// queue's lock.
+    pub(super) owes: AtomicU64,
+    pub(super) queued_weight: AtomicU32,
     /// 1 + the CPU that it runs on, 0 when it is on none.
     pub(super) on: AtomicU32,
     /// The CPU that it ran on last.
@@ -162,6 +176,9 @@ impl Thread {
             state: AtomicU32::new(RUNNING),
             attention: AtomicBool::new(false),
             affinity: AtomicU64::new(parent.map_or(u64::MAX, |p| p.affinity())),
+            nice: AtomicI32::new(0),
+            owes: AtomicU64::new(0),
+            queued_weight: AtomicU32::new(0),
             on: AtomicU32::new(0),
             last: AtomicU32::new(cpu::cpu_id() as u32),
             readahead: AtomicU64::new(0),
@@ -211,17 +228,47 @@ impl Thread {
         }
     }
 
-    /// Restricts the thread to these CPUs. A running thread moves at its next entry into the scheduler: call [`kick`](Self::kick).
+    /// Restricts the thread to these CPUs. One that runs elsewhere is made to leave; one that waits in a queue elsewhere is placed anew
+    /// by that queue's CPU, at its next choice; one that sleeps is placed when it wakes.
     pub fn set_affinity(&self, mask: u64) {
-        // ordering: Relaxed; a hint that the scheduler reads anew at each decision; `kick` makes it come to one.
-        self.affinity.store(mask, Ordering::Relaxed);
+        // ordering: SeqCst; with `on` a Dekker pair as the attention flag is: who switches to the thread meanwhile sees the mask, or is
+        // interrupted by `kick`.
+        self.affinity.store(mask, Ordering::SeqCst);
         self.kick();
+    }
+
+    /// The nice value.
+    pub fn nice(&self) -> i32 {
+        // ordering: Relaxed; the scheduler reads it anew at each choice.
+        self.nice.load(Ordering::Relaxed)
+    }
+
+    /// Sets the nice value, from -20 to 19.
+    pub fn set_nice(&self, nice: i32) {
+        // ordering: Relaxed; as above.
+        self.nice.store(nice.clamp(-20, 19), Ordering::Relaxed);
+    }
+
+    /// Its share beside others.
+    pub(super) fn weight(&self) -> u32 {
+        WEIGHTS[(self.nice() + 20) as usize % WEIGHTS.len()]
+    }
+
+    /// Whether it is above nice 0: it waits for its turn by the virtual clock, too.
+    pub(super) fn is_nice(&self) -> bool {
+        self.nice() > 0
+    }
+
+    /// Whether it runs or could: it is on a CPU or in a queue.
+    pub fn is_runnable(&self) -> bool {
+        // ordering: Relaxed; for a report.
+        matches!(self.state.load(Ordering::Relaxed), RUNNING | TOKEN)
     }
 
     /// The CPUs that it may run on.
     pub fn affinity(&self) -> u64 {
-        // ordering: Relaxed; see `set_affinity`.
-        self.affinity.load(Ordering::Relaxed)
+        // ordering: SeqCst, a plain load; see `set_affinity`.
+        self.affinity.load(Ordering::SeqCst)
     }
 
     /// Sets the base of FS, of the current thread or of one that has not started.

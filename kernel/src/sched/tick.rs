@@ -3,17 +3,22 @@
 //! Each CPU arms its timer for the earliest of its running thread's slice and of the deadlines in [`timer`].
 
 use super::place::misplaced;
-use super::thread::{PARKED, RUNNING};
-use super::{Cpu, current, enqueue, mine, timer};
+use super::thread::{NORMAL, PARKED, RUNNING, Thread};
+use super::{Cpu, current, enqueue, mine, queue, timer};
 use crate::arch::cpu::{self, WORK_SCHEDULE};
 use crate::arch::{irq, syscall, time};
 use crate::debug::{provoke, stall};
 use core::sync::atomic::Ordering;
 
-/// A thread's turn when others wait, in nanoseconds.
-pub(super) const SLICE: u64 = 4_000_000;
+/// The turn of a thread of nice 0 when others wait, in nanoseconds.
+const SLICE: u64 = 4_000_000;
 /// What a thread gets beyond its slice to do what it has waited for, in nanoseconds.
 const GRACE: u64 = 200_000;
+
+/// A thread's turn: longer below nice 0. Above it turns are rarer instead (`queue`).
+pub(super) fn slice_of(t: &Thread) -> u64 {
+    SLICE * u64::from(t.weight().max(NORMAL)) / u64::from(NORMAL)
+}
 
 /// As [`arm`], for whoever knows the CPU and the time.
 pub(super) fn arm_at(sched: &Cpu, now: u64, deadline: u64) {
@@ -58,7 +63,7 @@ pub(crate) fn tick(user: bool) {
             if sched.len.load(Ordering::Relaxed) != 0 {
                 syscall::request_work(WORK_SCHEDULE);
             }
-            slice.set(now + SLICE);
+            slice.set(now + slice_of(current()));
         }
         next = next.min(slice.get());
     }
@@ -91,5 +96,8 @@ pub(super) fn charge(tsc: u64) -> u64 {
     let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
     thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Relaxed);
     thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);
+    if thread.is_nice() || sched.nice.load(Ordering::Relaxed) != 0 {
+        queue::count(sched, thread, ran);
+    }
     now
 }

@@ -11,7 +11,6 @@ use crate::proc::tree;
 use crate::sched::{self, Usage, timer};
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use core::fmt::Write;
@@ -281,16 +280,20 @@ pub fn statm(process: &Process) -> Vec<u8> {
     format!("{mapped} {resident} 0 0 0 {mapped} 0\n").into_bytes()
 }
 
+/// The state of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
 fn state(process: &Process) -> char {
-    if process.threads.lock().list.is_empty() {
-        'Z'
-    } else if process.stopped.load(Ordering::Relaxed) {
-        'T'
-    } else if core::ptr::eq(Arc::as_ptr(current()), process) {
-        'R'
-    } else {
-        'S'
+    let leader = process.threads.lock().list.iter().find(|t| of(t).tid() == process.pid).cloned();
+    match leader {
+        None => 'Z',
+        Some(_) if process.stopped.load(Ordering::Relaxed) => 'T',
+        Some(leader) if leader.is_runnable() => 'R',
+        Some(_) => 'S',
     }
+}
+
+/// The nice value of the process's leader.
+fn nice_of(process: &Process) -> i32 {
+    process.threads.lock().list.first().map_or(0, |t| t.nice())
 }
 
 /// /proc/self/status
@@ -340,7 +343,7 @@ pub fn process_stat(process: &Process) -> Vec<u8> {
     };
     let layout = process.memory.lock().as_ref().map(|m| m.layout).unwrap_or_default();
     format!(
-        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 20 0 {threads} 0 {start} \
+        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 {start} \
          {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
         pid = process.pid,
         name = crate::fs::Printable(&name),
@@ -350,6 +353,8 @@ pub fn process_stat(process: &Process) -> Vec<u8> {
         major = usage.major_faults,
         user = usage.user / TICK,
         system = usage.system / TICK,
+        priority = 20 + nice_of(process),
+        nice = nice_of(process),
         threads = process.threads.lock().list.len(),
         start = process.started / TICK,
         vsize = mapped * 4096,

@@ -1,12 +1,14 @@
-//! Scheduling calls: affinity is obeyed, policies and nice values are recorded.
+//! Scheduling calls: affinity and nice values are obeyed, policies are recorded.
 
 use super::Args;
 use super::errno::*;
 use crate::arch::{self, UserRegs};
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::proc::thread::{of, user};
+use crate::proc::thread::{current, of, user};
 use crate::proc::tree;
 use crate::sched::{self, ThreadRef};
+use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
@@ -54,8 +56,6 @@ pub fn setaffinity(r: &mut UserRegs) -> SysResult {
     if thread.tid == sched::current().tid {
         // Moves at once if this CPU is no longer allowed.
         sched::yield_now();
-    } else {
-        thread.kick();
     }
     Ok(0)
 }
@@ -127,24 +127,31 @@ pub fn rr_interval(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// Whose nice value is meant: a thread's. Of groups and users it is the caller's.
-fn whose(which: usize, who: usize) -> Result<ThreadRef, Errno> {
-    match which as u32 {
-        l::PRIO_PROCESS => target(who).map_err(|_| ESRCH),
-        l::PRIO_PGRP | l::PRIO_USER => Ok(sched::current_ref()),
-        _ => Err(EINVAL),
-    }
+/// The threads whose nice values are meant. There is one user.
+fn whose(which: usize, who: usize) -> Result<Vec<ThreadRef>, Errno> {
+    let group = match which as u32 {
+        l::PRIO_PROCESS => return target(who).map(|t| vec![t]).map_err(|_| ESRCH),
+        l::PRIO_PGRP if who == 0 => Some(tree::group_of(current())),
+        l::PRIO_PGRP => Some(who as u32),
+        l::PRIO_USER if who == 0 => None,
+        l::PRIO_USER => return Err(ESRCH),
+        _ => return Err(EINVAL),
+    };
+    let members = tree::living(|p, links| p.pid > 1 && group.is_none_or(|group| links.pgid == group));
+    let all: Vec<_> = members.iter().flat_map(|p| p.thread_list()).collect();
+    if all.is_empty() { Err(ESRCH) } else { Ok(all) }
 }
 
-/// `getpriority`: 20 minus the nice value.
+/// `getpriority`: 20 minus the lowest nice value.
 pub fn getpriority(r: &mut UserRegs) -> SysResult {
-    Ok((20 - of(&*whose(r.a0(), r.a1())?).nice.load(Ordering::Relaxed)) as usize)
+    let lowest = whose(r.a0(), r.a1())?.iter().map(|t| t.nice()).min().ok_or(ESRCH)?;
+    Ok((20 - lowest) as usize)
 }
 
-/// `setpriority`: recorded.
+/// `setpriority`
 pub fn setpriority(r: &mut UserRegs) -> SysResult {
-    let nice = (r.a2() as i32).clamp(-20, 19);
-    of(&*whose(r.a0(), r.a1())?).nice.store(nice, Ordering::Relaxed);
+    let nice = r.a2() as i32;
+    whose(r.a0(), r.a1())?.iter().for_each(|t| t.set_nice(nice));
     Ok(0)
 }
 

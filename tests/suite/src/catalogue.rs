@@ -57,6 +57,8 @@ pub const ALL: &[Workload] = &[
     stress("signals", &["3"]),
     stress("names", &["2"]),
     stress("locks", &["2"]),
+    stress("waits", &["1"]),
+    basic("registers", &[]),
     stress("rights", &["5"]),
     stress("copies", &["2"]),
     basic("allocator", &["2"]),
