@@ -62,6 +62,8 @@ pub const ALL: &[Workload] = &[
     stress("rights", &["5"]),
     stress("copies", &["2"]),
     basic("allocator", &["2"]),
+    stress("overlaps", &["6"]),
+    stress("syscall_fuzz", &["4"]),
     stress("swap_races", &["5"]),
     stress("thrash", &["1", "4", "4"]),
 ];

@@ -56,6 +56,11 @@ pub fn leave(status: i32) -> ! {
 }
 
 impl Child {
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+
     /// Waits for its end.
     pub fn wait(self) -> Ended {
         let mut status = 0;
