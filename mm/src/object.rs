@@ -18,6 +18,7 @@ use crate::quota::{Charge, Quota};
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
 use crate::users::Users;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// Pages that several mappings show.
@@ -30,6 +31,8 @@ pub struct Object {
     pub(crate) len: AtomicU64,
     /// Pages in frames.
     pub(crate) resident: AtomicU64,
+    /// Pages in the swap area.
+    pub(crate) swapped: AtomicU64,
     /// What its pages are charged to.
     quota: Option<&'static Quota>,
     /// Initial content; zeros behind it.
@@ -197,6 +200,7 @@ impl<M: Machine> Memory<M> {
                 number: self.object_number.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
                 len: AtomicU64::new(len),
                 resident: AtomicU64::new(0),
+                swapped: AtomicU64::new(0),
                 quota,
                 image,
                 height,
@@ -324,6 +328,33 @@ impl<M: Machine> Memory<M> {
         Ok(Some(entry))
     }
 
+    /// The first page from `from` on that is there (`there`), or is a hole; [`Object::pages`] if there is none before the end. What
+    /// others change meanwhile is seen or not.
+    pub fn object_next(&self, object: &Object, from: u64, there: bool) -> u64 {
+        let pages = object.pages();
+        self.next_below(&object.root, object.height, 0, from..pages, there).unwrap_or(pages).min(pages)
+    }
+
+    /// As [`Memory::object_next`], below an entry whose first page is `base`.
+    fn next_below(&self, entry: &Entry, level: u32, base: u64, pages: Range<u64>, there: bool) -> Option<u64> {
+        if pages.is_empty() {
+            return None;
+        }
+        let e = entry.load();
+        if level == 0 {
+            return (e.is_empty() != there).then_some(base);
+        }
+        // Without a table all of it is a hole.
+        let Some(table) = e.frame() else { return (!there).then_some(pages.start.max(base)) };
+        let span = 1u64 << (TABLE_BITS * (level - 1));
+        let first = pages.start.saturating_sub(base) / span;
+        let last = ((pages.end - 1 - base) / span).min(ENTRIES as u64 - 1);
+        (first..=last).find_map(|i| {
+            let entry = &self.machine.table(table)[i as usize];
+            self.next_below(entry, level - 1, base + i * span, pages.clone(), there)
+        })
+    }
+
     /// A zeroed frame for a table.
     pub(crate) fn new_table(&self) -> Option<Frame> {
         let t = self.alloc_zeroed()?;
@@ -365,6 +396,9 @@ impl Object {
 
     /// A word was taken out of an entry: the page that it stood for is not charged any more.
     pub(crate) fn gone(&self, was: Word) {
+        if was.is_swapped() {
+            self.swapped.fetch_sub(1, Relaxed);
+        }
         if (was.frame().is_some() || was.is_swapped())
             && let Some(quota) = self.quota
         {
@@ -385,6 +419,12 @@ impl Object {
     /// Pages that are in frames.
     pub fn resident(&self) -> u64 {
         self.resident.load(Relaxed)
+    }
+
+    /// Pages that it has, in frames or in the swap area: what is no hole.
+    pub fn held(&self) -> u64 {
+        // Relaxed: a page on its way between the two may be missing, or be counted twice.
+        self.resident() + self.swapped.load(Relaxed)
     }
 }
 

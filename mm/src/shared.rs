@@ -35,7 +35,11 @@ impl<M: Machine> Memory<M> {
         let Some(slot) = pager.reserve(self.machine.cpu(), f) else { return Err(()) };
         // Counted before anybody can take it back.
         self.object_slots.fetch_add(1, Relaxed);
-        let back = || _ = self.object_slots.fetch_sub(1, Relaxed);
+        object.swapped.fetch_add(1, Relaxed);
+        let back = || {
+            self.object_slots.fetch_sub(1, Relaxed);
+            object.swapped.fetch_sub(1, Relaxed);
+        };
         let Ok(swapped) = entry.evict_shared(e, slot) else {
             back();
             pager.unreserve(slot);
@@ -90,6 +94,7 @@ impl<M: Machine> Memory<M> {
                 }
                 object.resident.fetch_add(1, Relaxed);
                 self.object_slots.fetch_sub(1, Relaxed);
+                object.swapped.fetch_sub(1, Relaxed);
                 pager.installed(slot, frame, false);
                 Ok(Some(frame))
             }

@@ -121,6 +121,27 @@ fn a_hole_leaves_private_copies() {
     finish(cpu, space);
 }
 
+/// What is in an object and what is a hole, across tables that are there and tables that are not.
+#[test]
+fn an_object_knows_its_holes() {
+    let (cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let object = m.new_object(600 * SIZE, 1 << 30, &[]).unwrap();
+    assert_eq!((object.held(), m.object_next(&object, 0, true), m.object_next(&object, 5, false)), (0, 600, 5));
+    for page in [3, 4, 515] {
+        m.hold_page(&object, page).unwrap();
+    }
+    let next = |there| [0, 3, 4, 5, 511, 515, 516, 600].map(|from| m.object_next(&object, from, there));
+    assert_eq!(next(true), [3, 3, 4, 515, 515, 515, 600, 600]);
+    assert_eq!(next(false), [0, 5, 5, 5, 511, 516, 516, 600]);
+    assert_eq!(object.held(), 3);
+    space.cut(&m.punch_object(&object, 4 * SIZE, 5 * SIZE).unwrap());
+    space.cut(&m.set_object_len(&object, 500 * SIZE).unwrap());
+    assert_eq!((object.held(), m.object_next(&object, 4, true), m.object_next(&object, 3, false)), (1, 500, 4));
+    drop(object);
+    finish(cpu, space);
+}
+
 /// A file that becomes shorter under CPUs that store to it, move a mapping of it between arenas and fork.
 #[test]
 fn nobody_shows_what_was_cut() {

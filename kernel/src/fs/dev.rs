@@ -8,7 +8,6 @@ use crate::proc::vm;
 use crate::sys::errno::*;
 use crate::sys::random;
 use core::any::Any;
-use linux_raw_sys::general as l;
 
 /// The devices in /dev.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,10 +86,13 @@ impl File for Device {
         }
     }
     fn stat(&self) -> Stat {
-        Stat { ino: 1000 + self.number(), mode: self.mode(), nlink: 1, size: 0, rdev: self.number(), mtime: 0 }
+        Stat { ino: 1000 + self.number(), mode: self.mode(), nlink: 1, rdev: self.number(), ..Stat::default() }
     }
-    fn poll(&self) -> u32 {
-        l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM
+    fn can_wait(&self) -> bool {
+        matches!(self, Device::Random | Device::Urandom)
+    }
+    fn stays(&self) -> bool {
+        *self != Device::Disk
     }
     fn seekable(&self) -> bool {
         true

@@ -32,6 +32,13 @@ struct Interest {
 /// A descriptor and the open file behind it.
 type Key = (i32, usize);
 
+/// What a program is told.
+struct Report {
+    key: Key,
+    events: u32,
+    data: u64,
+}
+
 struct Set {
     interests: BTreeMap<Key, Interest>,
     /// The one reported last: the next round begins behind it, so that a busy file does not hide the others.
@@ -99,7 +106,7 @@ impl Epoll {
     }
 
     /// Takes up to `most` events. Files are asked outside the lock: their poll may take locks of its own.
-    fn collect(&self, most: usize, out: &mut Vec<(u32, u64)>) {
+    fn collect(&self, most: usize, out: &mut Vec<Report>) {
         let begin = self.0.lock().last;
         let mut at = begin;
         let mut around = false;
@@ -126,8 +133,18 @@ impl Epoll {
                 if events & EPOLLONESHOT != 0 {
                     interest.armed = false;
                 }
-                out.push((now, interest.data));
+                out.push(Report { key, events: now, data: interest.data });
                 set.last = key;
+            }
+        }
+    }
+
+    /// Reports that could not be delivered are to come again.
+    fn give_back(&self, reports: &[Report]) {
+        let mut set = self.0.lock();
+        for report in reports {
+            if let Some(interest) = set.interests.get_mut(&report.key) {
+                (interest.armed, interest.reported) = (true, 0);
             }
         }
     }
@@ -178,6 +195,12 @@ impl File for Epoll {
     fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
         Err(EINVAL)
     }
+    fn refuses(&self, _: bool) -> bool {
+        true
+    }
+    fn stays(&self) -> bool {
+        true
+    }
     fn stat(&self) -> Stat {
         Stat { ino: 901, mode: 0o600, nlink: 1, ..Stat::default() }
     }
@@ -213,6 +236,9 @@ fn create(flags: u32) -> SysResult {
     user().files().add(file, flags != 0)
 }
 
+/// Bytes of Linux's `struct epoll_event`, which is packed.
+const EVENT: usize = 12;
+
 fn with<T>(fd: i32, act: impl FnOnce(&Epoll) -> Result<T, Errno>) -> Result<T, Errno> {
     let file = user().files().get(fd)?;
     act(file.file.as_any().downcast_ref::<Epoll>().ok_or(EINVAL)?)
@@ -227,7 +253,7 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
     } else {
         (UserPtr::<u32>::new(at).read()?, UserPtr::<u64>::new(at + 4).read()?)
     };
-    if file.file.as_any().is::<Arc<super::Regular>>() || file.inode.as_ref().is_some_and(|i| i.is_dir()) {
+    if !file.file.can_wait() {
         return Err(EPERM);
     }
     let inner = file.file.as_any().downcast_ref::<Epoll>();
@@ -285,13 +311,13 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
 }
 
 fn wait(epfd: i32, at: usize, most: i32, deadline: Option<u64>, now: bool) -> SysResult {
-    if most <= 0 {
-        return Err(EINVAL);
-    }
-    let most = (most as usize).min(1024);
-    UserSlice::new(at, most * 12)?;
-    let mut out = Vec::new();
     with(epfd, |epoll| {
+        if most <= 0 || most as usize > i32::MAX as usize / EVENT {
+            return Err(EINVAL);
+        }
+        UserSlice::new(at, most as usize * EVENT)?;
+        let most = (most as usize).min(1024);
+        let mut out = Vec::new();
         epoll.collect(most, &mut out);
         if out.is_empty() && !now {
             let found = poll::wait(deadline, || {
@@ -303,13 +329,18 @@ fn wait(epfd: i32, at: usize, most: i32, deadline: Option<u64>, now: bool) -> Sy
                 _ => {}
             }
         }
-        Ok(())
-    })?;
-    for (i, (events, data)) in out.iter().enumerate() {
-        UserPtr::<u32>::new(at + i * 12).write(*events)?;
-        UserPtr::<u64>::new(at + i * 12 + 4).write(*data)?;
-    }
-    Ok(out.len())
+        let put = |i: usize, report: &Report| {
+            UserPtr::<u32>::new(at + i * EVENT).write(report.events)?;
+            UserPtr::<u64>::new(at + i * EVENT + 4).write(report.data)
+        };
+        match out.iter().enumerate().find_map(|(i, report)| put(i, report).err().map(|why| (i, why))) {
+            None => Ok(out.len()),
+            Some((told, why)) => {
+                epoll.give_back(&out[told..]);
+                if told > 0 { Ok(told) } else { Err(why) }
+            }
+        }
+    })
 }
 
 /// `epoll_wait`

@@ -95,12 +95,15 @@ impl File for EventFd {
         let value = *self.value.lock();
         let mut events = 0;
         if value > 0 {
-            events |= l::POLLIN | l::POLLRDNORM;
+            events |= l::POLLIN;
         }
         if value < MAX {
-            events |= l::POLLOUT | l::POLLWRNORM;
+            events |= l::POLLOUT;
         }
         events
+    }
+    fn stays(&self) -> bool {
+        true
     }
     fn edges(&self) -> [u64; 2] {
         [self.written.load(Ordering::SeqCst), self.read.load(Ordering::SeqCst)]

@@ -2,7 +2,7 @@
 
 use super::dev::Device;
 use super::procfs::ProcEntry;
-use super::{Inode, Kind, Regular, inode, rights, walk};
+use super::{Inode, Kind, Regular, inode, procfs, rights, walk};
 use crate::proc::shm;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,6 +60,7 @@ fn put(path: &[u8], node: Arc<Inode>) {
 
 /// /dev, /proc, /sys and /tmp.
 fn furnish() {
+    procfs::sysctl();
     for (path, mode) in
         [(&b"tmp"[..], 0o1777), (b"dev/shm", 0o1777), (b"var/tmp", 0o1777), (b"root", 0o700), (b"etc", 0o755)]
     {

@@ -3,10 +3,10 @@
 use super::dev::Device;
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
-use super::{Regular, pipe};
+use super::{OpenFile, Regular, Times, pipe};
 use crate::debug::lock::Mutex;
 use crate::mem::{heap_has, memory};
-use crate::sched::timer;
+use crate::sys::errno::Errno;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -29,6 +29,8 @@ pub enum Kind {
     Proc(ProcEntry),
     /// A named pipe.
     Fifo(Arc<pipe::Pipe>),
+    /// An open file that no path names, as /proc/self/fd leads to it.
+    Open(Arc<OpenFile>),
 }
 
 /// A node of the tree.
@@ -37,8 +39,7 @@ pub struct Inode {
     pub ino: u64,
     /// Permissions (regular files keep their own).
     pub mode: AtomicU32,
-    /// When it was made.
-    pub mtime: u64,
+    times: Times,
     /// What it is.
     pub kind: Kind,
 }
@@ -82,7 +83,21 @@ impl Inode {
     /// Makes a node.
     pub fn new(kind: Kind, mode: u32) -> Arc<Self> {
         WEIGHT.fetch_add(kind.weight(), Ordering::Relaxed);
-        Arc::new(Inode { ino: new_number(), mode: AtomicU32::new(mode), mtime: timer::realtime_ns(), kind })
+        // One number, whether the file is asked by its name, when it is open, or when it is listed.
+        let ino = match &kind {
+            Kind::Regular(file) => file.number(),
+            Kind::Fifo(pipe) => pipe.number(),
+            Kind::Proc(entry) => entry.number(),
+            _ => new_number(),
+        };
+        Arc::new(Inode { ino, mode: AtomicU32::new(mode), times: Times::new(), kind })
+    }
+    /// Its times.
+    pub fn times(&self) -> &Times {
+        match &self.kind {
+            Kind::Regular(file) => &file.times,
+            _ => &self.times,
+        }
     }
     /// An empty directory.
     pub fn directory(mode: u32) -> Arc<Self> {
@@ -104,6 +119,7 @@ impl Inode {
             Kind::Device(device) => device.mode() & kind::MASK,
             Kind::Proc(entry) => entry.file_type(),
             Kind::Fifo(_) => kind::FIFO,
+            Kind::Open(open) => open.file.stat().mode & kind::MASK,
         }
     }
     /// Whether it has entries.
@@ -122,12 +138,14 @@ impl Inode {
         }
     }
     /// Sets the permissions.
-    pub fn set_mode(&self, mode: u32) {
+    pub fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         let mode = mode & 0o7777;
         match &self.kind {
-            Kind::Regular(file) => file.mode.store(mode, Ordering::Relaxed),
+            Kind::Regular(file) => file.set_mode(mode)?,
             _ => self.mode.store(mode, Ordering::Relaxed),
         }
+        self.times().changed();
+        Ok(())
     }
     /// Attributes.
     pub fn stat(&self) -> Stat {
@@ -136,8 +154,8 @@ impl Inode {
             mode: self.file_type() | self.mode(),
             nlink: 1,
             size,
-            rdev: 0,
-            mtime: self.mtime,
+            times: self.times.moments(),
+            ..Stat::default()
         };
         match &self.kind {
             Kind::Regular(file) => file.attributes(),
@@ -148,6 +166,7 @@ impl Inode {
             Kind::Link(target) => plain(target.len() as u64),
             Kind::Device(device) => Stat { rdev: device.number(), ..plain(0) },
             Kind::Proc(_) | Kind::Fifo(_) => plain(0),
+            Kind::Open(open) => open.file.stat(),
         }
     }
 }

@@ -50,11 +50,12 @@ impl<'a> UserIo<'a> {
         let raw = UserPtr::<[usize; 2]>::new(at).read_vec(count)?;
         let mut rest = Vec::new();
         rest.try_reserve_exact(count).map_err(|_| ENOMEM)?;
+        // As Linux: all lengths before the first address.
+        if raw.iter().any(|[_, len]| *len > isize::MAX as usize) {
+            return Err(EINVAL);
+        }
         let mut left = 0usize;
         for [address, len] in raw {
-            if len > isize::MAX as usize {
-                return Err(EINVAL);
-            }
             UserSlice::new(address, len)?;
             let len = len.min(MAX_BYTES - left);
             left += len;
@@ -67,6 +68,11 @@ impl<'a> UserIo<'a> {
     /// Bytes still to be moved.
     pub fn left(&self) -> usize {
         self.left
+    }
+
+    /// Moves no more than so many bytes.
+    pub fn shorten(&mut self, most: u64) {
+        self.left = (self.left as u64).min(most) as usize;
     }
 
     /// The current buffer, advanced to one that has bytes.
@@ -97,10 +103,10 @@ impl<'a> UserIo<'a> {
 
     /// The next bytes of the kernel's buffer, at most `most`, if there is one.
     fn of_kernel(&mut self, most: usize) -> Option<&mut [u8]> {
-        let buffer = self.kernel.as_mut()?;
-        let (at, n) = (buffer.len() - self.left, most.min(self.left));
-        self.left -= n;
-        Some(&mut buffer[at..at + n])
+        let (next, rest) = self.kernel.take()?.split_at_mut(most.min(self.left));
+        self.kernel = Some(rest);
+        self.left -= next.len();
+        Some(next)
     }
 
     /// Gives bytes to the program; fewer than `from.len()` when the buffers end or a page is not there.
@@ -112,7 +118,7 @@ impl<'a> UserIo<'a> {
         let mut done = 0;
         while done < from.len() && self.left > 0 {
             let part = self.part();
-            let want = part.len().min(from.len() - done).min(PIECE);
+            let want = part.len().min(from.len() - done).min(self.left).min(PIECE);
             let n = part.copy_out_some(&from[done..done + want]);
             self.advance(n);
             done += n;
@@ -132,7 +138,7 @@ impl<'a> UserIo<'a> {
         let mut done = 0;
         while done < to.len() && self.left > 0 {
             let part = self.part();
-            let want = part.len().min(to.len() - done).min(PIECE);
+            let want = part.len().min(to.len() - done).min(self.left).min(PIECE);
             let n = part.copy_in_some(&mut to[done..done + want]);
             self.advance(n);
             done += n;
@@ -152,7 +158,7 @@ impl<'a> UserIo<'a> {
         let mut done = 0;
         while done < count && self.left > 0 {
             let part = self.part();
-            let want = part.len().min(count - done).min(PIECE);
+            let want = part.len().min(count - done).min(self.left).min(PIECE);
             let n = UserSlice::new(part.addr(), want).map_or(0, |s| s.zero_some());
             self.advance(n);
             done += n;

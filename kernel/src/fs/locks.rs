@@ -48,7 +48,7 @@ static CHANGED: WaitQueue = WaitQueue::new();
 const END: u64 = i64::MAX as u64 + 1;
 
 fn key(file: &OpenFile, of_ranges: bool) -> Key {
-    let stat = file.file.stat();
+    let stat = file.stat();
     (stat.mode & kind::MASK, stat.ino, of_ranges)
 }
 
@@ -174,7 +174,7 @@ fn range(file: &OpenFile, raw: &Raw) -> Result<(u64, u64), Errno> {
     let base = match u32::from(raw.whence) {
         l::SEEK_SET => 0,
         l::SEEK_CUR => *file.position.lock() as i64,
-        l::SEEK_END => file.file.stat().size as i64,
+        l::SEEK_END => file.stat().size as i64,
         _ => return Err(EINVAL),
     };
     let start = base.checked_add(raw.start).ok_or(EOVERFLOW)?;

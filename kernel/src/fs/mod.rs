@@ -26,6 +26,7 @@ pub mod socket;
 pub mod stat;
 pub mod table;
 pub mod timerfd;
+pub mod times;
 pub mod walk;
 
 pub use inode::{Inode, Kind};
@@ -34,12 +35,17 @@ pub use open::{OpenFile, broken};
 pub use regular::Regular;
 pub use stat::Stat;
 pub use table::FileTable;
+pub use times::Times;
 pub use walk::{base_of, resolve};
 
 use crate::mem::ObjectRef;
 use crate::sys::errno::*;
 use core::any::Any;
 use core::fmt;
+use linux_raw_sys::general as l;
+
+/// What poll says of files that are never waited for.
+const ALWAYS_READY: u32 = l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM;
 
 /// What an open file does.
 pub trait File: Send + Sync + Any {
@@ -49,8 +55,18 @@ pub trait File: Send + Sync + Any {
     fn write(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult;
     /// What fstat says.
     fn stat(&self) -> Stat;
-    /// What poll says: POLLIN and so on.
-    fn poll(&self) -> u32;
+    /// What poll says: POLLIN and so on. A file that is always ready cannot be in a set of epoll.
+    fn poll(&self) -> u32 {
+        ALWAYS_READY
+    }
+    /// Whether it can be waited for.
+    fn can_wait(&self) -> bool {
+        true
+    }
+    /// Whether it cannot be read (or written) at all, whatever it was opened for: EINVAL before anything else is looked at.
+    fn refuses(&self, _write: bool) -> bool {
+        false
+    }
     /// How often something came to be read, and room to be written. Edge-triggered polling reports each time, even when
     /// what came before is still there. It counts when what came is there, not before.
     fn edges(&self) -> [u64; 2] {
@@ -58,6 +74,10 @@ pub trait File: Send + Sync + Any {
     }
     /// Whether it has positions.
     fn seekable(&self) -> bool {
+        false
+    }
+    /// Whether lseek moves nothing and says 0, where Linux does so: descriptors that are no streams and have no contents.
+    fn stays(&self) -> bool {
         false
     }
     /// Device controls.

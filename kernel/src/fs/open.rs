@@ -1,7 +1,7 @@
 //! Open files: a thing that is read and written, its flags, its position.
 
 use super::regular::Regular;
-use super::{File, Inode, UserIo, locks};
+use super::{File, Inode, Kind, Stat, Times, UserIo, locks};
 use crate::proc::process::arc;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
 use crate::proc::sleep::SleepMutex;
@@ -38,6 +38,8 @@ pub const STATUS: u32 = l::O_ACCMODE
     | l::O_PATH
     | l::O_LARGEFILE
     | l::O_DIRECTORY
+    | l::O_NOFOLLOW
+    | l::__O_TMPFILE
     | l::FASYNC;
 
 impl OpenFile {
@@ -66,7 +68,9 @@ impl OpenFile {
             && match flags & l::O_ACCMODE {
                 l::O_RDONLY => !write,
                 l::O_WRONLY => write,
-                _ => true,
+                l::O_RDWR => true,
+                // Linux's fourth mode is for controls only.
+                _ => false,
             };
         if ok { Ok(()) } else { Err(EBADF) }
     }
@@ -78,67 +82,125 @@ impl OpenFile {
     pub fn writable(&self) -> Result<(), Errno> {
         self.may(true)
     }
+    /// What fstat says: what its path says, if one led here.
+    pub fn stat(&self) -> Stat {
+        self.inode.as_ref().map_or_else(|| self.file.stat(), |inode| inode.stat())
+    }
+    /// The file with contents, if it is one.
+    pub fn regular(&self) -> Option<&Arc<Regular>> {
+        self.file.as_any().downcast_ref()
+    }
     fn is_dir(&self) -> bool {
         self.inode.as_ref().is_some_and(|i| i.is_dir())
+    }
+    /// Its times, if somebody may ask for them later.
+    pub fn times(&self) -> Option<&Times> {
+        let inode = self.inode.as_ref().map(|inode| inode.times());
+        inode.or_else(|| self.regular().map(|file| &file.times))
+    }
+    /// The contents were looked at.
+    pub fn accessed(&self) {
+        if self.flags() & l::O_NOATIME == 0
+            && let Some(times) = self.times()
+        {
+            times.accessed();
+        }
+    }
+
+    /// Whether it can be read (or written) as it was opened; looked at before anything else.
+    pub fn begin(&self, write: bool) -> Result<(), Errno> {
+        self.may(write)?;
+        if self.file.refuses(write) { Err(EINVAL) } else { Ok(()) }
     }
 
     /// Reads at the position.
     pub fn read(&self, io: &mut UserIo) -> SysResult {
-        self.readable()?;
+        self.read_now(io, self.nonblock())
+    }
+    /// Reads at the position, and waits if it must or not.
+    pub fn read_now(&self, io: &mut UserIo, nonblock: bool) -> SysResult {
+        self.begin(false)?;
         if self.is_dir() {
             return Err(EISDIR);
         }
         if !self.file.seekable() {
-            return self.file.read(io, 0, self.nonblock());
+            let done = self.file.read(io, 0, nonblock)?;
+            self.moved(done, false);
+            return Ok(done);
         }
         let mut position = self.position.lock();
-        let n = self.file.read(io, *position, self.nonblock())?;
+        verify(*position, io)?;
+        let n = self.file.read(io, *position, nonblock)?;
         *position += n as u64;
+        self.accessed();
         Ok(n)
     }
     /// Reads at `at`, leaving the position alone.
     pub fn read_at(&self, io: &mut UserIo, at: u64) -> SysResult {
-        self.readable()?;
-        if self.is_dir() {
-            return Err(EISDIR);
-        }
         if !self.file.seekable() {
             return Err(ESPIPE);
         }
-        self.file.read(io, at, self.nonblock())
+        self.begin(false)?;
+        verify(at, io)?;
+        if self.is_dir() {
+            return Err(EISDIR);
+        }
+        let n = self.file.read(io, at, self.nonblock())?;
+        self.accessed();
+        Ok(n)
     }
     /// Writes at the position, or at the end with O_APPEND.
     pub fn write(&self, io: &mut UserIo) -> SysResult {
-        self.writable()?;
+        self.write_now(io, self.nonblock(), self.appends())
+    }
+    /// Whether writes go to the end.
+    pub fn appends(&self) -> bool {
+        self.flags() & l::O_APPEND != 0
+    }
+    /// Writes at the position or at the end, and waits if it must or not.
+    pub fn write_now(&self, io: &mut UserIo, nonblock: bool, append: bool) -> SysResult {
+        self.begin(true)?;
         if !self.file.seekable() {
-            return broken(self.file.write(io, 0, self.nonblock()));
+            let done = broken(self.file.write(io, 0, nonblock))?;
+            self.moved(done, true);
+            return Ok(done);
         }
         let mut position = self.position.lock();
-        if self.flags() & l::O_APPEND != 0
-            && let Some(file) = self.file.as_any().downcast_ref::<Arc<Regular>>()
-        {
+        verify(*position, io)?;
+        if append && let Some(file) = self.regular() {
             let (n, end) = file.append(io)?;
             *position = end;
             return Ok(n);
         }
-        let n = self.file.write(io, *position, self.nonblock())?;
+        let n = self.file.write(io, *position, nonblock)?;
         *position += n as u64;
         Ok(n)
     }
-    /// Writes at `at`, leaving the position alone.
-    pub fn write_at(&self, io: &mut UserIo, at: u64) -> SysResult {
-        self.writable()?;
+    /// Writes at `at`, or at the end, leaving the position alone.
+    pub fn write_at(&self, io: &mut UserIo, at: u64, append: bool) -> SysResult {
         if !self.file.seekable() {
             return Err(ESPIPE);
         }
-        // As on Linux, the end comes before any position.
-        if self.flags() & l::O_APPEND != 0
-            && let Some(file) = self.file.as_any().downcast_ref::<Arc<Regular>>()
-        {
+        self.begin(true)?;
+        verify(at, io)?;
+        if append && let Some(file) = self.regular() {
             return file.append(io).map(|(n, _)| n);
         }
         self.file.write(io, at, self.nonblock())
     }
+
+    /// Bytes went through a named pipe: its times move.
+    fn moved(&self, done: usize, write: bool) {
+        let Some(inode) = &self.inode else { return };
+        if done > 0 && matches!(inode.kind, Kind::Fifo(_)) {
+            if write { inode.times().modified() } else { self.accessed() }
+        }
+    }
+}
+
+/// Positions end where Linux's numbers do.
+fn verify(at: u64, io: &UserIo) -> Result<(), Errno> {
+    if at + io.left() as u64 > i64::MAX as u64 { Err(EINVAL) } else { Ok(()) }
 }
 
 impl Drop for OpenFile {

@@ -1,6 +1,5 @@
-//! Pipes: 64 KiB, writes of up to 4 KiB in one piece.
+//! Pipes: 64 KiB unless a program says how much, writes of up to 4 KiB in one piece.
 
-use super::io::short;
 use super::rights::{self, Rights};
 use super::stat::{Stat, kind};
 use super::{File, UserIo, inode, poll};
@@ -17,9 +16,10 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 
-/// Bytes that a pipe holds at most.
-pub const CAPACITY: usize = SLOTS * PAGE;
+/// Slots of a new pipe.
 const SLOTS: usize = 16;
+/// The most that a program may ask for (Linux's pipe-max-size).
+const MOST: usize = (1 << 20) / PAGE;
 const PAGE: usize = 4096;
 
 /// A page with bytes in it.
@@ -27,8 +27,10 @@ struct Slot {
     page: KernelPage,
     start: usize,
     end: usize,
-    /// It began with files, and nothing is put behind its bytes.
+    /// It began with files or is a packet, and nothing is put behind its bytes.
     alone: bool,
+    /// A packet (O_DIRECT): what a read has no room for is dropped.
+    packet: bool,
     /// The files, until a reader has them.
     rights: Option<Rights>,
 }
@@ -42,6 +44,8 @@ pub struct Pipe {
     len: AtomicUsize,
     /// Slots in use; likewise.
     used: AtomicUsize,
+    /// How many there may be; likewise.
+    most: AtomicUsize,
     /// Writes and reads so far, for [`File::edges`].
     writes: AtomicU64,
     reads: AtomicU64,
@@ -69,6 +73,7 @@ impl Pipe {
             slots: SleepMutex::new(VecDeque::new()),
             len: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
+            most: AtomicUsize::new(SLOTS),
             writes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
@@ -103,7 +108,30 @@ impl Pipe {
     }
 
     fn is_full(&self) -> bool {
-        self.used.load(Ordering::SeqCst) >= SLOTS
+        self.used.load(Ordering::SeqCst) >= self.most.load(Ordering::SeqCst)
+    }
+    /// Bytes that it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.most.load(Ordering::SeqCst) * PAGE
+    }
+    /// Sets the capacity, rounded up to pages and a power of two. EBUSY: there is more inside.
+    pub fn set_capacity(&self, bytes: usize) -> SysResult {
+        if bytes > 1 << 31 {
+            return Err(EINVAL);
+        }
+        let most = bytes.div_ceil(PAGE).max(1).next_power_of_two();
+        if most > MOST {
+            return Err(EPERM);
+        }
+        let slots = self.slots.lock();
+        if slots.len() > most {
+            return Err(EBUSY);
+        }
+        self.most.store(most, Ordering::SeqCst);
+        drop(slots);
+        self.drained.wake_all();
+        poll::notify();
+        Ok(most * PAGE)
     }
 
     /// There is something new.
@@ -144,28 +172,31 @@ impl Pipe {
         }
     }
 
+    /// As on Linux, what a slot gives is taken when the program has all of it: nothing is lost in a page that is not there.
     fn drain(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) -> SysResult {
         let mut done = 0;
         while io.left() > 0
             && let Some(slot) = slots.front_mut()
         {
             let run = (slot.end - slot.start).min(io.left());
-            let n = io.put(&slot.page[slot.start..slot.start + run]);
-            slot.start += n;
-            self.len.fetch_sub(n, Ordering::SeqCst);
-            done += n;
-            let came = if n > 0 { slot.rights.take() } else { None };
+            if io.put(&slot.page[slot.start..slot.start + run]) < run {
+                return if done > 0 { Ok(done) } else { Err(EFAULT) };
+            }
+            done += run;
+            let gone = if slot.packet { slot.end - slot.start } else { run };
+            slot.start += gone;
+            self.len.fetch_sub(gone, Ordering::SeqCst);
+            let (packet, came) = (slot.packet, slot.rights.take());
             if slot.start == slot.end {
                 slots.pop_front();
                 self.used.fetch_sub(1, Ordering::SeqCst);
             }
-            if n < run {
-                *rights = came.or(rights.take());
-                return short(done);
-            }
-            // As on Linux, a message with files is the last that is read at once.
+            // As on Linux, a message with files is the last that is read at once, and so is a packet.
             if came.is_some() {
                 *rights = came;
+                break;
+            }
+            if packet {
                 break;
             }
         }
@@ -182,7 +213,13 @@ impl Pipe {
         }
     }
 
-    fn write(self: &Arc<Self>, io: &mut UserIo, nonblock: bool, mut rights: Option<Rights>) -> SysResult {
+    fn write(
+        self: &Arc<Self>,
+        io: &mut UserIo,
+        nonblock: bool,
+        packets: bool,
+        mut rights: Option<Rights>,
+    ) -> SysResult {
         if io.left() == 0 {
             return Ok(0);
         }
@@ -200,6 +237,7 @@ impl Pipe {
         let odd = io.left() % PAGE;
         if odd > 0
             && rights.is_none()
+            && !packets
             && let Some(slot) = slots.back_mut()
             && !slot.alone
             && slot.end + odd <= PAGE
@@ -219,7 +257,7 @@ impl Pipe {
                 break Err(EPIPE);
             }
             if !self.is_full() {
-                match self.fill(&mut slots, io, &mut rights) {
+                match self.fill(&mut slots, io, packets, &mut rights) {
                     Ok(n) => done += n,
                     Err(e) => break Err(e),
                 }
@@ -245,14 +283,21 @@ impl Pipe {
     }
 
     /// One page of a write; it goes in whole or, when the program's memory ends in it, not at all.
-    fn fill(&self, slots: &mut VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) -> SysResult {
+    fn fill(
+        &self,
+        slots: &mut VecDeque<Slot>,
+        io: &mut UserIo,
+        packet: bool,
+        rights: &mut Option<Rights>,
+    ) -> SysResult {
         let want = io.left().min(PAGE);
         let mut page = KernelPage::new().ok_or(ENOMEM)?;
         slots.try_reserve(1).map_err(|_| ENOMEM)?;
         if io.get(&mut page[..want]) < want {
             return Err(EFAULT);
         }
-        slots.push_back(Slot { page, start: 0, end: want, alone: rights.is_some(), rights: rights.take() });
+        let alone = packet || rights.is_some();
+        slots.push_back(Slot { page, start: 0, end: want, alone, packet, rights: rights.take() });
         self.used.fetch_add(1, Ordering::SeqCst);
         self.len.fetch_add(want, Ordering::SeqCst);
         Ok(want)
@@ -264,11 +309,10 @@ fn copy(slots: &VecDeque<Slot>, io: &mut UserIo, rights: &mut Option<Rights>) ->
     let mut done = 0;
     for slot in slots {
         let run = (slot.end - slot.start).min(io.left());
-        let n = io.put(&slot.page[slot.start..slot.start + run]);
-        done += n;
-        if n < run {
-            return short(done);
+        if io.put(&slot.page[slot.start..slot.start + run]) < run {
+            return if done > 0 { Ok(done) } else { Err(EFAULT) };
         }
+        done += run;
         if let Some(inside) = &slot.rights {
             *rights = Some(inside.copy()?);
             break;
@@ -292,12 +336,20 @@ pub struct End {
     writes: bool,
     /// It was opened while nobody had the other end: how often that had been opened by then.
     before: Option<u64>,
+    /// O_DIRECT: each write is a packet of its own.
+    packets: AtomicBool,
 }
 
 impl End {
     /// Opens an end.
     pub fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool) -> Result<Arc<Self>, Errno> {
-        let mut end = arc(End { pipe: pipe.clone(), reads: false, writes: false, before: None })?;
+        let mut end = arc(End {
+            pipe: pipe.clone(),
+            reads: false,
+            writes: false,
+            before: None,
+            packets: AtomicBool::new(false),
+        })?;
         let Some(new) = Arc::get_mut(&mut end) else { unreachable!("just made") };
         {
             // Under the lock, so that of two that open at once the second sees the first, and the first sees the count change.
@@ -321,6 +373,14 @@ impl End {
     fn is_first(&self) -> bool {
         self.before == Some(self.pipe.opened.lock()[usize::from(self.reads)])
     }
+    /// The pipe.
+    pub fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+    /// Whether writes are packets from now on.
+    pub fn set_packets(&self, on: bool) {
+        self.packets.store(on, Ordering::Relaxed);
+    }
     /// Waits until the other end of a named pipe is open, or has been meanwhile.
     pub fn wait_for_other(&self) -> Result<(), Errno> {
         let queue = if self.reads { &self.pipe.filled } else { &self.pipe.drained };
@@ -336,7 +396,7 @@ impl End {
     }
     /// Writes, and files with it.
     pub fn send(&self, io: &mut UserIo, nonblock: bool, rights: Option<Rights>) -> SysResult {
-        self.pipe.write(io, nonblock, rights)
+        self.pipe.write(io, nonblock, false, rights)
     }
     /// Whether the pipe has a reader.
     pub fn has_reader(&self) -> bool {
@@ -379,7 +439,7 @@ impl File for End {
         self.pipe.read(io, nonblock, false, &mut None)
     }
     fn write(&self, io: &mut UserIo, _: u64, nonblock: bool) -> SysResult {
-        self.pipe.write(io, nonblock, None)
+        self.pipe.write(io, nonblock, self.packets.load(Ordering::Relaxed), None)
     }
     fn stat(&self) -> Stat {
         Stat { ino: self.pipe.ino, mode: kind::FIFO | 0o600, nlink: 1, ..Stat::default() }

@@ -2,7 +2,7 @@
 
 use super::io::short;
 use super::stat::{Stat, kind};
-use super::{File, Inode, Kind, Regular, UserIo};
+use super::{File, FileTable, Inode, Kind, OpenFile, UserIo};
 use crate::proc::process::Process;
 use crate::proc::thread::{self, of};
 use crate::proc::tree;
@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
-use linux_raw_sys::general as l;
+use spin::Once;
 
 /// One thing in /proc or /sys.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,6 +145,28 @@ impl ProcEntry {
     }
 }
 
+impl ProcEntry {
+    /// The inode number, the same whenever somebody looks; those of constants are given when their nodes are made, once.
+    pub fn number(&self) -> u64 {
+        let (code, pid, which) = match *self {
+            ProcEntry::Root => (1, 0, 0),
+            ProcEntry::SelfLink => (2, 0, 0),
+            ProcEntry::Process(pid) => (3, pid, 0),
+            ProcEntry::Tasks(pid) => (4, pid, 0),
+            ProcEntry::Fds(pid) => (5, pid, 0),
+            ProcEntry::Fd(pid, fd) => (6, pid, fd as u64),
+            ProcEntry::Link(pid, place) => (7, pid, place as u64),
+            ProcEntry::Of(pid, text) => (8, pid, text as u64),
+            ProcEntry::System(System::Fixed(_)) => return super::inode::new_number(),
+            ProcEntry::System(file) => {
+                (9, 0, SYSTEM.iter().position(|(_, s)| *s == file).unwrap_or(SYSTEM.len()) as u64)
+            }
+        };
+        // Descriptors are smaller than 2^20, process ids than 2^22.
+        1 << 62 | code << 48 | u64::from(pid) << 20 | which
+    }
+}
+
 fn node(entry: ProcEntry) -> Arc<Inode> {
     let mode = if entry.file_type() == kind::REG { 0o444 } else { 0o555 };
     Inode::new(Kind::Proc(entry), mode)
@@ -161,7 +183,6 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
         ProcEntry::Root => match text {
             "self" | "thread-self" => ProcEntry::SelfLink,
             "mounts" => ProcEntry::Of(thread::current().pid, Text::Mounts),
-            // /proc/sys is a tree of constants; its directories are made on the way.
             "sys" => return Some(sysctl()),
             _ => match SYSTEM.iter().find(|(n, _)| *n == text) {
                 Some((_, file)) => ProcEntry::System(*file),
@@ -188,7 +209,7 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
         }
         ProcEntry::Fds(pid) => {
             let fd = number(name)? as i32;
-            thread::user().files().get(fd).ok()?;
+            file_of(*pid, fd).ok()?;
             ProcEntry::Fd(*pid, fd)
         }
         _ => return None,
@@ -196,7 +217,15 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
     Some(node(found))
 }
 
-fn sysctl() -> Arc<Inode> {
+/// The directories and constants of /proc/sys.
+static SYSCTL_ROOT: Once<Arc<Inode>> = Once::new();
+
+/// /proc/sys
+pub fn sysctl() -> Arc<Inode> {
+    SYSCTL_ROOT.call_once(make_sysctl).clone()
+}
+
+fn make_sysctl() -> Arc<Inode> {
     let root = Inode::directory(0o555);
     for (path, text) in SYSCTL {
         let mut at = root.clone();
@@ -214,45 +243,61 @@ fn sysctl() -> Arc<Inode> {
     root
 }
 
-/// Names and types in a directory.
-pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u32)> {
-    let name = |n: u32| alloc::format!("{n}").into_bytes();
+/// Name, inode number and type of what is in a directory.
+pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u64, u32)> {
+    let one = |name: &str, entry: ProcEntry| (name.as_bytes().to_vec(), entry.number(), entry.file_type());
+    let numbered = |n: u32, entry: ProcEntry| one(&alloc::format!("{n}"), entry);
     match dir {
         ProcEntry::Root => {
-            let mut out: Vec<_> = SYSTEM.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::REG)).collect();
-            out.push((b"self".to_vec(), kind::LINK));
-            out.push((b"sys".to_vec(), kind::DIR));
+            let mut out: Vec<_> = SYSTEM.iter().map(|(n, file)| one(n, ProcEntry::System(*file))).collect();
+            out.push(one("self", ProcEntry::SelfLink));
+            out.push((b"sys".to_vec(), sysctl().ino, kind::DIR));
             let pids: Vec<u32> = tree::lock().processes.keys().copied().collect();
-            out.extend(pids.into_iter().map(|p| (name(p), kind::DIR)));
+            out.extend(pids.into_iter().map(|pid| numbered(pid, ProcEntry::Process(pid))));
             out
         }
-        ProcEntry::Process(_) => {
-            let mut out: Vec<_> = TEXTS.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::REG)).collect();
-            out.extend(LINKS.iter().map(|(n, _)| (n.as_bytes().to_vec(), kind::LINK)));
-            out.push((b"fd".to_vec(), kind::DIR));
-            out.push((b"task".to_vec(), kind::DIR));
+        ProcEntry::Process(pid) => {
+            let mut out: Vec<_> = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::Of(*pid, *text))).collect();
+            out.extend(LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place))));
+            out.push(one("fd", ProcEntry::Fds(*pid)));
+            out.push(one("task", ProcEntry::Tasks(*pid)));
             out
         }
         ProcEntry::Tasks(pid) => {
             let threads = tree::process(*pid).map(|p| p.thread_list()).unwrap_or_default();
-            threads.iter().map(|t| (name(of(t).tid()), kind::DIR)).collect()
+            threads.iter().map(|t| numbered(of(t).tid(), ProcEntry::Process(*pid))).collect()
         }
-        ProcEntry::Fds(_) => {
-            thread::user().files().list().into_iter().map(|fd| (name(fd as u32), kind::LINK)).collect()
+        ProcEntry::Fds(pid) => {
+            let fds = files_of(*pid).map(|files| files.list()).unwrap_or_default();
+            fds.into_iter().map(|fd| numbered(fd as u32, ProcEntry::Fd(*pid, fd as i32))).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The descriptors of a process, which may end meanwhile.
+fn files_of(pid: u32) -> Result<Arc<FileTable>, Errno> {
+    let files = tree::process(pid).ok_or(ENOENT)?.files.lock().upgrade();
+    files.ok_or(ENOENT)
+}
+
+/// What a descriptor of a process means.
+pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+    files_of(pid)?.get_any(fd).map_err(|_| ENOENT)
 }
 
 /// What a link says; `None` when the entry is no link.
 pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     let result = match entry {
         ProcEntry::SelfLink => Ok(alloc::format!("/proc/{}", thread::current().pid).into_bytes()),
-        ProcEntry::Fd(_, fd) => thread::user().files().get(*fd).map(|f| f.path.to_vec()),
+        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.path.to_vec()),
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
             (Place::Exe, Some(process)) => Ok(process.exe.lock().to_vec()),
-            (Place::Cwd, Some(_)) => Ok(thread::user().fs.get().cwd.lock().clone()),
+            (Place::Cwd, Some(process)) => {
+                let fs = process.fs.lock().upgrade();
+                fs.map(|fs| fs.cwd.lock().clone()).ok_or(ENOENT)
+            }
             (Place::Root, Some(_)) => Ok(b"/".to_vec()),
         },
         _ => return None,
@@ -262,21 +307,13 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
 
 /// A descriptor's link leads to the open thing itself, which need not have a path.
 pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
-    let ProcEntry::Fd(_, fd) = entry else { return None };
-    let file = match thread::user().files().get(*fd) {
-        Ok(file) => file,
-        Err(e) => return Some(Err(e)),
-    };
-    match &file.inode {
-        Some(inode) => Some(Ok(inode.clone())),
+    let ProcEntry::Fd(pid, fd) = entry else { return None };
+    Some(file_of(*pid, *fd).map(|file| match (&file.inode, file.regular()) {
+        (Some(inode), _) => inode.clone(),
         // A file without a name can be opened again, and be given one.
-        None if file.file.as_any().is::<Arc<Regular>>() => {
-            let regular = file.file.as_any().downcast_ref::<Arc<Regular>>()?;
-            Some(Ok(Inode::new(Kind::Regular(regular.clone()), regular.mode.load(Ordering::Relaxed))))
-        }
-        None if file.path.first() == Some(&b'/') => None,
-        None => Some(Ok(Inode::new(Kind::Proc(*entry), 0o600))),
-    }
+        (None, Some(regular)) => Inode::new(Kind::Regular(regular.clone()), 0),
+        (None, None) => Inode::new(Kind::Open(file), 0),
+    }))
 }
 
 /// The contents of a file, made now.
@@ -311,13 +348,13 @@ fn of_process(process: &Arc<Process>, text: Text) -> Vec<u8> {
         Text::Status => info::status(process),
         Text::Stat => info::process_stat(process),
         Text::Statm => info::statm(process),
-        Text::Cmdline => process.cmdline.lock().clone(),
+        Text::Cmdline => process.arguments.lock().args.clone(),
         Text::Comm => {
             let mut name = info::name_of(process);
             name.push(b'\n');
             name
         }
-        Text::Environ => Vec::new(),
+        Text::Environ => process.arguments.lock().envs.clone(),
         Text::Limits => info::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
@@ -352,8 +389,8 @@ impl File for Snapshot {
     fn stat(&self) -> Stat {
         Stat { ino: self.ino, mode: kind::REG | self.mode, nlink: 1, ..Stat::default() }
     }
-    fn poll(&self) -> u32 {
-        l::POLLIN | l::POLLOUT | l::POLLRDNORM
+    fn can_wait(&self) -> bool {
+        false
     }
     fn seekable(&self) -> bool {
         true

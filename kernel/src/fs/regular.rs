@@ -2,19 +2,19 @@
 
 use super::io::short;
 use super::stat::kind;
-use super::{File, Stat, UserIo, inode};
+use super::{File, Stat, Times, UserIo, inode};
 use crate::debug::lock::Mutex;
 use crate::mem::{ObjectRef, Quota, memory};
+use crate::proc::limits;
 use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
-use crate::sched::timer;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 
 /// Largest file: what an object's table tree can hold.
@@ -58,7 +58,8 @@ pub struct Regular {
     pub mode: AtomicU32,
     /// Links in the tree.
     pub links: AtomicU32,
-    mtime: AtomicU64,
+    /// Its times.
+    pub times: Times,
     /// Contents that never change.
     image: Option<&'static [u8]>,
     /// The pages; an image has them once somebody maps it.
@@ -81,7 +82,7 @@ impl Regular {
             ino: inode::new_number(),
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
-            mtime: AtomicU64::new(mtime * 1_000_000_000),
+            times: Times::at(mtime as i64 * 1_000_000_000),
             image: Some(bytes),
             object: Arc::new(SleepMutex::new(None)),
             writing: SleepMutex::new(()),
@@ -110,7 +111,7 @@ impl Regular {
             ino,
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
-            mtime: AtomicU64::new(timer::realtime_ns()),
+            times: Times::new(),
             image: None,
             object,
             writing: SleepMutex::new(()),
@@ -216,6 +217,25 @@ impl Regular {
         }
     }
 
+    /// The first byte from `at` on that is in a page (`data`), or in a hole; the end counts as a hole. ENXIO: there is none.
+    pub fn seek(&self, at: u64, data: bool) -> Result<u64, Errno> {
+        let len = self.len();
+        if at >= len {
+            return Err(ENXIO);
+        }
+        let found = match self.image {
+            Some(_) => {
+                if data {
+                    at
+                } else {
+                    len
+                }
+            }
+            None => (memory().object_next(&*self.object()?, at / 4096, data) * 4096).clamp(at, len),
+        };
+        if data && found == len { Err(ENXIO) } else { Ok(found) }
+    }
+
     /// Reads into kernel memory; returns the number of bytes.
     pub fn read_at(&self, at: u64, to: &mut [u8]) -> SysResult {
         let len = self.len();
@@ -242,24 +262,27 @@ impl Regular {
             return Err(EROFS);
         }
         let object = self.object()?;
-        let mut want = io.left();
-        let end = at.checked_add(want as u64).filter(|e| *e <= MAX_LEN).ok_or(EFBIG)?;
-        if want != 0 && self.is_sealed() {
+        if io.left() == 0 {
+            return Ok(0);
+        }
+        io.shorten(limits::file_room(at)?.min(MAX_LEN.checked_sub(at).filter(|n| *n > 0).ok_or(EFBIG)?));
+        if self.is_sealed() {
             return Err(EPERM);
         }
+        let end = at + io.left() as u64;
         if end > object.len() && self.seals() & l::F_SEAL_GROW != 0 {
             // As on Linux: of the pages that are there, all that fits; nothing of the one in which the end would move.
             let fits = object.len().max(at) & !4095;
             if fits <= at {
                 return Err(EPERM);
             }
-            want = (fits - at) as usize;
+            io.shorten(fits - at);
         }
         let mut done = 0usize;
         let mut chunk = [0u8; 1024];
-        while done < want {
+        while io.left() > 0 {
             let here = at + done as u64;
-            let room = chunk.len().min(4096 - (here % 4096) as usize).min(want - done);
+            let room = chunk.len().min(4096 - (here % 4096) as usize).min(io.left());
             let n = io.get(&mut chunk[..room]);
             if n > 0 {
                 // Longer first: the page must be inside the object to be held.
@@ -283,8 +306,11 @@ impl Regular {
                 }
             }
             if n < room {
-                return short(done);
+                break;
             }
+        }
+        if done == 0 {
+            return Err(EFAULT);
         }
         self.touch();
         Ok(done)
@@ -299,11 +325,18 @@ impl Regular {
     }
 
     fn touch(&self) {
-        self.mtime.store(timer::realtime_ns(), Ordering::Relaxed);
+        self.times.modified();
     }
-    /// Sets the modification time.
-    pub fn set_mtime(&self, ns: u64) {
-        self.mtime.store(ns, Ordering::Relaxed);
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.ino
+    }
+    /// Pages that are no holes.
+    fn pages(&self) -> u64 {
+        match (self.image, &*self.object.lock()) {
+            (Some(image), _) => (image.len() as u64).div_ceil(4096),
+            (None, object) => object.as_ref().map_or(0, |object| object.held()),
+        }
     }
     /// Attributes.
     pub fn attributes(&self) -> Stat {
@@ -312,8 +345,9 @@ impl Regular {
             mode: kind::REG | self.mode.load(Ordering::Relaxed),
             nlink: self.links.load(Ordering::Relaxed),
             size: self.len(),
-            rdev: 0,
-            mtime: self.mtime.load(Ordering::Relaxed),
+            pages: self.pages(),
+            times: self.times.moments(),
+            ..Stat::default()
         }
     }
     /// Sets the length.
@@ -344,6 +378,9 @@ impl Regular {
         let old = object.len();
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
+        }
+        if len > old {
+            limits::file_room(len.saturating_sub(1))?;
         }
         vm::set_object_len(&object, len, HOLDERS)?;
         self.touch();
@@ -420,8 +457,8 @@ impl File for Arc<Regular> {
     fn stat(&self) -> Stat {
         self.attributes()
     }
-    fn poll(&self) -> u32 {
-        l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM
+    fn can_wait(&self) -> bool {
+        false
     }
     fn seekable(&self) -> bool {
         true

@@ -78,7 +78,13 @@ impl File for SignalFd {
     fn poll(&self) -> u32 {
         let user = user();
         let pending = user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst);
-        if pending & self.0.load(Ordering::Relaxed) != 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
+        if pending & self.0.load(Ordering::Relaxed) != 0 { l::POLLIN } else { 0 }
+    }
+    fn refuses(&self, write: bool) -> bool {
+        write
+    }
+    fn stays(&self) -> bool {
+        true
     }
     fn edges(&self) -> [u64; 2] {
         [SENT.load(Ordering::Relaxed), 0]

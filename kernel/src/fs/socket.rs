@@ -18,6 +18,9 @@ pub struct Socket {
     writes: Mutex<Option<Arc<End>>>,
 }
 
+/// What poll says of a socket with room.
+const WRITABLE: u32 = l::POLLOUT | l::POLLWRNORM | l::POLLWRBAND;
+
 /// Makes a pair.
 pub fn pair() -> Result<(Socket, Socket), Errno> {
     let (a, b) = (Pipe::new()?, Pipe::new()?);
@@ -80,7 +83,7 @@ impl File for Socket {
         let over = self.reads.is_over();
         let end = self.writes.lock().clone();
         let refused = end.as_ref().is_none_or(|end| end.is_refused());
-        let writes = end.map_or(l::POLLOUT | l::POLLWRNORM, |end| end.poll() & !l::POLLERR);
+        let writes = end.map_or(WRITABLE, |end| if end.poll() & l::POLLOUT != 0 { WRITABLE } else { 0 });
         let mut events = self.reads.poll() & !l::POLLHUP | writes;
         if over {
             events |= l::POLLIN | l::POLLRDNORM | l::POLLRDHUP;

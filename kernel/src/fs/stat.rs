@@ -1,5 +1,6 @@
 //! What stat says, in Linux's three forms.
 
+use super::times::Moments;
 use crate::mem::user::{UserPtr, plain};
 use crate::sys::errno::Errno;
 
@@ -36,8 +37,10 @@ pub struct Stat {
     pub size: u64,
     /// Device number of a device file.
     pub rdev: u64,
-    /// Modification time in nanoseconds since 1970.
-    pub mtime: u64,
+    /// Pages that it has; of others than regular files 0.
+    pub pages: u64,
+    /// Its times.
+    pub times: Moments,
 }
 
 #[repr(C)]
@@ -54,7 +57,7 @@ struct RawStat {
     size: u64,
     blksize: u64,
     blocks: u64,
-    times: [u64; 6],
+    times: [i64; 6],
     unused: [u64; 3],
 }
 plain!(RawStat);
@@ -75,7 +78,7 @@ struct RawStatx {
     blocks: u64,
     attributes_mask: u64,
     /// Seconds, then nanoseconds in the low half: access, birth, change, modification.
-    times: [u64; 8],
+    times: [i64; 8],
     rdev: [u32; 2],
     dev: [u32; 2],
     mnt_id: u64,
@@ -89,16 +92,19 @@ const DEVICE: u64 = 2;
 /// STATX_BASIC_STATS | STATX_BTIME
 const STATX_MASK: u32 = 0xfff;
 
+/// Seconds and nanoseconds, the latter never negative.
+fn split(ns: i64) -> [i64; 2] {
+    [ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000)]
+}
+
 impl Stat {
     fn major_minor(&self) -> [u32; 2] {
         [((self.rdev >> 8) & 0xfff) as u32, (self.rdev & 0xff) as u32]
     }
-    fn time(&self) -> (u64, u64) {
-        (self.mtime / 1_000_000_000, self.mtime % 1_000_000_000)
-    }
     /// Stores a `struct stat`.
     pub fn store(&self, at: usize) -> Result<(), Errno> {
-        let (s, n) = self.time();
+        let ([a, an], [m, mn], [c, cn]) =
+            (split(self.times.access), split(self.times.modification), split(self.times.change));
         UserPtr::<RawStat>::new(at).write(RawStat {
             dev: DEVICE,
             ino: self.ino,
@@ -107,14 +113,15 @@ impl Stat {
             rdev: self.rdev,
             size: self.size,
             blksize: 4096,
-            blocks: self.size.div_ceil(512),
-            times: [s, n, s, n, s, n],
+            blocks: self.pages * 8,
+            times: [a, an, m, mn, c, cn],
             ..RawStat::default()
         })
     }
     /// Stores a `struct statx`.
     pub fn store_x(&self, at: usize) -> Result<(), Errno> {
-        let (s, n) = self.time();
+        let ([a, an], [b, bn]) = (split(self.times.access), split(self.times.birth));
+        let ([c, cn], [m, mn]) = (split(self.times.change), split(self.times.modification));
         UserPtr::<RawStatx>::new(at).write(RawStatx {
             mask: STATX_MASK,
             blksize: 4096,
@@ -122,8 +129,8 @@ impl Stat {
             mode: self.mode as u16,
             ino: self.ino,
             size: self.size,
-            blocks: self.size.div_ceil(512),
-            times: [s, n, s, n, s, n, s, n],
+            blocks: self.pages * 8,
+            times: [a, an, b, bn, c, cn, m, mn],
             rdev: self.major_minor(),
             dev: [0, DEVICE as u32],
             mnt_id: 1,

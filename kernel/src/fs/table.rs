@@ -15,6 +15,11 @@ struct Slot {
     close_on_exec: bool,
 }
 
+/// How many descriptors the current process may have.
+fn limit() -> u64 {
+    current().limit(l::RLIMIT_NOFILE).min(1 << 20)
+}
+
 /// The descriptors of a process (or of several: CLONE_FILES). The lock is held for a look-up only; files are used, and
 /// dropped, outside it.
 pub struct FileTable(Mutex<Vec<Option<Slot>>>);
@@ -34,9 +39,15 @@ impl FileTable {
         arc(FileTable(Mutex::new(slots)))
     }
 
-    /// The file behind a descriptor.
+    /// The file behind a descriptor, to be used: one that only names its file (O_PATH) is refused.
     #[inline]
     pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.get_any(fd).and_then(|file| if file.flags() & l::O_PATH == 0 { Ok(file) } else { Err(EBADF) })
+    }
+
+    /// The file behind a descriptor, even one that only names it.
+    #[inline]
+    pub fn get_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
         let slots = self.0.lock();
         match slots.get(fd as usize) {
             Some(Some(slot)) if fd >= 0 => Ok(slot.file.clone()),
@@ -46,8 +57,7 @@ impl FileTable {
 
     /// Gives the file the lowest free descriptor from `from` on.
     pub fn add_from(&self, from: usize, file: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
-        let limit = current().limit(l::RLIMIT_NOFILE).min(1 << 20) as usize;
-        self.add_below(from, limit, file, close_on_exec)
+        self.add_below(from, limit() as usize, file, close_on_exec)
     }
 
     fn add_below(&self, from: usize, limit: usize, file: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
@@ -65,6 +75,13 @@ impl FileTable {
         Ok(free)
     }
 
+    /// Whether the current process may have one more descriptor. Asked before something is made that would have to be unmade.
+    pub fn has_room(&self) -> Result<(), Errno> {
+        let slots = self.0.lock();
+        let free = slots.iter().position(|slot| slot.is_none()).unwrap_or(slots.len());
+        if free as u64 >= limit() { Err(EMFILE) } else { Ok(()) }
+    }
+
     /// Gives the file the lowest free descriptor.
     pub fn add(&self, file: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
         self.add_from(0, file, close_on_exec)
@@ -77,7 +94,7 @@ impl FileTable {
 
     /// Puts the file at this descriptor; what was there is returned, to be dropped outside the lock.
     pub fn put(&self, fd: usize, file: Arc<OpenFile>, close_on_exec: bool) -> Result<Option<Arc<OpenFile>>, Errno> {
-        if fd as u64 >= current().limit(l::RLIMIT_NOFILE).min(1 << 20) {
+        if fd as u64 >= limit() {
             return Err(EBADF);
         }
         let mut slots = self.0.lock();

@@ -4,7 +4,6 @@ use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
-use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
@@ -78,7 +77,13 @@ impl File for Arc<TimerFd> {
         Stat { ino: 902, mode: 0o600, nlink: 1, ..Stat::default() }
     }
     fn poll(&self) -> u32 {
-        if self.fired.lock().count > 0 { l::POLLIN | l::POLLRDNORM } else { 0 }
+        if self.fired.lock().count > 0 { l::POLLIN } else { 0 }
+    }
+    fn refuses(&self, write: bool) -> bool {
+        write
+    }
+    fn stays(&self) -> bool {
+        true
     }
     fn edges(&self) -> [u64; 2] {
         [self.fired.lock().edges, 0]
@@ -122,14 +127,13 @@ fn store(at: usize, setting: Option<Setting>) -> Result<(), Errno> {
 
 /// `timerfd_settime`
 pub fn settime(r: &mut UserRegs) -> SysResult {
-    let file = with(r.a0())?;
     let flags = r.a1() as u32;
-    if flags & !3 != 0 {
+    let (interval, value) = time::read_setting(r.a2())?;
+    if flags & !(l::TFD_TIMER_ABSTIME | l::TFD_TIMER_CANCEL_ON_SET) != 0 {
         return Err(EINVAL);
     }
-    UserPtr::<[u64; 4]>::new(r.a2()).read()?;
-    let (interval, value) = (time::read_timeout(r.a2())?.unwrap_or(0), time::read_timeout(r.a2() + 16)?.unwrap_or(0));
-    let deadline = match (flags & 1 != 0, file.realtime) {
+    let file = with(r.a0())?;
+    let deadline = match (flags & l::TFD_TIMER_ABSTIME != 0, file.realtime) {
         (true, true) => time::from_realtime(value),
         (true, false) => value,
         _ => timer::now_ns().saturating_add(value),

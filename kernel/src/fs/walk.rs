@@ -23,12 +23,34 @@ pub fn root() -> Arc<Inode> {
     ROOT.call_once(|| Inode::directory(0o755)).clone()
 }
 
+/// What is at the end of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// What it leads to.
+    Target,
+    /// A symbolic link itself, unless a slash follows it.
+    Link,
+    /// The name itself, to be made or taken away: no link is followed, and a slash behind it asks for nothing.
+    Name,
+}
+
+/// An end of a path that names no entry which could be made or taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum NoName {
+    Root,
+    Dot,
+    DotDot,
+}
+
 /// Where a walk ended.
 pub struct Place {
     /// The directory that holds (or would hold) the last name.
     pub parent: Arc<Inode>,
-    /// The last name; empty for the root or when the path ends in `.` or `..`.
+    /// The last name; of the root empty.
     pub name: Vec<u8>,
+    /// What the path ends in, if that is no name of an entry.
+    pub ends_in: Option<NoName>,
     /// What is there.
     pub node: Option<Arc<Inode>>,
     /// Absolute path without links.
@@ -41,7 +63,7 @@ pub struct Place {
 pub fn entries(node: &Inode) -> Result<&Mutex<Entries>, Errno> {
     match &node.kind {
         Kind::Dir(entries) => Ok(entries),
-        Kind::Proc(entry) if entry.is_dir() => Err(EROFS),
+        Kind::Proc(entry) if entry.is_dir() => Err(EPERM),
         _ => Err(ENOTDIR),
     }
 }
@@ -67,8 +89,18 @@ pub fn read_link(node: &Inode) -> Result<Vec<u8>, Errno> {
     link_target(node).unwrap_or(Err(EINVAL))
 }
 
-/// Walks `path` from `base` (absolute). `follow`: a link at the end is followed too.
-pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
+/// What a path ends in, if that is no name.
+fn no_name(path: &[u8]) -> Option<NoName> {
+    match path.split(|b| *b == b'/').rfind(|part| !part.is_empty()) {
+        None => Some(NoName::Root),
+        Some(b".") => Some(NoName::Dot),
+        Some(b"..") => Some(NoName::DotDot),
+        Some(_) => None,
+    }
+}
+
+/// Walks `path` from `base` (absolute).
+pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
     if path.is_empty() {
         return Err(ENOENT);
     }
@@ -79,7 +111,12 @@ pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
         todo.extend(parts(base));
     }
     todo.extend(parts(path));
-    let wants_dir = path.last() == Some(&b'/');
+    let (wants_dir, ends_in) = (path.last() == Some(&b'/'), no_name(path));
+    let follow = match last_is {
+        Last::Target => true,
+        Last::Link => wants_dir,
+        Last::Name => false,
+    };
     let mut above: Vec<(Arc<Inode>, Vec<u8>)> = Vec::new();
     let mut at = root();
     let mut links = 0;
@@ -108,9 +145,9 @@ pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
                 return Err(ENOENT);
             }
             let path = join(&above, Some(&name));
-            return Ok(Place { parent: at, name, node: None, path, wants_dir });
+            return Ok(Place { parent: at, name, ends_in, node: None, path, wants_dir });
         };
-        if (!last || follow || wants_dir)
+        if (!last || follow)
             && let Some(target) = link_target(&node)
         {
             // A descriptor's link that names no path (a pipe) leads to the thing itself.
@@ -138,12 +175,12 @@ pub fn walk(base: &[u8], path: &[u8], follow: bool) -> Result<Place, Errno> {
         above.push((at, name));
         at = node;
     }
-    if wants_dir && !at.is_dir() {
+    if wants_dir && last_is != Last::Name && !at.is_dir() {
         return Err(ENOTDIR);
     }
     let full = join(&above, None);
     let (parent, name) = above.pop().unwrap_or((at.clone(), Vec::new()));
-    Ok(Place { parent, name, node: Some(at), path: full, wants_dir })
+    Ok(Place { parent, name, ends_in, node: Some(at), path: full, wants_dir })
 }
 
 fn join(above: &[(Arc<Inode>, Vec<u8>)], last: Option<&[u8]>) -> Vec<u8> {
@@ -160,7 +197,7 @@ fn join(above: &[(Arc<Inode>, Vec<u8>)], last: Option<&[u8]>) -> Vec<u8> {
 
 /// The node that `path` names, and its absolute path.
 pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Vec<u8>), Errno> {
-    let place = walk(base, path, follow)?;
+    let place = walk(base, path, if follow { Last::Target } else { Last::Link })?;
     Ok((place.node.ok_or(ENOENT)?, place.path))
 }
 
@@ -172,7 +209,7 @@ pub fn base_of(fd: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
     if fd == l::AT_FDCWD {
         return Ok(user().fs.get().cwd.lock().clone());
     }
-    let file = user().files().get(fd)?;
+    let file = user().files().get_any(fd)?;
     match &file.inode {
         Some(inode) if inode.is_dir() => Ok(file.path.to_vec()),
         _ => Err(ENOTDIR),

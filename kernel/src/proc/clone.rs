@@ -289,10 +289,9 @@ fn new_process(
         let links = tree.links(me);
         (links.pgid, links.sid)
     };
-    let exe = me.exe.lock().clone();
-    let process = Process::new(pid, Arc::downgrade(me), pgid, sid, actions, exe)?;
+    let (exe, arguments) = (me.exe.lock().clone(), me.arguments.lock().clone());
+    let process = Process::new(pid, Arc::downgrade(me), pgid, sid, actions, exe, arguments)?;
     process.limits.inherit(&me.limits);
-    *process.cmdline.lock() = me.cmdline.lock().clone();
     *process.memory.lock() = Some(memory.clone());
     process.dumpable.store(me.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     tree::lock().links(&process).exit_signal = request.exit_signal;

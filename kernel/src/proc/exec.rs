@@ -2,7 +2,7 @@
 
 use super::elf::{self, Program};
 use super::memory::{Heap, Layout};
-use super::process::{Ended, Process, arc};
+use super::process::{Arguments, Ended, Process, arc};
 use super::signal::{self, AltStack, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
@@ -82,14 +82,9 @@ impl Image {
         &self.path
     }
 
-    /// The arguments as /proc/self/cmdline shows them.
-    pub fn cmdline(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for arg in &self.args {
-            out.extend_from_slice(arg);
-            out.push(0);
-        }
-        out
+    /// The arguments and the environment as /proc shows them.
+    pub fn arguments(&self) -> Result<Arc<Arguments>, Errno> {
+        arc(Arguments { args: joined(&self.args)?, envs: joined(&self.envs)? })
     }
 
     /// The last part of the name, as the thread is called.
@@ -155,6 +150,14 @@ fn executable(cwd: &[u8], name: &[u8]) -> Result<(Arc<Regular>, Vec<u8>), Errno>
         return Err(EACCES);
     }
     Ok((file, path))
+}
+
+/// Strings one after the other, each with the zero behind it.
+fn joined(strings: &[Vec<u8>]) -> Result<Vec<u8>, Errno> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(strings.iter().map(|s| s.len() + 1).sum()).map_err(|_| ENOMEM)?;
+    strings.iter().for_each(|s| out.extend(s.iter().chain(&[0])));
+    Ok(out)
 }
 
 /// The interpreter line of a script.
@@ -266,7 +269,7 @@ pub fn execveat(r: &mut UserRegs) -> SysResult {
         if flags & l::AT_EMPTY_PATH == 0 {
             return Err(ENOENT);
         }
-        let file = user().files().get(r.a0() as i32)?;
+        let file = user().files().get_any(r.a0() as i32)?;
         let path = file.path.clone();
         return run(r, b"/", path.to_vec(), args, envs);
     }
@@ -281,6 +284,7 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
         args.push(Vec::new());
     }
     let image = Image::open(cwd, &name, args, read_strings(envs)?)?;
+    let arguments = image.arguments()?;
     let space = new_space()?;
     let thread = user();
     let process = thread.process.clone();
@@ -312,7 +316,8 @@ fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) ->
     thread.signals.alt.set(AltStack::default());
     *thread.name.lock() = image.thread_name();
     *process.exe.lock() = Arc::from(image.path());
-    *process.cmdline.lock() = image.cmdline();
+    let old_arguments = core::mem::replace(&mut *process.arguments.lock(), arguments);
+    drop(old_arguments);
     process.did_exec.store(true, Ordering::Relaxed);
     super::interval::forget(&process);
     sched::current().set_fs_base(0);

@@ -1,7 +1,7 @@
 //! Process 1: runs the jobs that the host asks for, one after the other, and reports how each ended.
 
 use super::exec::{Image, enter, new_space};
-use super::process::{Ended, FsContext, Process, arc};
+use super::process::{Arguments, Ended, FsContext, Process, arc};
 use super::signal::{Actions, SIGKILL};
 use super::thread::{UserThread, of};
 use super::{exit, tree};
@@ -157,7 +157,8 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 fn first_process() -> Result<Arc<Process>, Errno> {
-    let first = Process::new(1, Weak::new(), 1, 1, arc(Actions::new())?, Arc::from(&b"/init"[..]))?;
+    let none = arc(Arguments { args: Vec::new(), envs: Vec::new() })?;
+    let first = Process::new(1, Weak::new(), 1, 1, arc(Actions::new())?, Arc::from(&b"/init"[..]), none)?;
     tree::lock().processes.insert(1, first.clone());
     FIRST.call_once(|| first.clone());
     Ok(first)
@@ -188,7 +189,8 @@ fn start(first: &Arc<Process>, job: &Job) -> Result<Arc<Process>, Errno> {
 
 fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -> Result<Arc<Process>, Errno> {
     let actions = arc(Actions::new())?;
-    let process = Process::new(pid, Arc::downgrade(first), pid, pid, actions, Arc::from(image.path()))?;
+    let (exe, arguments) = (Arc::from(image.path()), image.arguments()?);
+    let process = Process::new(pid, Arc::downgrade(first), pid, pid, actions, exe, arguments)?;
     let files = arc(FileTable::new())?;
     let streams = [
         (Console::Input, l::O_RDONLY, "pipe:[10]"),
@@ -208,7 +210,6 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
     let (begin, memory) = loaded?;
 
     *process.memory.lock() = Some(memory.clone());
-    *process.cmdline.lock() = image.cmdline();
     let user = UserThread::new(pid, process.clone(), memory, files, context, 0, image.thread_name());
     let regs = UserRegs::start(begin.rip, begin.rsp);
     let thread = sched::spawn_user(pid, user, &regs, 0, false).map_err(|_| ENOMEM)?;

@@ -1,6 +1,9 @@
 //! Resource limits: recorded for all, obeyed for files, stack, address space and data.
 
+use super::signal::{SIGXFSZ, SigInfo, code, send};
 use crate::debug::lock::Mutex;
+use crate::sched;
+use crate::sys::errno::{EFBIG, Errno};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
@@ -77,8 +80,20 @@ fn defaults() -> [Limit; COUNT] {
     limits
 }
 
+/// How many bytes the current program may write from byte `at` of a file on. EFBIG with SIGXFSZ: none.
+pub fn file_room(at: u64) -> Result<u64, Errno> {
+    let Some(user) = &sched::current().user else { return Ok(u64::MAX) };
+    let limit = user.process.limit(l::RLIMIT_FSIZE);
+    if limit == INFINITY || at < limit {
+        return Ok(limit - at);
+    }
+    // A standard signal always finds room.
+    let _ = send::to_thread(&sched::current_ref(), SigInfo::from_current(SIGXFSZ, code::USER));
+    Err(EFBIG)
+}
+
 /// How large the current program's stack may grow, in pages.
 pub fn stack_pages() -> u64 {
-    let Some(user) = &crate::sched::current().user else { return 0 };
+    let Some(user) = &sched::current().user else { return 0 };
     user.process.limit(l::RLIMIT_STACK) / 4096
 }

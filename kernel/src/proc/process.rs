@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::debug::lock::Mutex;
+use crate::fs::FileTable;
 use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
@@ -28,6 +29,14 @@ impl Ended {
             Ended::Killed(signal) => signal as i32,
         }
     }
+}
+
+/// What a program was started with, as /proc shows it: each string with the zero behind it.
+pub struct Arguments {
+    /// `/proc/self/cmdline`
+    pub args: Vec<u8>,
+    /// `/proc/self/environ`
+    pub envs: Vec<u8>,
 }
 
 /// Working directory and file mode mask; shared by CLONE_FS.
@@ -93,8 +102,12 @@ pub struct Process {
     pub memory: Mutex<Option<Arc<Memory>>>,
     /// Absolute path of the program.
     pub exe: Mutex<Arc<[u8]>>,
-    /// The argument block, for /proc/self/cmdline.
-    pub cmdline: Mutex<Vec<u8>>,
+    /// What the program was started with; shared with children until they start another one.
+    pub arguments: Mutex<Arc<Arguments>>,
+    /// The descriptors and the directory of its threads, for others to look at: of the thread that was made or changed them last.
+    pub files: Mutex<Weak<FileTable>>,
+    /// See `files`.
+    pub fs: Mutex<Weak<FsContext>>,
     /// What threads that are gone have used.
     pub gone_usage: Mutex<Usage>,
     /// What waited-for children have used.
@@ -128,6 +141,7 @@ impl Process {
         sid: u32,
         actions: Arc<Actions>,
         exe: Arc<[u8]>,
+        arguments: Arc<Arguments>,
     ) -> Result<Arc<Self>, Errno> {
         arc(Process {
             pid,
@@ -146,7 +160,9 @@ impl Process {
             limits: Limits::new(),
             memory: Mutex::new(None),
             exe: Mutex::new(exe),
-            cmdline: Mutex::new(Vec::new()),
+            arguments: Mutex::new(arguments),
+            files: Mutex::new(Weak::new()),
+            fs: Mutex::new(Weak::new()),
             gone_usage: Mutex::new(Usage::default()),
             child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),

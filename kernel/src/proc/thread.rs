@@ -93,6 +93,8 @@ impl UserThread {
         blocked: u64,
         name: [u8; 16],
     ) -> Self {
+        *process.files.lock() = Arc::downgrade(&files);
+        *process.fs.lock() = Arc::downgrade(&fs);
         UserThread {
             process,
             tid: AtomicU32::new(tid),
@@ -149,6 +151,9 @@ impl UserThread {
     }
     /// Replaces the file table (execve, unshare, exit).
     pub fn set_files(&self, files: Option<Arc<FileTable>>) -> Option<Arc<FileTable>> {
+        if let Some(files) = &files {
+            *self.process.files.lock() = Arc::downgrade(files);
+        }
         self.files.set(files)
     }
 }

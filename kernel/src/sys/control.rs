@@ -42,7 +42,7 @@ pub fn read(at: usize, len: usize) -> Result<Option<Rights>, Errno> {
                 }
                 files.try_reserve(count).map_err(|_| ENOMEM)?;
                 for fd in UserPtr::<i32>::new(from).read_vec(count)? {
-                    files.push(user().files().get(fd)?);
+                    files.push(user().files().get_any(fd)?);
                 }
             }
             // Who sends it may say only who it is. Nobody asks for it: SO_PASSCRED is not offered.

@@ -5,15 +5,12 @@ use super::errno::*;
 use super::readwrite::file;
 use crate::arch::{UserRegs, interrupt_window};
 use crate::fs::io::MAX_BYTES;
-use crate::fs::regular::Regular;
 use crate::fs::stat::kind;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::page::{BYTES, KernelPage};
 use crate::mem::user::UserPtr;
 use crate::proc::signal::{is_dying, must_interrupt};
 use crate::sched;
-use alloc::sync::Arc;
-use linux_raw_sys::general as l;
 
 /// A position that the program keeps, or that of the open file. Read before a copy and stored after it, as on Linux: the two
 /// files may be one.
@@ -63,20 +60,19 @@ fn copy(from: &OpenFile, at: u64, count: usize, mut put: impl FnMut(&mut [u8], u
     Ok(done)
 }
 
-fn is_regular(file: &OpenFile) -> bool {
-    file.file.as_any().is::<Arc<Regular>>()
-}
-
-/// `sendfile`: from a regular file to anything.
+/// `sendfile`: from anything with contents to anything.
 pub fn sendfile(r: &mut UserRegs) -> SysResult {
     let (to, from) = (file(r.a0())?, file(r.a1())?);
-    to.writable()?;
     from.readable()?;
-    let position = begin(&from, r.a2())?;
-    if !is_regular(&from) || to.flags() & l::O_APPEND != 0 {
+    to.writable()?;
+    let (position, count) = (begin(&from, r.a2())?, r.a3());
+    let is_dir = from.stat().mode & kind::MASK == kind::DIR;
+    let wraps = i64::try_from(count).map_or(true, |count| (position as i64).checked_add(count).is_none());
+    if wraps || !from.file.seekable() || is_dir || to.appends() {
         return Err(EINVAL);
     }
-    let done = copy(&from, position, r.a3(), |piece, _| to.write(&mut UserIo::kernel(piece)?))?;
+    let done = copy(&from, position, count, |piece, _| to.write(&mut UserIo::kernel(piece)?))?;
+    from.accessed();
     end(&from, r.a2(), position + done as u64)?;
     Ok(done)
 }
@@ -84,28 +80,29 @@ pub fn sendfile(r: &mut UserRegs) -> SysResult {
 /// `copy_file_range`: between regular files.
 pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     let (from, to, count) = (file(r.a0())?, file(r.a2())?, r.a4());
-    from.readable()?;
-    to.writable()?;
     if r.a5() as u32 != 0 {
         return Err(EINVAL);
     }
-    if [&from, &to].iter().any(|f| f.file.stat().mode & kind::MASK == kind::DIR) {
+    if [&from, &to].iter().any(|f| f.stat().mode & kind::MASK == kind::DIR) {
         return Err(EISDIR);
     }
-    if !is_regular(&from) || !is_regular(&to) {
+    if from.regular().is_none() || to.regular().is_none() {
         return Err(EINVAL);
     }
-    if to.flags() & l::O_APPEND != 0 {
+    from.readable()?;
+    to.writable()?;
+    if to.appends() {
         return Err(EBADF);
     }
     let (at, behind) = (begin(&from, r.a1())?, begin(&to, r.a3())?);
     // As Linux: what lies behind the end of the source does not count.
-    let count = count.min(MAX_BYTES).min(from.file.stat().size.saturating_sub(at) as usize);
+    let count = count.min(MAX_BYTES).min(from.stat().size.saturating_sub(at) as usize);
     let overlap = at.max(behind) - at.min(behind) < count as u64;
-    if overlap && from.file.stat().ino == to.file.stat().ino {
+    if overlap && from.stat().ino == to.stat().ino {
         return Err(EINVAL);
     }
-    let done = copy(&from, at, count, |piece, done| to.write_at(&mut UserIo::kernel(piece)?, behind + done))?;
+    let done = copy(&from, at, count, |piece, done| to.write_at(&mut UserIo::kernel(piece)?, behind + done, false))?;
+    from.accessed();
     end(&from, r.a1(), at + done as u64)?;
     end(&to, r.a3(), behind + done as u64)?;
     Ok(done)

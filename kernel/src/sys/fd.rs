@@ -5,9 +5,10 @@ use super::errno::*;
 use super::readwrite::store_pair;
 use crate::arch::UserRegs;
 use crate::fs::eventfd::EventFd;
-use crate::fs::pipe::{CAPACITY, End, Pipe};
+use crate::fs::pipe::{End, Pipe};
 use crate::fs::regular::Regular;
-use crate::fs::{File, OpenFile, locks};
+use crate::fs::stat::kind;
+use crate::fs::{File, Kind, OpenFile, locks};
 use crate::mem::user::{UserPtr, read_cstr};
 use crate::proc::process::arc;
 use crate::proc::thread::{current, user};
@@ -54,7 +55,7 @@ pub fn close_range(r: &mut UserRegs) -> SysResult {
 /// `dup`
 pub fn dup(r: &mut UserRegs) -> SysResult {
     let table = user().files();
-    table.add(table.get(r.a0() as i32)?, false)
+    table.add(table.get_any(r.a0() as i32)?, false)
 }
 
 /// A descriptor means another file than before.
@@ -65,7 +66,7 @@ fn replaced(old: Option<Arc<OpenFile>>) {
 /// `dup2`
 pub fn dup2(r: &mut UserRegs) -> SysResult {
     let table = user().files();
-    let file = table.get(r.a0() as i32)?;
+    let file = table.get_any(r.a0() as i32)?;
     if r.a0() as i32 == r.a1() as i32 {
         return Ok(r.a1());
     }
@@ -87,7 +88,7 @@ pub fn dup3(r: &mut UserRegs) -> SysResult {
         return Err(EBADF);
     }
     let table = user().files();
-    let file = table.get(r.a0() as i32)?;
+    let file = table.get_any(r.a0() as i32)?;
     let fd = r.a1() as u32 as usize;
     replaced(table.put(fd, file, flags != 0)?);
     Ok(fd)
@@ -97,7 +98,11 @@ pub fn dup3(r: &mut UserRegs) -> SysResult {
 pub fn fcntl(r: &mut UserRegs) -> SysResult {
     let (fd, command, argument) = (r.a0() as i32, r.a1() as u32, r.a2());
     let table = user().files();
-    let file = table.get(fd)?;
+    let file = match command {
+        l::F_DUPFD | l::F_DUPFD_CLOEXEC | l::F_GETFD | l::F_SETFD | l::F_GETFL => table.get_any(fd)?,
+        _ => table.get(fd)?,
+    };
+    let end = file.file.as_any().downcast_ref::<End>();
     match command {
         l::F_DUPFD | l::F_DUPFD_CLOEXEC => {
             if argument as u64 >= current().limit(l::RLIMIT_NOFILE) {
@@ -115,20 +120,14 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
             const SETTABLE: u32 = l::O_APPEND | l::O_NONBLOCK | l::O_DIRECT | l::O_NOATIME | l::FASYNC;
             let flags = file.flags() & !SETTABLE | argument as u32 & SETTABLE;
             file.flags.store(flags, Ordering::Relaxed);
+            end.iter().for_each(|end| end.set_packets(flags & l::O_DIRECT != 0));
             Ok(0)
         }
         l::F_GETLK | l::F_SETLK | l::F_SETLKW | l::F_OFD_GETLK | l::F_OFD_SETLK | l::F_OFD_SETLKW => {
             locks::of_range(&file, command, argument)
         }
-        l::F_GETPIPE_SZ if file.file.as_any().is::<End>() => Ok(CAPACITY),
-        l::F_SETPIPE_SZ if file.file.as_any().is::<End>() => {
-            if argument > CAPACITY {
-                Err(EPERM)
-            } else {
-                Ok(CAPACITY)
-            }
-        }
-        l::F_GETPIPE_SZ | l::F_SETPIPE_SZ => Err(EBADF),
+        l::F_GETPIPE_SZ => Ok(end.ok_or(EBADF)?.pipe().capacity()),
+        l::F_SETPIPE_SZ => end.ok_or(EBADF)?.pipe().set_capacity(argument as u32 as usize),
         l::F_GETOWN | l::F_SETOWN => Ok(0),
         l::F_GET_SEALS | l::F_ADD_SEALS => {
             let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(EINVAL)?;
@@ -149,17 +148,57 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
 
 /// `flock`
 pub fn flock(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
-    if file.flags() & l::O_PATH != 0 {
-        return Err(EBADF);
+    let operation = r.a1() as u32;
+    if !matches!(operation & !l::LOCK_NB, l::LOCK_UN | l::LOCK_SH | l::LOCK_EX) {
+        return Err(EINVAL);
     }
-    locks::flock(&file, r.a1() as u32)
+    locks::flock(&*user().files().get(r.a0() as i32)?, operation)
+}
+
+/// The descriptor's file, and its type.
+fn typed(fd: usize) -> Result<(Arc<OpenFile>, u32), Errno> {
+    let file = user().files().get(fd as i32)?;
+    let kind = file.stat().mode & kind::MASK;
+    Ok((file, kind))
 }
 
 /// `fsync` and its kind: everything is memory.
 pub fn sync(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
-    if file.file.seekable() { Ok(0) } else { Err(EINVAL) }
+    let (file, kind) = typed(r.a0())?;
+    let of_proc = file.inode.as_ref().is_some_and(|inode| matches!(inode.kind, Kind::Proc(_)) && !inode.is_dir());
+    if matches!(kind, kind::REG | kind::DIR) && !of_proc { Ok(0) } else { Err(EINVAL) }
+}
+
+/// `syncfs`
+pub fn syncfs(r: &mut UserRegs) -> SysResult {
+    user().files().get(r.a0() as i32).map(|_| 0)
+}
+
+/// `sync_file_range`
+pub fn sync_file_range(r: &mut UserRegs) -> SysResult {
+    let (_, kind) = typed(r.a0())?;
+    let (from, len, flags) = (r.a1() as i64, r.a2() as i64, r.a3() as u32);
+    let known = l::SYNC_FILE_RANGE_WAIT_BEFORE | l::SYNC_FILE_RANGE_WRITE | l::SYNC_FILE_RANGE_WAIT_AFTER;
+    if flags & !known != 0 || from < 0 || len < 0 || from.checked_add(len).is_none() {
+        return Err(EINVAL);
+    }
+    if matches!(kind, kind::REG | kind::BLOCK | kind::DIR | kind::LINK) { Ok(0) } else { Err(ESPIPE) }
+}
+
+/// `fadvise64`: nothing is read ahead that is in memory.
+pub fn fadvise(r: &mut UserRegs) -> SysResult {
+    let (_, kind) = typed(r.a0())?;
+    if kind == kind::FIFO {
+        return Err(ESPIPE);
+    }
+    if (r.a2() as i64) < 0 || r.a3() as u32 > l::POSIX_FADV_NOREUSE { Err(EINVAL) } else { Ok(0) }
+}
+
+/// `readahead`
+pub fn readahead(r: &mut UserRegs) -> SysResult {
+    let (file, kind) = typed(r.a0())?;
+    file.readable()?;
+    if matches!(kind, kind::REG | kind::BLOCK) { Ok(0) } else { Err(EINVAL) }
 }
 
 /// `ioctl`
@@ -176,6 +215,12 @@ pub fn ioctl(r: &mut UserRegs) -> SysResult {
         }
         ioctl::FIOCLEX | ioctl::FIONCLEX => {
             table.set_close_on_exec(fd, command == ioctl::FIOCLEX)?;
+            Ok(0)
+        }
+        // What is left behind the position.
+        ioctl::FIONREAD if file.regular().is_some() => {
+            let left = file.stat().size as i64 - *file.position.lock() as i64;
+            UserPtr::<i32>::new(argument).write(left as i32)?;
             Ok(0)
         }
         _ => file.file.ioctl(command, argument),
@@ -215,9 +260,10 @@ fn make_pipe(at: usize, flags: u32) -> SysResult {
     }
     let pipe = Pipe::new()?;
     let name = format!("pipe:[{}]", pipe.number());
-    let status = flags & l::O_NONBLOCK;
+    let status = flags & (l::O_NONBLOCK | l::O_DIRECT);
     let read: Arc<dyn File> = End::new(&pipe, true, false)?;
-    let write: Arc<dyn File> = End::new(&pipe, false, true)?;
+    let write = End::new(&pipe, false, true)?;
+    write.set_packets(flags & l::O_DIRECT != 0);
     let read = OpenFile::new(read, l::O_RDONLY | status, name.as_bytes(), None)?;
     let write = OpenFile::new(write, l::O_WRONLY | status, name.as_bytes(), None)?;
     add_pair(at, read, write, flags & l::O_CLOEXEC != 0)

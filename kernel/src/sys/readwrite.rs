@@ -4,9 +4,9 @@ use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
 use crate::fs::pipe::End;
-use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;
+use crate::proc::limits;
 use crate::proc::thread::user;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
@@ -19,28 +19,25 @@ pub fn file(fd: usize) -> Result<Arc<OpenFile>, Errno> {
 /// `read`
 pub fn read(r: &mut UserRegs) -> SysResult {
     let file = file(r.a0())?;
-    file.readable()?;
+    file.begin(false)?;
     file.read(&mut UserIo::single(r.a1(), r.a2())?)
 }
 /// `write`
 pub fn write(r: &mut UserRegs) -> SysResult {
     let file = file(r.a0())?;
-    file.writable()?;
+    file.begin(true)?;
     file.write(&mut UserIo::single(r.a1(), r.a2())?)
 }
 /// `readv`
 pub fn readv(r: &mut UserRegs) -> SysResult {
-    let file = file(r.a0())?;
-    file.readable()?;
-    file.read(&mut UserIo::vector(r.a1(), r.a2())?)
+    read_parts(&*file(r.a0())?, r, None, 0)
 }
 /// `writev`
 pub fn writev(r: &mut UserRegs) -> SysResult {
-    let file = file(r.a0())?;
-    file.writable()?;
-    file.write(&mut UserIo::vector(r.a1(), r.a2())?)
+    write_parts(&*file(r.a0())?, r, None, 0)
 }
 
+/// Where the calls with a position begin.
 fn position(value: usize) -> Result<u64, Errno> {
     if (value as i64) < 0 { Err(EINVAL) } else { Ok(value as u64) }
 }
@@ -48,47 +45,117 @@ fn position(value: usize) -> Result<u64, Errno> {
 /// `pread64`
 pub fn pread(r: &mut UserRegs) -> SysResult {
     let at = position(r.a3())?;
-    file(r.a0())?.read_at(&mut UserIo::single(r.a1(), r.a2())?, at)
+    let file = positioned(r)?;
+    file.begin(false)?;
+    file.read_at(&mut UserIo::single(r.a1(), r.a2())?, at)
 }
 /// `pwrite64`
 pub fn pwrite(r: &mut UserRegs) -> SysResult {
     let at = position(r.a3())?;
-    file(r.a0())?.write_at(&mut UserIo::single(r.a1(), r.a2())?, at)
+    let file = positioned(r)?;
+    file.begin(true)?;
+    // As on Linux, the end comes before any position.
+    let append = file.appends();
+    file.write_at(&mut UserIo::single(r.a1(), r.a2())?, at, append)
 }
-/// `preadv`, `preadv2`
+/// `preadv`
 pub fn preadv(r: &mut UserRegs) -> SysResult {
-    if r.a3() == usize::MAX {
-        return readv(r);
-    }
     let at = position(r.a3())?;
-    file(r.a0())?.read_at(&mut UserIo::vector(r.a1(), r.a2())?, at)
+    read_parts(&*positioned(r)?, r, Some(at), 0)
 }
-/// `pwritev`, `pwritev2`
+/// `pwritev`
 pub fn pwritev(r: &mut UserRegs) -> SysResult {
+    let at = position(r.a3())?;
+    write_parts(&*positioned(r)?, r, Some(at), 0)
+}
+/// `preadv2`: -1 is the file's own position.
+pub fn preadv2(r: &mut UserRegs) -> SysResult {
     if r.a3() == usize::MAX {
-        return writev(r);
+        return read_parts(&*file(r.a0())?, r, None, r.a5() as u32);
     }
     let at = position(r.a3())?;
-    file(r.a0())?.write_at(&mut UserIo::vector(r.a1(), r.a2())?, at)
+    read_parts(&*positioned(r)?, r, Some(at), r.a5() as u32)
+}
+/// `pwritev2`
+pub fn pwritev2(r: &mut UserRegs) -> SysResult {
+    if r.a3() == usize::MAX {
+        return write_parts(&*file(r.a0())?, r, None, r.a5() as u32);
+    }
+    let at = position(r.a3())?;
+    write_parts(&*positioned(r)?, r, Some(at), r.a5() as u32)
+}
+
+/// Writes at the position, whatever the file says (include/uapi/linux/fs.h).
+const RWF_NOAPPEND: u32 = 0x20;
+
+/// The file of a call with a position.
+fn positioned(r: &UserRegs) -> Result<Arc<OpenFile>, Errno> {
+    let file = file(r.a0())?;
+    if file.file.seekable() { Ok(file) } else { Err(ESPIPE) }
+}
+
+/// What is asked for one call alone (`RWF_`): whether it may not wait. There is nothing to do for those about disks and polling.
+fn flags_of(file: &OpenFile, flags: u32) -> Result<bool, Errno> {
+    const KNOWN: u32 = l::RWF_HIPRI | l::RWF_DSYNC | l::RWF_SYNC | l::RWF_NOWAIT | l::RWF_APPEND | RWF_NOAPPEND;
+    let nowait = flags & l::RWF_NOWAIT != 0;
+    // As Linux's files in memory, which may always have to wait for a page.
+    if flags & !KNOWN != 0 || nowait && (file.regular().is_some() || file.inode.is_some() && !file.file.stays()) {
+        return Err(EOPNOTSUPP);
+    }
+    Ok(nowait || file.nonblock())
+}
+
+fn read_parts(file: &OpenFile, r: &UserRegs, at: Option<u64>, flags: u32) -> SysResult {
+    file.begin(false)?;
+    let mut io = UserIo::vector(r.a1(), r.a2() as u32 as usize)?;
+    if io.left() == 0 {
+        return Ok(0);
+    }
+    let nonblock = flags_of(file, flags)?;
+    match at {
+        Some(at) => file.read_at(&mut io, at),
+        None => file.read_now(&mut io, nonblock),
+    }
+}
+
+fn write_parts(file: &OpenFile, r: &UserRegs, at: Option<u64>, flags: u32) -> SysResult {
+    file.begin(true)?;
+    let mut io = UserIo::vector(r.a1(), r.a2() as u32 as usize)?;
+    if io.left() == 0 {
+        return Ok(0);
+    }
+    let nonblock = flags_of(file, flags)?;
+    let append = (file.appends() || flags & l::RWF_APPEND != 0) && flags & RWF_NOAPPEND == 0;
+    match at {
+        Some(at) => file.write_at(&mut io, at, append),
+        None => file.write_now(&mut io, nonblock, append),
+    }
 }
 
 /// `lseek`
 pub fn lseek(r: &mut UserRegs) -> SysResult {
     let file = file(r.a0())?;
     let (offset, whence) = (r.a1() as i64, r.a2() as u32);
+    if whence > l::SEEK_HOLE {
+        return Err(EINVAL);
+    }
+    if file.file.stays() {
+        return Ok(0);
+    }
     if !file.file.seekable() {
         return Err(ESPIPE);
     }
-    let size = file.file.stat().size as i64;
+    let size = file.stat().size as i64;
     let mut position = file.position.lock();
     let new = match whence {
         l::SEEK_SET => Some(offset),
         l::SEEK_CUR => (*position as i64).checked_add(offset),
         l::SEEK_END => size.checked_add(offset),
-        l::SEEK_DATA if offset >= 0 && offset < size => Some(offset),
-        l::SEEK_HOLE if offset >= 0 && offset < size => Some(size),
-        l::SEEK_DATA | l::SEEK_HOLE => return Err(ENXIO),
-        _ => return Err(EINVAL),
+        _ if offset < 0 || offset >= size => return Err(ENXIO),
+        _ => match file.regular() {
+            Some(regular) => Some(regular.seek(offset as u64, whence == l::SEEK_DATA)? as i64),
+            None => Some(if whence == l::SEEK_DATA { offset } else { size }),
+        },
     };
     let new = new.filter(|n| *n >= 0).ok_or(EINVAL)?;
     *position = new as u64;
@@ -110,21 +177,29 @@ pub fn ftruncate(r: &mut UserRegs) -> SysResult {
 
 /// `fallocate`: pages are made when they are touched, so that only the length grows; and holes.
 pub fn fallocate(r: &mut UserRegs) -> SysResult {
+    const KEEP: u32 = l::FALLOC_FL_KEEP_SIZE;
+    const HOLE: u32 = l::FALLOC_FL_PUNCH_HOLE | KEEP;
     let (mode, offset, len) = (r.a1() as u32, r.a2() as i64, r.a3() as i64);
     let file = file(r.a0())?;
-    file.writable()?;
     if offset < 0 || len <= 0 {
         return Err(EINVAL);
     }
-    let other = if file.file.as_any().is::<End>() { ESPIPE } else { ENODEV };
-    let regular = file.file.as_any().downcast_ref::<Arc<Regular>>().ok_or(other)?;
-    let end = offset.checked_add(len).ok_or(EFBIG)? as u64;
-    const HOLE: u32 = l::FALLOC_FL_PUNCH_HOLE | l::FALLOC_FL_KEEP_SIZE;
-    match mode {
-        0 | l::FALLOC_FL_KEEP_SIZE => regular.grow(end, mode != 0)?,
-        HOLE => regular.punch(offset as u64, end)?,
-        _ => return Err(EOPNOTSUPP),
+    if !matches!(mode, 0 | KEEP | HOLE) {
+        return Err(EOPNOTSUPP);
     }
+    file.writable()?;
+    let other = if file.file.as_any().is::<End>() { ESPIPE } else { ENODEV };
+    let regular = file.regular().ok_or(other)?;
+    let end = offset.checked_add(len).ok_or(EFBIG)? as u64;
+    if mode == HOLE {
+        regular.punch(offset as u64, end)?;
+        return Ok(0);
+    }
+    if end > regular.len() {
+        limits::file_room(end - 1)?;
+    }
+    regular.grow(end, mode == KEEP)?;
+    regular.times.modified();
     Ok(0)
 }
 

@@ -20,6 +20,11 @@ fn target(tid: usize) -> Result<ThreadRef, Errno> {
     }
 }
 
+/// As [`target`], for the calls about CPUs: a number below zero is nobody's.
+fn of_any(tid: usize) -> Result<ThreadRef, Errno> {
+    target(tid).map_err(|_| ESRCH)
+}
+
 /// `sched_yield`
 pub fn sched_yield(_: &mut UserRegs) -> SysResult {
     sched::yield_now();
@@ -36,7 +41,7 @@ pub fn getaffinity(r: &mut UserRegs) -> SysResult {
     if size < 8 || size % 8 != 0 {
         return Err(EINVAL);
     }
-    let mask = target(tid)?.affinity() & all_cpus();
+    let mask = of_any(tid)?.affinity() & all_cpus();
     UserPtr::<u64>::new(at).write(mask)?;
     Ok(8)
 }
@@ -47,7 +52,7 @@ pub fn setaffinity(r: &mut UserRegs) -> SysResult {
     let mut bytes = [0u8; 8];
     let n = size.min(8);
     UserSlice::new(at, n)?.copy_in(&mut bytes[..n])?;
-    let thread = target(tid)?;
+    let thread = of_any(tid)?;
     let mask = u64::from_ne_bytes(bytes) & all_cpus();
     if mask == 0 {
         return Err(EINVAL);

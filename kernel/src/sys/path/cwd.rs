@@ -31,7 +31,7 @@ pub fn chdir(r: &mut UserRegs) -> SysResult {
 }
 /// `fchdir`
 pub fn fchdir(r: &mut UserRegs) -> SysResult {
-    let file = user().files().get(r.a0() as i32)?;
+    let file = user().files().get_any(r.a0() as i32)?;
     if !file.inode.as_ref().is_some_and(|i| i.is_dir()) {
         return Err(ENOTDIR);
     }

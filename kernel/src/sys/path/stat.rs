@@ -1,8 +1,10 @@
 //! What a path leads to, without changing it: `stat`, `statfs`, `access`, `readlink`, each in all its forms.
 
-use super::{CWD, node};
+use super::{CWD, node, node_at, node_of};
 use crate::arch::UserRegs;
+use crate::fs::Stat;
 use crate::fs::regular::TREE;
+use crate::fs::stat::kind;
 use crate::fs::walk::read_link;
 use crate::mem::user::{UserPtr, UserSlice, read_path};
 use crate::proc::thread::user;
@@ -12,7 +14,7 @@ use linux_raw_sys::general as l;
 
 /// `fstat`
 pub fn fstat(r: &mut UserRegs) -> SysResult {
-    user().files().get(r.a0() as i32)?.file.stat().store(r.a1())?;
+    user().files().get_any(r.a0() as i32)?.stat().store(r.a1())?;
     Ok(0)
 }
 /// `stat`
@@ -26,9 +28,12 @@ pub fn lstat(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
+/// Flags of statx about how fresh the answer must be: not both. It is always fresh.
+const SYNC: u32 = l::AT_STATX_FORCE_SYNC | l::AT_STATX_DONT_SYNC;
+
 /// What the *at forms of stat look at.
-fn stat_at(fd: usize, path_at: usize, flags: u32) -> Result<crate::fs::Stat, Errno> {
-    let known = l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH | l::AT_NO_AUTOMOUNT | 0x6000;
+fn stat_at(fd: usize, path_at: usize, flags: u32) -> Result<Stat, Errno> {
+    let known = l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH | l::AT_NO_AUTOMOUNT | SYNC;
     if flags & !known != 0 {
         return Err(EINVAL);
     }
@@ -37,7 +42,7 @@ fn stat_at(fd: usize, path_at: usize, flags: u32) -> Result<crate::fs::Stat, Err
         if fd as i32 == l::AT_FDCWD {
             return Ok(node(CWD, b".", true)?.stat());
         }
-        return Ok(user().files().get(fd as i32)?.file.stat());
+        return Ok(user().files().get_any(fd as i32)?.stat());
     }
     Ok(node(fd, &path, flags & l::AT_SYMLINK_NOFOLLOW == 0)?.stat())
 }
@@ -49,7 +54,11 @@ pub fn newfstatat(r: &mut UserRegs) -> SysResult {
 }
 /// `statx`
 pub fn statx(r: &mut UserRegs) -> SysResult {
-    stat_at(r.a0(), r.a1(), r.a2() as u32)?.store_x(r.a4())?;
+    let (flags, mask) = (r.a2() as u32, r.a3() as u32);
+    if mask & l::STATX__RESERVED != 0 || flags & SYNC == SYNC {
+        return Err(EINVAL);
+    }
+    stat_at(r.a0(), r.a1(), flags)?.store_x(r.a4())?;
     Ok(0)
 }
 
@@ -69,15 +78,16 @@ pub fn statfs(r: &mut UserRegs) -> SysResult {
 }
 /// `fstatfs`
 pub fn fstatfs(r: &mut UserRegs) -> SysResult {
-    user().files().get(r.a0() as i32)?;
+    user().files().get_any(r.a0() as i32)?;
     store_statfs(r.a1())
 }
 
-fn do_access(fd: usize, path_at: usize, mode: u32, follow: bool) -> SysResult {
-    if mode & !7 != 0 {
+fn do_access(fd: usize, path_at: usize, mode: u32, flags: u32) -> SysResult {
+    const EACCESS: u32 = l::AT_EACCESS;
+    if mode & !7 != 0 || flags & !(EACCESS | l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH) != 0 {
         return Err(EINVAL);
     }
-    let node = node(fd, &read_path(path_at)?, follow)?;
+    let node = node_at(fd, path_at, flags)?;
     if mode & 2 != 0 && node.regular().is_some_and(|f| f.is_image()) {
         return Err(EROFS);
     }
@@ -89,12 +99,15 @@ fn do_access(fd: usize, path_at: usize, mode: u32, follow: bool) -> SysResult {
 }
 /// `access`
 pub fn access(r: &mut UserRegs) -> SysResult {
-    do_access(CWD, r.a0(), r.a1() as u32, true)
+    do_access(CWD, r.a0(), r.a1() as u32, 0)
 }
-/// `faccessat`, `faccessat2`
+/// `faccessat`
 pub fn faccessat(r: &mut UserRegs) -> SysResult {
-    let nofollow = r.orig_rax == u64::from(l::__NR_faccessat2) && r.a3() as u32 & l::AT_SYMLINK_NOFOLLOW != 0;
-    do_access(r.a0(), r.a1(), r.a2() as u32, !nofollow)
+    do_access(r.a0(), r.a1(), r.a2() as u32, 0)
+}
+/// `faccessat2`
+pub fn faccessat2(r: &mut UserRegs) -> SysResult {
+    do_access(r.a0(), r.a1(), r.a2() as u32, r.a3() as u32)
 }
 
 fn do_readlink(fd: usize, path_at: usize, at: usize, size: usize) -> SysResult {
@@ -102,7 +115,13 @@ fn do_readlink(fd: usize, path_at: usize, at: usize, size: usize) -> SysResult {
         return Err(EINVAL);
     }
     let path = read_path(path_at)?;
-    let target = read_link(&*node(fd, &path, false)?)?;
+    // An empty path: the link that was opened as itself. Linux says ENOENT where there is none.
+    let node = match path.is_empty() {
+        true => node_of(fd).ok().filter(|node| node.file_type() == kind::LINK).ok_or(ENOENT)?,
+        false => node(fd, &path, false)?,
+    };
+    let target = read_link(&node)?;
+    node.times().accessed();
     let n = target.len().min(size);
     UserSlice::new(at, n)?.copy_out(&target[..n])?;
     Ok(n)
