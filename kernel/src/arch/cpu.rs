@@ -20,7 +20,7 @@ pub struct PerCpu {
     pub kernel_rsp: Cell<u64>,
     /// 16: the program's stack pointer for a few instructions of the entry code.
     pub user_rsp: Cell<u64>,
-    /// 24: what must be done before the return to user mode: a sum of [`WORK_SCHEDULE`] and [`WORK_ATTENTION`].
+    /// 24: what must be done before the return to user mode: a sum of the `WORK_` bits.
     /// Only this CPU writes it (others send an interrupt), so plain accesses suffice.
     pub work: Cell<u32>,
     /// 28: the CPU's number.
@@ -59,6 +59,8 @@ unsafe impl Sync for PerCpu {}
 pub const WORK_SCHEDULE: u32 = 1;
 /// Bit of [`PerCpu::work`]: the current thread's attention flag is up.
 pub const WORK_ATTENTION: u32 = 2;
+/// Bit of [`PerCpu::work`]: timers of the current thread's processor time may be due.
+pub const WORK_CLOCK: u32 = 4;
 
 static BLOCKS: [PerCpu; CPUS] = [const {
     PerCpu {

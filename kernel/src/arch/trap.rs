@@ -89,6 +89,9 @@ pub extern "C" fn user_work(regs: &mut UserRegs) {
         if work == 0 {
             return;
         }
+        if work & cpu::WORK_CLOCK != 0 {
+            proc::clock::check();
+        }
         if work & cpu::WORK_SCHEDULE != 0 {
             sched::preempt();
         }

@@ -7,7 +7,7 @@ use crate::debug::lock::Mutex;
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
-use crate::proc::timers::{self, Due, Setting};
+use crate::proc::timers::{self, Due, REAL, Setting};
 use crate::sched::{WaitQueue, timer};
 use crate::sys::errno::*;
 use crate::sys::{Args, time};
@@ -48,7 +48,7 @@ impl TimerFd {
 impl Drop for TimerFd {
     fn drop(&mut self) {
         if let Some(id) = self.armed.lock().take() {
-            timers::disarm(id);
+            REAL.disarm(id);
         }
     }
 }
@@ -66,7 +66,7 @@ impl File for Arc<TimerFd> {
         };
         // As on Linux, the count is that of this moment, even when the thread behind the timers is late.
         if let Some(id) = *self.armed.lock() {
-            count += timers::catch_up(id);
+            count += REAL.catch_up(id, timer::now_ns());
         }
         if io.put(&count.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
     }
@@ -139,7 +139,7 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         _ => timer::now_ns().saturating_add(value),
     };
     let old = {
-        let (mut armed, old) = timers::stop(&file.armed);
+        let (mut armed, old) = REAL.stop(&file.armed);
         file.fired.lock().count = 0;
         if value > 0 {
             *armed = Some(timers::arm(Setting { deadline, interval }, Due::Descriptor(Arc::downgrade(&file))));
@@ -155,7 +155,7 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
 /// `timerfd_gettime`
 pub fn gettime(r: &mut UserRegs) -> SysResult {
     let file = with(r.a0())?;
-    let setting = (*file.armed.lock()).and_then(timers::look);
+    let setting = (*file.armed.lock()).and_then(|id| REAL.look(id));
     store(r.a1(), setting)?;
     Ok(0)
 }

@@ -117,7 +117,7 @@ pub fn leave_memory() {
 
 /// The last thread is gone: children find a new parent, the parent is told.
 fn finish_process(process: &Arc<Process>, ended: Ended) {
-    super::timers::forget(process);
+    super::itimer::forget(process);
     crate::fs::locks::forget_process(process);
     // Before the process has no memory any more: who looks for memory meanwhile finds the one or the other.
     let clearing = crate::mem::memory().about_to_clear();

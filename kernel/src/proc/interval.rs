@@ -1,17 +1,18 @@
 //! The timers that a program makes for itself: timer_create and its kind.
 //!
 //! A timer's signal is sent when it goes off, unless one with the same number waits for the program still: then that
-//! counts as an overrun. CPU clocks are not offered.
+//! counts as an overrun.
 
+use super::clock::Clock;
 use super::process::{Process, arc};
 use super::signal::{Detail, MAX, Pending, SIGALRM, SigInfo, code, send};
 use super::thread::{current, of};
-use super::timers::{self, Due, Setting};
+use super::timers::{Due, Setting};
 use super::tree;
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
 use crate::mem::user::UserPtr;
-use crate::sched::{Thread, timer};
+use crate::sched::Thread;
 use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::collections::BTreeMap;
@@ -41,7 +42,7 @@ pub struct Interval {
     target: Target,
     signal: u8,
     value: u64,
-    realtime: bool,
+    clock: Clock,
     state: Mutex<State>,
     /// How often it has gone off without anybody having heard: raised under the timers' lock, together with the next deadline.
     due: AtomicU64,
@@ -98,7 +99,7 @@ impl Interval {
     /// Its signal is taken: how many overruns there were. The clock tells, for the thread behind the timers may be late.
     fn taken(&self) -> u64 {
         let mut state = self.state.lock();
-        let missed = state.armed.map_or(0, timers::catch_up) + self.due.swap(0, Ordering::Relaxed);
+        let missed = state.armed.map_or(0, |id| self.clock.catch_up(id)) + self.due.swap(0, Ordering::Relaxed);
         state.told = core::mem::take(&mut state.since).saturating_add(missed).min(OVERRUNS);
         state.told
     }
@@ -122,7 +123,7 @@ pub fn forget(process: &Process) {
 }
 
 fn stop(timer: &Interval) -> Option<Setting> {
-    timer.state.lock().armed.take().and_then(timers::disarm)
+    timer.state.lock().armed.take().and_then(|id| timer.clock.disarm(id))
 }
 
 fn with(id: usize) -> Result<Arc<Interval>, Errno> {
@@ -131,10 +132,16 @@ fn with(id: usize) -> Result<Arc<Interval>, Errno> {
 
 /// `timer_create`
 pub fn create(r: &mut UserRegs) -> SysResult {
-    let realtime = match r.a0() as u32 {
-        l::CLOCK_REALTIME | l::CLOCK_TAI => true,
-        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => false,
-        l::CLOCK_PROCESS_CPUTIME_ID | l::CLOCK_THREAD_CPUTIME_ID => return Err(EOPNOTSUPP),
+    let id = r.a0() as i32;
+    let clock = match id as u32 {
+        // Linux says this first, whatever else is wrong with the id.
+        _ if id < 0 && id & 7 == 3 => return Err(EOPNOTSUPP),
+        _ if id < 0 => Clock::of_cpu(id, false)?,
+        l::CLOCK_REALTIME | l::CLOCK_TAI => Clock::Realtime,
+        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => Clock::Monotonic,
+        l::CLOCK_PROCESS_CPUTIME_ID => Clock::of_process(),
+        l::CLOCK_THREAD_CPUTIME_ID => Clock::of_thread(),
+        l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
         _ => return Err(EINVAL),
     };
     let process = current();
@@ -145,7 +152,8 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         let [given, what, who] = UserPtr::<[u64; 3]>::new(r.a1()).read()?;
         (signal, value) = (what as u32, Some(given));
         match (what >> 32) as u32 {
-            l::SIGEV_SIGNAL => {}
+            // A thread for it is the library's affair.
+            l::SIGEV_SIGNAL | l::SIGEV_THREAD => {}
             l::SIGEV_NONE => target = Target::Nobody,
             l::SIGEV_THREAD_ID => {
                 let thread = tree::thread(who as u32).filter(|t| Arc::ptr_eq(&of(t).process, process)).ok_or(EINVAL)?;
@@ -167,7 +175,7 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         target,
         signal: signal as u8,
         value: value.unwrap_or(id as u64),
-        realtime,
+        clock,
         state: Mutex::new(State::default()),
         due: AtomicU64::new(0),
     })?;
@@ -187,18 +195,18 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
     }
     let timer = with(r.a0())?;
     let (interval, value) = time::read_setting(r.a2())?;
-    let deadline = match (r.a1() as u32 & l::TIMER_ABSTIME != 0, timer.realtime) {
+    let deadline = match (r.a1() as u32 & l::TIMER_ABSTIME != 0, timer.clock.is_realtime()) {
         (true, true) => time::from_realtime(value),
         (true, false) => value,
-        _ => timer::now_ns().saturating_add(value),
+        _ => timer.clock.now().saturating_add(value),
     };
     let old = {
         let mut state = timer.state.lock();
-        let old = state.armed.take().and_then(timers::disarm);
+        let old = state.armed.take().and_then(|id| timer.clock.disarm(id));
         *state = State::default();
         timer.due.store(0, Ordering::Relaxed);
         if value > 0 {
-            state.armed = Some(timers::arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
+            state.armed = Some(timer.clock.arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
         }
         old
     };
@@ -211,14 +219,14 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
 /// `timer_gettime`
 pub fn gettime(r: &mut UserRegs) -> SysResult {
     let timer = with(r.a0())?;
-    let setting = timer.state.lock().armed.and_then(timers::look);
+    let setting = timer.state.lock().armed.and_then(|id| timer.clock.look(id));
     store(r.a1(), setting, &timer)?;
     Ok(0)
 }
 
 fn store(at: usize, setting: Option<Setting>, timer: &Interval) -> Result<(), Errno> {
     time::store_timespec(at, setting.map_or(0, |s| s.interval))?;
-    time::store_timespec(at + 16, setting.map_or(0, |s| left(s, timer::now_ns(), timer)))
+    time::store_timespec(at + 16, setting.map_or(0, |s| left(s, timer.clock.now(), timer)))
 }
 
 /// Nanoseconds until it goes off next, by the clock: the thread behind the timers may be late. As on Linux, a timer that tells

@@ -1,6 +1,8 @@
 //! The process: what its threads share.
 
+use super::clock::CpuClock;
 use super::interval::Timers;
+use super::itimer::Places;
 use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
@@ -114,8 +116,10 @@ pub struct Process {
     pub child_usage: Mutex<Usage>,
     /// Largest resident set ever seen, in pages.
     pub max_resident: AtomicU64,
-    /// The timer of alarm and setitimer, by its id.
-    pub real_timer: Mutex<Option<u64>>,
+    /// The timers of alarm and setitimer.
+    pub itimers: Places,
+    /// Its processor clocks.
+    pub clock: CpuClock,
     /// The timers that it has made.
     pub intervals: Mutex<Timers>,
     /// The parent's id, for getppid; changed under the tree's lock.
@@ -166,7 +170,8 @@ impl Process {
             gone_usage: Mutex::new(Usage::default()),
             child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),
-            real_timer: Mutex::new(None),
+            itimers: [const { Mutex::new(None) }; 3],
+            clock: CpuClock::new(),
             intervals: Mutex::new(Timers::new()),
             parent_pid: AtomicU32::new(0),
             started: timer::now_ns(),

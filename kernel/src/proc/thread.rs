@@ -1,5 +1,6 @@
 //! What a user thread owns beside its registers.
 
+use super::clock::CpuClock;
 use super::process::{FsContext, Process};
 use super::signal::{self, Pending, ThreadSignals};
 use super::{Memory, futex};
@@ -54,6 +55,8 @@ pub struct UserThread {
     files: Own<Option<Arc<FileTable>>>,
     /// Working directory and umask.
     pub fs: Own<Arc<FsContext>>,
+    /// Its processor clocks.
+    pub clock: CpuClock,
     /// Signals sent to this thread alone.
     pub pending: Mutex<Pending>,
     /// Blocked signals; written only by the thread itself, read by senders.
@@ -101,6 +104,7 @@ impl UserThread {
             memory: Own::new(Some(memory)),
             files: Own::new(Some(files)),
             fs: Own::new(fs),
+            clock: CpuClock::new(),
             pending: Mutex::new(Pending::new()),
             blocked: AtomicU64::new(blocked),
             awaited: AtomicU64::new(0),

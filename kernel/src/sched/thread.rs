@@ -28,6 +28,13 @@ pub struct Usage {
     pub major_faults: u64,
 }
 
+impl Usage {
+    /// Nanoseconds, wherever.
+    pub fn total(&self) -> u64 {
+        self.user + self.system
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Usage) {
         self.user += other.user;

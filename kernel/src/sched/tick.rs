@@ -5,9 +5,10 @@
 use super::place::misplaced;
 use super::thread::{NORMAL, PARKED, RUNNING, Thread};
 use super::{Cpu, current, enqueue, mine, queue, timer};
-use crate::arch::cpu::{self, WORK_SCHEDULE};
+use crate::arch::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
 use crate::arch::{irq, syscall, time};
 use crate::debug::{provoke, stall};
+use crate::proc::clock;
 use core::sync::atomic::Ordering;
 
 /// The turn of a thread of nice 0 when others wait, in nanoseconds.
@@ -56,6 +57,9 @@ pub(crate) fn tick(user: bool) {
         }
     });
     if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
+        if clock::is_watched(current()) {
+            syscall::request_work(WORK_CLOCK);
+        }
         let slice = &sched.slice;
         // Who has waited for this moment runs now. Other timer interrupts, as of a rest within a wait, are nobody's turn.
         if woken || now >= slice.get() {

@@ -24,7 +24,7 @@ pub mod xattr;
 use crate::arch::UserRegs;
 use crate::fs::{directory, epoll, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
-use crate::proc::{clone, exec, exit, futex, interval, timers, wait};
+use crate::proc::{clone, exec, exit, futex, interval, itimer, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use errno::{EINTR, ENOSYS, SysResult};
 use linux_raw_sys::general as l;
@@ -342,9 +342,9 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_getpriority => schedule::getpriority,
     __NR_setpriority => schedule::setpriority,
     __NR_getcpu => schedule::getcpu,
-    __NR_alarm => timers::alarm,
-    __NR_setitimer => timers::setitimer,
-    __NR_getitimer => timers::getitimer,
+    __NR_alarm => itimer::alarm,
+    __NR_setitimer => itimer::setitimer,
+    __NR_getitimer => itimer::getitimer,
     __NR_timer_create => interval::create,
     __NR_timer_settime => interval::settime,
     __NR_timer_gettime => interval::gettime,

@@ -4,11 +4,11 @@ use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, plain};
+use crate::proc::clock::Clock;
 use crate::proc::signal::restart::deadline_after;
 use crate::proc::sleep::sleep_until;
-use crate::proc::thread::{current, of};
-use crate::proc::tree;
-use crate::sched::{self, Usage, timer};
+use crate::proc::thread::current;
+use crate::sched::{self, timer};
 use linux_raw_sys::general as l;
 
 const SECOND: u64 = 1_000_000_000;
@@ -64,39 +64,17 @@ pub fn from_realtime(at: u64) -> u64 {
     at.saturating_sub(timer::realtime_ns().saturating_sub(timer::now_ns()))
 }
 
-/// CPU time, in nanoseconds.
-fn total(usage: Usage) -> u64 {
-    usage.user + usage.system
-}
-
-/// CPU time that a clock id with a process or thread in it names (`pthread_getcpuclockid`).
-fn cpu_clock(id: i32) -> Result<u64, Errno> {
-    let (who, per_thread, kind) = (!(id >> 3), id & 4 != 0, id & 3);
-    if kind == 3 {
-        return Err(EINVAL);
-    }
-    if per_thread {
-        let thread = if who == 0 { sched::current_ref() } else { tree::thread(who as u32).ok_or(EINVAL)? };
-        if !alloc::sync::Arc::ptr_eq(&of(&thread).process, current()) {
-            return Err(EINVAL);
-        }
-        return Ok(total(thread.usage()));
-    }
-    let process = if who == 0 { current().clone() } else { tree::process(who as u32).ok_or(EINVAL)? };
-    Ok(total(process.usage()))
-}
-
 fn read_clock(id: i32) -> Result<u64, Errno> {
     Ok(match id as u32 {
-        _ if id < 0 => cpu_clock(id)?,
+        _ if id < 0 => Clock::of_cpu(id, true)?.now(),
         l::CLOCK_REALTIME | l::CLOCK_REALTIME_COARSE | l::CLOCK_REALTIME_ALARM | l::CLOCK_TAI => timer::realtime_ns(),
         l::CLOCK_MONOTONIC
         | l::CLOCK_MONOTONIC_RAW
         | l::CLOCK_MONOTONIC_COARSE
         | l::CLOCK_BOOTTIME
         | l::CLOCK_BOOTTIME_ALARM => timer::now_ns(),
-        l::CLOCK_PROCESS_CPUTIME_ID => total(current().usage()),
-        l::CLOCK_THREAD_CPUTIME_ID => total(sched::current().usage()),
+        l::CLOCK_PROCESS_CPUTIME_ID => current().usage().total(),
+        l::CLOCK_THREAD_CPUTIME_ID => sched::current().usage().total(),
         _ => return Err(EINVAL),
     })
 }
@@ -112,7 +90,9 @@ pub fn clock_gettime(r: &mut UserRegs) -> SysResult {
 pub fn clock_getres(r: &mut UserRegs) -> SysResult {
     let id = r.a0() as i32;
     read_clock(id)?;
-    let coarse = matches!(id as u32, l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE);
+    // The third kind of processor clock is the exact one.
+    let by_ticks = id < 0 && id & 3 != 2;
+    let coarse = by_ticks || matches!(id as u32, l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE);
     if r.a1() != 0 {
         store_timespec(r.a1(), if coarse { 4_000_000 } else { 1 })?;
     }
@@ -141,20 +121,30 @@ pub fn nanosleep(r: &mut UserRegs) -> SysResult {
 
 /// `clock_nanosleep`
 pub fn clock_nanosleep(r: &mut UserRegs) -> SysResult {
-    let (id, flags) = (r.a0() as i32, r.a1() as u32);
-    let realtime = match id as u32 {
-        l::CLOCK_REALTIME | l::CLOCK_TAI => true,
-        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => false,
-        l::CLOCK_PROCESS_CPUTIME_ID => return Err(EOPNOTSUPP),
-        l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
+    let (id, absolute) = (r.a0() as i32, r.a1() as u32 & l::TIMER_ABSTIME != 0);
+    let clock = match id as u32 {
+        _ if id < 0 && id & 7 == 3 => return Err(EOPNOTSUPP),
+        _ if id < 0 => Clock::of_cpu(id, false)?,
+        l::CLOCK_REALTIME | l::CLOCK_TAI => Clock::Realtime,
+        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => Clock::Monotonic,
+        l::CLOCK_PROCESS_CPUTIME_ID => Clock::of_process(),
+        l::CLOCK_THREAD_CPUTIME_ID | l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => {
+            return Err(EOPNOTSUPP);
+        }
         _ => return Err(EINVAL),
     };
     let time = read_timespec(r.a2())?;
-    if flags & l::TIMER_ABSTIME == 0 {
-        return sleep_for(time, r.a3());
+    match clock {
+        Clock::Monotonic | Clock::Realtime if !absolute => sleep_for(time, r.a3()),
+        Clock::Monotonic => sleep_until(Some(time)).map(|()| 0),
+        Clock::Realtime => sleep_until(Some(from_realtime(time))).map(|()| 0),
+        clock => clock.sleep(time, absolute).map(|()| 0).or_else(|(why, left)| {
+            if why == EINTR && !absolute && r.a3() != 0 {
+                store_timespec(r.a3(), left)?;
+            }
+            Err(why)
+        }),
     }
-    sleep_until(Some(if realtime { from_realtime(time) } else { time }))?;
-    Ok(0)
 }
 
 /// `gettimeofday`

@@ -80,10 +80,15 @@ pub fn note(nr: u64) {
 
 /// Turns a relative time-out into a deadline; when the call starts again after an interruption, into the first one's.
 pub fn deadline_after(ns: u64) -> u64 {
+    deadline_on(crate::sched::timer::now_ns(), ns)
+}
+
+/// As [`deadline_after`], by a clock that says `now`.
+pub fn deadline_on(now: u64, ns: u64) -> u64 {
     let state = &user().signals.restart;
     let deadline = match state.resumed.set(None) {
         Some(deadline) => deadline,
-        None => crate::sched::timer::now_ns().saturating_add(ns),
+        None => now.saturating_add(ns),
     };
     state.deadline.set(Some(deadline));
     deadline

@@ -1,0 +1,110 @@
+//! The three timers that each process has: of real time (`alarm`, too), of time in user mode, of all processor time.
+
+use super::clock::Clock;
+use super::interval;
+use super::process::Process;
+use super::signal::{SIGALRM, SIGPROF, SIGVTALRM};
+use super::thread::current;
+use super::timers::{Due, Setting};
+use crate::arch::UserRegs;
+use crate::debug::lock::Mutex;
+use crate::mem::user::UserPtr;
+use crate::sys::Args;
+use crate::sys::errno::*;
+use alloc::sync::Arc;
+use linux_raw_sys::general as l;
+
+/// The ids of a process's three timers, while they are armed.
+pub type Places = [Mutex<Option<u64>>; 3];
+
+/// One of the three, by Linux's number.
+#[derive(Clone, Copy)]
+struct Which(usize);
+
+impl Which {
+    fn new(number: usize) -> Result<Self, Errno> {
+        if number as u32 <= l::ITIMER_PROF { Ok(Which(number as u32 as usize)) } else { Err(EINVAL) }
+    }
+
+    fn signal(self) -> u8 {
+        [SIGALRM, SIGVTALRM, SIGPROF][self.0]
+    }
+
+    fn clock(self, process: &Arc<Process>) -> Clock {
+        match self.0 as u32 {
+            l::ITIMER_REAL => Clock::Monotonic,
+            l::ITIMER_VIRTUAL => Clock::User(Arc::downgrade(process)),
+            _ => Clock::Process(Arc::downgrade(process)),
+        }
+    }
+
+    /// Sets it to go off after `value` nanoseconds, or not at all; returns what it was set to, and what is left of that.
+    fn set(self, process: &Arc<Process>, interval: u64, value: u64) -> (Setting, u64) {
+        let clock = self.clock(process);
+        let now = clock.now();
+        let (mut place, old) = clock.stop(&process.itimers[self.0]);
+        if value > 0 {
+            let setting = Setting { deadline: now.saturating_add(value), interval };
+            *place = Some(clock.arm(setting, Due::Signal(Arc::downgrade(process), self.signal())));
+        }
+        told(old, now)
+    }
+
+    fn look(self, process: &Arc<Process>) -> (Setting, u64) {
+        let clock = self.clock(process);
+        let setting = (*process.itimers[self.0].lock()).and_then(|id| clock.look(id));
+        told(setting, clock.now())
+    }
+}
+
+/// A setting with what is left of it: never nothing while it is set.
+fn told(setting: Option<Setting>, now: u64) -> (Setting, u64) {
+    setting.map_or_else(Default::default, |setting| (setting, setting.deadline.saturating_sub(now).max(1000)))
+}
+
+/// The process ends: its timers go.
+pub fn forget(process: &Arc<Process>) {
+    for which in [l::ITIMER_REAL, l::ITIMER_VIRTUAL, l::ITIMER_PROF] {
+        Which(which as usize).set(process, 0, 0);
+    }
+    interval::forget(process);
+}
+
+/// Seconds and microseconds, twice: interval, then time left.
+fn encode((setting, left): (Setting, u64)) -> [u64; 4] {
+    let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
+    let ([a, b], [c, d]) = (split(setting.interval), split(left));
+    [a, b, c, d]
+}
+
+fn micros(seconds: i64, micros: i64) -> Result<u64, Errno> {
+    if seconds < 0 || !(0..1_000_000).contains(&micros) {
+        return Err(EINVAL);
+    }
+    Ok((seconds as u64).saturating_mul(1_000_000_000).saturating_add(micros as u64 * 1000))
+}
+
+/// `setitimer`
+pub fn setitimer(r: &mut UserRegs) -> SysResult {
+    let [is, iu, vs, vu] = if r.a1() == 0 { [0; 4] } else { UserPtr::<[i64; 4]>::new(r.a1()).read()? };
+    let (interval, value) = (micros(is, iu)?, micros(vs, vu)?);
+    let old = Which::new(r.a0())?.set(current(), interval, value);
+    UserPtr::<[u64; 4]>::new(r.a2()).write_opt(encode(old))?;
+    Ok(0)
+}
+
+/// `getitimer`
+pub fn getitimer(r: &mut UserRegs) -> SysResult {
+    let now = Which::new(r.a0())?.look(current());
+    UserPtr::<[u64; 4]>::new(r.a1()).write(encode(now))?;
+    Ok(0)
+}
+
+/// `alarm`
+pub fn alarm(r: &mut UserRegs) -> SysResult {
+    let seconds = u64::from(r.a0() as u32);
+    let (_, left) = Which(l::ITIMER_REAL as usize).set(current(), 0, seconds * 1_000_000_000);
+    // As Linux: to the nearest second, but never to none.
+    let whole = left / 1_000_000_000 + u64::from(left % 1_000_000_000 >= 500_000_000);
+    Ok(if left > 0 { whole.max(1) } else { 0 } as usize)
+}
