@@ -138,7 +138,8 @@ fn stops(rounds: u64) {
     });
     for round in 0..rounds {
         check!(kill(spinner, libc::SIGTSTP), "no stop");
-        for _ in 0..round % 7 * 20 {
+        // About as long as the signal is on its way.
+        for _ in 0..round * 37 % 2000 {
             std::hint::spin_loop();
         }
         check!(kill(spinner, libc::SIGCONT), "no continuation");
@@ -217,22 +218,23 @@ fn bind(tid: i32, cpu: usize) {
     check!(done == 0, "sched_setaffinity");
 }
 
-/// A thread that waits in a CPU's queue, behind others that stay there, is sent to another CPU: it runs there.
+/// A thread that waits in a CPU's queue, behind others that stay there, is sent to another CPU: it runs there, though that one has no
+/// reason to look around.
 fn sent_away(rounds: u64) {
     let cpus = cpus();
     let (first, last) = (cpus[0], cpus[cpus.len() - 1]);
     let area = Area::shared(1);
     let turns = count(&area);
-    let others: Vec<i32> = (0..3)
-        .map(|_| {
+    let others: Vec<i32> = [first, first, first, last]
+        .map(|cpu| {
             child(|| {
-                bind(0, first);
+                bind(0, cpu);
                 loop {
                     std::hint::spin_loop();
                 }
             })
         })
-        .collect();
+        .to_vec();
     let one = child(|| {
         bind(0, first);
         loop {
@@ -356,7 +358,7 @@ fn main() {
     check!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) } == 0, "no FIFO");
     for _ in Budget::from_arguments(4).rounds() {
         fifos(&path, 20);
-        stops(60);
+        stops(400);
         stopped_in_vfork();
         sent_away(12);
         states();
