@@ -3,7 +3,8 @@
 //! A bucket's spin lock is held for the compare and for moving waiters, never across a fault: the word is read with
 //! the load that cannot fault; when the page is not there the lock is dropped, the page brought in, and all begins again.
 //! A waiter is on at most one list; `Waiting::bucket` names the bucket and changes only under the locks of both
-//! buckets concerned (a requeue). Being taken off the list is what counts as woken.
+//! buckets concerned (a requeue). Being taken off the list is what counts as woken. Who is taken off is unparked under the lock, and
+//! takes the lock once more before it leaves: so a list holds no reference to its threads, and waking needs no memory.
 
 use super::signal::restart::deadline_after;
 use super::thread::{of, user};
@@ -12,7 +13,7 @@ use crate::debug::lock::{Mutex, MutexGuard};
 use crate::mem::user::{self as umem, UserPtr};
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
-use crate::sched::{self, ThreadRef, timer};
+use crate::sched::{self, Thread, timer};
 use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::vec::Vec;
@@ -34,8 +35,10 @@ enum Key {
 struct Waiter {
     key: Key,
     bits: u32,
-    thread: ThreadRef,
+    thread: *const Thread,
 }
+// SAFETY: a thread that is in a list does not leave `wait` before it has had the list's lock, so the pointer is good under the lock.
+unsafe impl Send for Waiter {}
 
 /// A thread's side of its wait.
 pub struct Waiting {
@@ -105,8 +108,8 @@ fn wait(address: usize, shared: bool, expected: u32, bits: u32, deadline: Option
         return Err(EINVAL);
     }
     let key = key(address, shared)?;
-    let me = sched::current_ref();
-    let waiting = &of(&me).futex;
+    let me = sched::current();
+    let waiting = &of(me).futex;
     let index = key.bucket();
     loop {
         let mut bucket = TABLE[index].lock();
@@ -116,7 +119,7 @@ fn wait(address: usize, shared: bool, expected: u32, bits: u32, deadline: Option
                 bucket.try_reserve(1).map_err(|_| ENOMEM)?;
                 waiting.bucket.store(index, Ordering::Relaxed);
                 waiting.queued.store(true, Ordering::Release);
-                bucket.push(Waiter { key, bits, thread: me.clone() });
+                bucket.push(Waiter { key, bits, thread: me });
                 break;
             }
             None => {
@@ -127,6 +130,8 @@ fn wait(address: usize, shared: bool, expected: u32, bits: u32, deadline: Option
     }
     let result = loop {
         if !waiting.queued.load(Ordering::Acquire) {
+            // Whoever has taken this thread off may still be at it.
+            drop(TABLE[waiting.bucket.load(Ordering::Relaxed)].lock());
             break Ok(0);
         }
         if me.attention().load(Ordering::SeqCst) && signal::must_interrupt() {
@@ -139,21 +144,22 @@ fn wait(address: usize, shared: bool, expected: u32, bits: u32, deadline: Option
         let _ = sched::park(deadline);
     };
     // A wake-up that came first wins over signal and time.
-    if result.is_err() && !leave(&me, waiting) { Ok(0) } else { result }
+    if result.is_err() && !leave(me, waiting) { Ok(0) } else { result }
 }
 
 /// Takes the thread off its list; false when a waker has already done so.
-fn leave(me: &ThreadRef, waiting: &Waiting) -> bool {
+fn leave(me: &Thread, waiting: &Waiting) -> bool {
     loop {
         let index = waiting.bucket.load(Ordering::Relaxed);
         let mut bucket = TABLE[index].lock();
-        if !waiting.queued.load(Ordering::Acquire) {
-            return false;
-        }
         if waiting.bucket.load(Ordering::Relaxed) != index {
             continue; // requeued meanwhile
         }
-        if let Some(at) = bucket.iter().position(|w| alloc::sync::Arc::ptr_eq(&w.thread, me)) {
+        // Whoever has taken it off had this lock, and is through with it.
+        if !waiting.queued.load(Ordering::Acquire) {
+            return false;
+        }
+        if let Some(at) = bucket.iter().position(|w| core::ptr::eq(w.thread, me)) {
             let _ = bucket.remove(at);
         }
         waiting.queued.store(false, Ordering::Release);
@@ -161,15 +167,17 @@ fn leave(me: &ThreadRef, waiting: &Waiting) -> bool {
     }
 }
 
-/// Takes up to `count` matching waiters off a locked bucket.
-fn take(bucket: &mut Vec<Waiter>, key: Key, bits: u32, count: usize, woken: &mut Vec<ThreadRef>) -> usize {
+/// Takes up to `count` matching waiters off a locked bucket, and lets them run.
+fn take(bucket: &mut Vec<Waiter>, key: Key, bits: u32, count: usize) -> usize {
     let mut taken = 0;
     let mut at = 0;
     while at < bucket.len() && taken < count {
         if bucket[at].key == key && bucket[at].bits & bits != 0 {
             let waiter = bucket.remove(at);
-            of(&waiter.thread).futex.queued.store(false, Ordering::Release);
-            woken.push(waiter.thread);
+            // SAFETY: the bucket is locked.
+            let thread = unsafe { &*waiter.thread };
+            of(thread).futex.queued.store(false, Ordering::Release);
+            thread.unpark();
             taken += 1;
         } else {
             at += 1;
@@ -178,17 +186,8 @@ fn take(bucket: &mut Vec<Waiter>, key: Key, bits: u32, count: usize, woken: &mut
     taken
 }
 
-fn unpark(woken: Vec<ThreadRef>) {
-    for thread in woken {
-        thread.unpark();
-    }
-}
-
 fn wake_key(key: Key, bits: u32, count: usize) -> usize {
-    let mut woken = Vec::new();
-    let taken = take(&mut TABLE[key.bucket()].lock(), key, bits, count, &mut woken);
-    unpark(woken);
-    taken
+    take(&mut TABLE[key.bucket()].lock(), key, bits, count)
 }
 
 /// Wakes a waiter on the word at `address` of the current space, for the kernel's own wakes. As on Linux, one without the private flag.
@@ -212,7 +211,6 @@ fn lock_two(a: usize, b: usize) -> (Locked, Option<Locked>) {
 
 fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize, expected: Option<u32>) -> SysResult {
     let (key1, key2) = (key(from, shared)?, key(to, shared)?);
-    let mut woken = Vec::new();
     let total;
     loop {
         let (mut first, mut second) = lock_two(key1.bucket(), key2.bucket());
@@ -227,7 +225,7 @@ fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize,
                 }
             }
         }
-        let taken = take(&mut first, key1, u32::MAX, wake, &mut woken);
+        let taken = take(&mut first, key1, u32::MAX, wake);
         let mut moved = 0;
         let mut at = 0;
         while at < first.len() && moved < move_count {
@@ -251,7 +249,8 @@ fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize,
                     }
                     let mut waiter = first.remove(at);
                     waiter.key = key2;
-                    of(&waiter.thread).futex.bucket.store(key2.bucket(), Ordering::Relaxed);
+                    // SAFETY: both buckets are locked.
+                    of(unsafe { &*waiter.thread }).futex.bucket.store(key2.bucket(), Ordering::Relaxed);
                     second.push(waiter);
                 }
             }
@@ -259,7 +258,6 @@ fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize,
         total = taken + moved;
         break;
     }
-    unpark(woken);
     Ok(total)
 }
 
@@ -271,7 +269,6 @@ fn wake_op(a: usize, b: usize, shared: bool, wake1: usize, wake2: usize, op: u32
     if operation & 8 != 0 {
         arg = 1u32.wrapping_shl(arg);
     }
-    let mut woken = Vec::new();
     let total;
     'retry: loop {
         let (mut first, mut second) = lock_two(key1.bucket(), key2.bucket());
@@ -309,15 +306,14 @@ fn wake_op(a: usize, b: usize, shared: bool, wake1: usize, wake2: usize, op: u32
             5 => old >= against,
             _ => return Err(ENOSYS),
         };
-        let mut taken = take(&mut first, key1, u32::MAX, wake1, &mut woken);
+        let mut taken = take(&mut first, key1, u32::MAX, wake1);
         if also {
             let list = second.as_mut().unwrap_or(&mut first);
-            taken += take(list, key2, u32::MAX, wake2, &mut woken);
+            taken += take(list, key2, u32::MAX, wake2);
         }
         total = taken;
         break;
     }
-    unpark(woken);
     Ok(total)
 }
 
