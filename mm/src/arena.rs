@@ -1,6 +1,7 @@
 //! An arena: one top-level entry's share of an address space, with everything that edits and faults in it need. Two arenas share
 //! no cache line, so threads that work in different ones do not meet.
 
+use crate::bare::Bare;
 use crate::claims::{Claim, Claims};
 use crate::cpuset::CpuSet;
 use crate::entry::{Entry, Table, Word};
@@ -30,6 +31,8 @@ pub(crate) struct Arena {
     pub cpus: CpuSet,
     /// Segments in the list.
     pub segments: AtomicU64,
+    /// Leaf spans whose tables may be bare.
+    pub bare: Bare,
     /// Which of the 256 it is.
     pub index: usize,
     pub place: NodePlace,
@@ -55,6 +58,7 @@ impl Arena {
                 vain: AtomicU64::new(0),
                 cpus: CpuSet::new(),
                 segments: AtomicU64::new(0),
+                bare: Bare::new(),
                 index,
                 place,
                 claims: Claims::new(),

@@ -1,18 +1,21 @@
-//! The audit: everything counted. References equal mappings, free and used frames are all frames, no table is lost.
+//! The audit: everything counted. References equal mappings, free and used frames are all frames, no table is lost; each entry
+//! grants what its segment grants, and shows what its segment shows; each table is there for something.
 //!
 //! It runs when nothing else does: no thread in any of the spaces, no CPU in mm. The caller provides one counter a frame.
 
+use crate::arena::Arena;
 use crate::entry::Word;
 use crate::frames::{Frame, Kind, Owners};
+use crate::list::List;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
-use crate::page::LEVELS;
+use crate::page::{ARENA_PAGES, Access, LEVELS, TABLE_BITS};
 use crate::segment::Flags;
 use crate::space::Space;
 use crate::sync::Ordering::*;
 use crate::users::Users;
 
-/// What an audit found. All of `lost`, `wrong`, `torn`, `slots_wrong` must be zero.
+/// What an audit found. All of `lost`, `wrong`, `torn`, `rights`, `foreign`, `bare`, `slots_wrong` must be zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Report {
     /// Frames that the allocator was given.
@@ -40,8 +43,15 @@ pub struct Report {
     /// Pages whose count differs from the references found, or free frames with references.
     pub wrong: u64,
     /// Entries that break a rule: a private writable page with other owners, a page outside every segment, a sealed entry in
-    /// a reachable table, a transit segment at rest, a segment whose object counts other writers than those that are mapped.
+    /// a reachable table, a page in a slot that is not private, a transit segment at rest, a segment whose object counts other writers
+    /// than those that are mapped.
     pub torn: u64,
+    /// Entries that grant what their segments do not, or stores to an object's page in a private mapping.
+    pub rights: u64,
+    /// Entries with a page that is not private and not the one that the segment's object has there, and private pages in shared mappings.
+    pub foreign: u64,
+    /// Tables without a reason: nothing is mapped in their span, and their arena does not remember it (see `bare`).
+    pub bare: u64,
     /// The first frame with a finding.
     pub first: Option<Frame>,
 }
@@ -52,6 +62,9 @@ impl Report {
         self.lost == 0
             && self.wrong == 0
             && self.torn == 0
+            && self.rights == 0
+            && self.foreign == 0
+            && self.bare == 0
             && self.slots_wrong == 0
             && self.total == self.free + self.pages + self.tables + self.slabs + self.kernel
     }
@@ -145,47 +158,11 @@ impl<M: Machine> Memory<M> {
         for arena in space.each_arena() {
             let pin = self.pin();
             let list = arena.list(&pin);
-            list.each(0, crate::page::ARENA_PAGES, &mut |p| {
+            list.each(0, ARENA_PAGES, &mut |p| {
                 r.torn += p.flags.contains(Flags::TRANSIT) as u64;
                 true
             });
-            self.count_entry(arena.table.load(), LEVELS, 0, counts, r, &mut |page| list.find(page).is_some());
-        }
-    }
-
-    fn count_entry(
-        &self,
-        w: Word,
-        level: u32,
-        base: u32,
-        counts: &mut [u32],
-        r: &mut Report,
-        mapped: &mut dyn FnMut(u32) -> bool,
-    ) {
-        r.torn += w.is_sealed() as u64;
-        if level == 0 && w.is_swapped() {
-            r.slots += 1;
-            r.torn += !mapped(base) as u64;
-        }
-        let Some(f) = w.frame() else { return };
-        if level == 0 {
-            let zero = f == self.zero_page();
-            counts[f.0 as usize] += !zero as u32;
-            // Written in place: nobody else has it, and no slot is named as having its content.
-            let shared = w.is_private() && !w.is_cow() && w.is_present() && self.word(f).owners() != Owners::One;
-            if !mapped(base) || (shared && w.allows(crate::page::Access::Write)) {
-                r.torn += 1;
-                r.blame(f);
-            }
-            return;
-        }
-        counts[f.0 as usize] |= TABLE;
-        for (i, e) in self.machine.table(f).iter().enumerate() {
-            let page = base + ((i as u32) << (crate::page::TABLE_BITS * (level - 1)));
-            let w = e.load();
-            if w != Word::empty(0) {
-                self.count_entry(w, level - 1, page, counts, r, mapped);
-            }
+            Walk { memory: self, arena, list, counts, r }.entry(arena.table.load(), LEVELS, 0);
         }
     }
 
@@ -211,3 +188,82 @@ impl<M: Machine> Memory<M> {
         self.quiet.load(Relaxed) != 0
     }
 }
+
+/// What the audit looks at in an arena, and where it counts.
+struct Walk<'w, M: Machine> {
+    memory: &'w Memory<M>,
+    arena: &'w Arena,
+    list: List<'w>,
+    counts: &'w mut [u32],
+    r: &'w mut Report,
+}
+
+impl<M: Machine> Walk<'_, M> {
+    /// An entry of `level`, whose first page is `base`, and all below it.
+    fn entry(&mut self, w: Word, level: u32, base: u32) {
+        self.r.torn += w.is_sealed() as u64;
+        if level == 0 {
+            return self.page(w, base);
+        }
+        let Some(table) = w.frame() else { return };
+        self.counts[table.0 as usize] |= TABLE;
+        let end = base + (1 << (TABLE_BITS * level));
+        if level < LEVELS && self.list.is_free(base, end) && !self.arena.bare.any_in(base, end) {
+            self.r.bare += 1;
+            self.r.blame(table);
+        }
+        for (entry, i) in self.memory.machine.table(table).iter().zip(0u32..) {
+            let w = entry.load();
+            if w != Word::empty(0) {
+                self.entry(w, level - 1, base + (i << (TABLE_BITS * (level - 1))));
+            }
+        }
+    }
+
+    /// A page's own entry.
+    fn page(&mut self, w: Word, page: u32) {
+        if w.is_empty() || w.is_sealed() {
+            return;
+        }
+        let (m, part) = (self.memory, self.list.find(page));
+        let mut torn = part.is_none();
+        if w.is_swapped() {
+            self.r.slots += 1;
+            torn |= !w.is_private();
+        }
+        let (mut rights, mut foreign) = (false, false);
+        if let Some(f) = w.frame() {
+            let zero = f == m.zero_page();
+            self.counts[f.0 as usize] += !zero as u32;
+            // Written in place: nobody else has it, and no slot is named as having its content.
+            let others = w.is_private() && !w.is_cow() && w.is_present() && m.word(f).owners() != Owners::One;
+            torn |= others && w.allows(Access::Write);
+        }
+        if let Some(p) = part {
+            rights = [Access::Read, Access::Write, Access::Exec].iter().any(|&a| w.allows(a) && !p.prot.allows(a));
+            let shared = p.flags.contains(Flags::SHARED);
+            if w.is_private() {
+                foreign = shared;
+            } else if let Some(f) = w.frame() {
+                // A page of the object that is shown here, at this very place; stores to it go to the object, or are none.
+                // SAFETY: the read section keeps the segment's leaf, which holds a reference.
+                let object = unsafe { p.object.as_ref() };
+                let index = p.offset + (page - p.start) as u64;
+                let its = object.and_then(|o| m.object_entry(o, index, false).ok().flatten());
+                foreign = its.and_then(|e| e.load().frame()) != Some(f);
+                rights |= !shared && w.allows(Access::Write);
+            }
+        }
+        self.r.torn += torn as u64;
+        self.r.rights += rights as u64;
+        self.r.foreign += foreign as u64;
+        if (torn || rights || foreign)
+            && let Some(f) = w.frame()
+        {
+            self.r.blame(f);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -9,6 +9,7 @@
 //! 4. Sweep.
 //! 5. Flush.
 //! 6. A replacing edit publishes the final segment. Drop the claim.
+//! 7. Where segments went, tables that reach beyond the range may be bare now ([`crate::bare`]).
 //!
 //! An edit that only adds stops after 2. *Why it is right*: a fault reads the entry first and the list second. If it looked up
 //! the old list, its read of the entry precedes the sweep's write (else it would have read, with Acquire, the sweep's
@@ -63,6 +64,8 @@ const MAX_SEGMENTS: i64 = 65_530;
 pub(crate) enum Quick {
     /// It is published.
     Done,
+    /// As `Done`, and a table may be bare now.
+    Bare,
     /// Another edit was faster: once more, with its list.
     Late,
     /// One leaf is not enough.
@@ -108,8 +111,15 @@ impl<M: Machine> Space<M> {
         let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         if !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
             match self.splice(arena, lo, hi, act)? {
-                Quick::Done if matches!(act, Act::Remove) => {
+                made @ (Quick::Done | Quick::Bare) if matches!(act, Act::Remove) => {
+                    if mutant(Mutant::BareBeforeSweep) {
+                        self.left_bare(arena, lo, hi);
+                    }
                     self.sweep(arena, lo, hi, Fate::Gone, early);
+                    drop(claim);
+                    if matches!(made, Quick::Bare) && !mutant(Mutant::BareBeforeSweep) {
+                        self.left_bare(arena, lo, hi);
+                    }
                     return Ok(());
                 }
                 Quick::Done | Quick::Free => return Ok(()),
@@ -166,10 +176,12 @@ impl<M: Machine> Space<M> {
         if !mutant(Mutant::SweepBeforePublish) {
             self.sweep(arena, lo, hi, Fate::Gone, early);
         }
-        match part {
-            Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve.as_mut(), |_| Ok(())),
-            None => Ok(()),
+        if let Some(p) = part {
+            return self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve.as_mut(), |_| Ok(()));
         }
+        drop(claim);
+        self.left_bare(arena, lo, hi);
+        Ok(())
     }
 
     /// Step 2, where one leaf is enough.
@@ -192,6 +204,7 @@ impl<M: Machine> Space<M> {
         // SAFETY: the read section keeps the old nodes until the version is gone.
         Ok(match unsafe { new.make(old, lo, hi, act) } {
             Spliced::Made => match self.publish_version(arena, old, &mut new, true)? {
+                true if new.is_bare() => Quick::Bare,
                 true => Quick::Done,
                 false => Quick::Late,
             },

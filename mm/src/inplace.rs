@@ -168,7 +168,6 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         let mut found = false;
         self.each_part(range, Holes::Skip, |arena, lo, hi| {
-            let _claim = arena.claims.acquire_one(m, lo, hi);
             let first = Page::of(arena.index, 0).0.wrapping_sub(range.start.0);
             let next = |from: u32| {
                 let pin = m.pin();
@@ -182,12 +181,15 @@ impl<M: Machine> Space<M> {
                 next
             };
             let mut at = lo;
-            while let Some((from, to)) = next(at) {
+            loop {
+                let claim = arena.claims.acquire_one(m, lo, hi);
+                let Some((from, to)) = next(at) else { return Ok(()) };
                 self.publish(arena, from, to, &Change::Put(None), None, |_| Ok(()))?;
                 self.sweep(arena, from, to, Fate::Gone, false);
+                drop(claim);
+                self.left_bare(arena, from, to);
                 (found, at) = (true, to);
             }
-            Ok(())
         })?;
         Ok(found)
     }

@@ -30,6 +30,7 @@ pub mod stats;
 pub mod sync;
 
 mod arena;
+mod bare;
 mod build;
 mod claims;
 mod cpuset;

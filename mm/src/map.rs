@@ -14,6 +14,7 @@ use crate::segment::{Backing, Flags, Part};
 use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
+use crate::sweep::Fate;
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,8 +126,17 @@ impl<M: Machine> Space<M> {
             if n < marked {
                 let all = result.is_ok().then(|| part(index, lo, hi));
                 end = end.and(self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(())));
+                if result.is_err() {
+                    // A table that is bare was not, as long as the mark was there.
+                    self.sweep(arena, lo, hi, Fate::Gone, false);
+                }
             }
             drop(Claim::kept(&arena.claims, word));
+        }
+        if result.is_err() {
+            for (index, lo, hi) in range.by_arena().take(marked) {
+                self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
+            }
         }
         result.and(end)
     }

@@ -112,7 +112,9 @@ impl<M: Machine> Space<M> {
                 return Err(EditError::Exists);
             }
             // The object and the rights are those that were looked at before the claim, or the caller starts again.
-            if now.prot != like.prot || now.object != like.object || now.flags != like.flags {
+            // An object's page, too: another view of it may have come here.
+            let same = now.prot == like.prot && now.object == like.object && now.flags == like.flags;
+            if !same || now.offset != like.offset {
                 return Err(EditError::NotMapped);
             }
             Ok(())
@@ -130,7 +132,7 @@ impl<M: Machine> Space<M> {
         let to = self.arena_or_new(dst.start.arena())?;
         let (slo, shi) = (src.start.local(), src.start.local() + src.pages() as u32);
         let (dlo, dhi) = (dst.start.local(), dst.start.local() + dst.pages() as u32);
-        let _claims: [Option<Claim<'_>>; 2] = match from.index.cmp(&to.index) {
+        let claims: [Option<Claim<'_>>; 2] = match from.index.cmp(&to.index) {
             core::cmp::Ordering::Equal => [Some(from.claims.acquire(m, &[(slo, shi), (dlo, dhi)])), None],
             core::cmp::Ordering::Less => {
                 let first = from.claims.acquire(m, &[(slo, shi)]);
@@ -158,27 +160,50 @@ impl<M: Machine> Space<M> {
         let moving = (shi - slo).min(dhi - dlo);
         let arriving = Part { start: dlo, end: dhi, ..part };
         if !self.make_tables(from, slo, to, dlo, moving) {
-            self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
+            self.unmark(to, dlo, dhi, reserve, claims)?;
             return Err(EditError::OutOfFrames);
         }
         // Step 3. The destination's leaf does not count for the object yet, and the source's is about to go.
         let held = part.hold();
         if !keep && let Err(short) = self.publish(from, slo, shi, &Change::Put(None), None, |_| Ok(())) {
-            self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
+            self.unmark(to, dlo, dhi, reserve, claims)?;
             return Err(short);
         }
         self.move_pages(from, slo, to, dlo, moving);
-        // A shrinking move drops the rest; and absent entries of the source get the generation too.
-        if slo + moving < shi {
-            self.sweep(from, slo + moving, shi, if keep { Fate::Emptied } else { Fate::Gone }, false);
+        // A shrinking move drops the rest; and absent entries of the source get the generation too. Tables in which nothing is
+        // mapped go.
+        let rest = if !keep && crate::bare::holds_a_span(slo, shi) { slo } else { slo + moving };
+        if rest < shi {
+            self.sweep(from, rest, shi, if keep { Fate::Emptied } else { Fate::Gone }, false);
         }
         // Step 4.
         self.publish(to, dlo, dhi, &Change::Put(Some(arriving)), Some(&mut reserve), |_| Ok(()))?;
         drop(held);
+        if !keep {
+            drop(claims);
+            self.left_bare(from, slo, shi);
+        }
         Ok(dst.start)
     }
 
-    /// Makes the tables at the destination for all source tables there are. False: no memory; what was made stays, empty.
+    /// A move that fails: nothing is mapped at its destination, and the tables that were made there go.
+    #[cold]
+    fn unmark(
+        &self,
+        to: &Arena,
+        dlo: u32,
+        dhi: u32,
+        mut reserve: Reserve<'_, M>,
+        claims: [Option<Claim<'_>>; 2],
+    ) -> Result<(), EditError> {
+        self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
+        self.sweep(to, dlo, dhi, Fate::Gone, false);
+        drop(claims);
+        self.left_bare(to, dlo, dhi);
+        Ok(())
+    }
+
+    /// Makes the tables at the destination for all source tables there are. False: no memory; what was made is there, empty.
     fn make_tables(&self, from: &Arena, slo: u32, to: &Arena, dlo: u32, pages: u32) -> bool {
         let m = self.memory();
         let mut i = 0;

@@ -51,6 +51,8 @@ counters! {
     Discard = "edits_discard",
     /// Moves.
     Move = "edits_move",
+    /// Times that tables went in which nothing was mapped any more.
+    Bare = "edits_bare",
     /// Forks.
     Fork = "forks",
     /// Shootdowns sent (requests, not interrupts).

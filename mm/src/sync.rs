@@ -140,13 +140,19 @@ pub enum Mutant {
     AskBeforeFence,
     /// Flush: the other CPUs keep their translations.
     FlushNoShoot,
+    /// Bare tables: they are swept without a claim.
+    BareUnclaimed,
+    /// Bare tables: whether something is mapped in their span is not looked at again under the claim.
+    BareOnce,
+    /// Bare tables: an unmap looks for them before its sweep.
+    BareBeforeSweep,
 }
 
 impl Mutant {
     /// Those that host tests look for, and no model: they need memory to run out, or many frames.
     pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::FlushNoShoot as u32;
+    pub const LAST: u32 = Mutant::BareBeforeSweep as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

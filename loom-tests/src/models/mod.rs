@@ -1,5 +1,6 @@
 //! The models, a file for each protocol.
 
+mod bare;
 mod claims;
 mod cow;
 mod cut;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         cut::MODELS,
         retire::MODELS,
         starts::MODELS,
+        bare::MODELS,
         shootdown::MODELS,
         join::MODELS,
         claims::MODELS,

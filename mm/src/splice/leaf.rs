@@ -6,6 +6,7 @@
 use super::{Act, Splice, Spliced, Stop};
 use crate::list::{LEAF, Node};
 use crate::machine::Machine;
+use crate::page::TABLE_BITS;
 use crate::segment::Part;
 
 /// More segments than this are copied faster with the whole of their leaf.
@@ -30,7 +31,12 @@ impl<M: Machine> Splice<'_, M> {
         match act {
             Act::Insert(_) if i != j => return Err(Stop(Spliced::Occupied)),
             Act::Remove if i == j => return Err(Stop(Spliced::Free)),
-            Act::Remove if j - i == parts.len() && parts[i].start >= lo && parts[j - 1].end <= hi => return Ok(()),
+            Act::Remove => {
+                self.bare = self.leaves_bare(parts, i, j, lo, hi);
+                if j - i == parts.len() && parts[i].start >= lo && parts[j - 1].end <= hi {
+                    return Ok(());
+                }
+            }
             Act::Each(f) if j - i == 1 && parts[i].start == lo && parts[i].end == hi => {
                 let new = f(&parts[i]).ok_or(Stop(Spliced::Refused))?;
                 if new.prot == parts[i].prot && new.flags == parts[i].flags {
@@ -87,6 +93,29 @@ impl<M: Machine> Splice<'_, M> {
         }
         self.end_leaf(self.leaf, self.len);
         Ok(())
+    }
+
+    /// What [`Splice::is_bare`] says, where the segments `i .. j` lose what they have in `lo .. hi`.
+    #[inline]
+    fn leaves_bare(&self, parts: &[Part], i: usize, j: usize, lo: u32, hi: u32) -> bool {
+        // The last page mapped below the range, and the first one above.
+        let below = if parts[i].start < lo {
+            Some(lo - 1)
+        } else if i > 0 {
+            Some(parts[i - 1].end - 1)
+        } else {
+            self.path.below().map(|end| end - 1)
+        };
+        let above = if parts[j - 1].end > hi {
+            Some(hi)
+        } else if j < parts.len() {
+            Some(parts[j].start)
+        } else {
+            self.path.above()
+        };
+        let same = |a: u32, b: u32| (a ^ b) >> TABLE_BITS == 0;
+        let (left, right) = (below.is_some_and(|p| same(p, lo)), above.is_some_and(|p| same(p, hi - 1)));
+        if same(lo, hi - 1) { !left && !right } else { !left || !right }
     }
 
     /// Makes a leaf that differs from the old one, of `len` segments, in the rights and flags of segment `i` only.

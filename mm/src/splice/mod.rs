@@ -66,6 +66,8 @@ pub(crate) struct Splice<'a, M: Machine> {
     /// One of the segments may show an object.
     objects: bool,
     grown: i64,
+    /// After a removal: whether a table at one of the range's ends may have nothing mapped in its span any more.
+    bare: bool,
     /// The new nodes, chained by their headers.
     made: *mut Node,
     path: Path,
@@ -89,6 +91,20 @@ impl Path {
             let (node, child) = self.inner[i].assume_init();
             (&*node, child)
         }
+    }
+
+    /// Where the segments of the next leaf below end, if the node above the path's leaf names it.
+    #[inline]
+    fn below(&self) -> Option<u32> {
+        let (node, i) = (self.depth > 0).then(|| self.inner(self.depth - 1))?;
+        (i > 0).then(|| node.ends()[i - 1])
+    }
+
+    /// Where the segments of the next leaf above begin, as [`Path::below`].
+    #[inline]
+    fn above(&self) -> Option<u32> {
+        let (node, i) = (self.depth > 0).then(|| self.inner(self.depth - 1))?;
+        node.starts().get(i + 1).copied()
     }
 
     /// Goes to the only leaf that holds what touches `lo .. hi`. False: there are several.
@@ -124,7 +140,18 @@ impl<'a, M: Machine> Splice<'a, M> {
     pub fn new(memory: &'a Memory<M>) -> Self {
         let path = Path { inner: [const { MaybeUninit::uninit() }; HEIGHT], depth: 0, leaf: null_mut() };
         let none = null_mut();
-        Splice { memory, root: none, leaf: none, left: none, len: 0, objects: false, grown: 0, made: none, path }
+        Splice {
+            memory,
+            root: none,
+            leaf: none,
+            left: none,
+            len: 0,
+            objects: false,
+            grown: 0,
+            bare: false,
+            made: none,
+            path,
+        }
     }
 
     /// Makes the version in which `act` is done to `lo .. hi` of the list `old`. Once.
@@ -142,6 +169,13 @@ impl<'a, M: Machine> Splice<'a, M> {
             Ok(()) => Spliced::Made,
             Err(Stop(why)) => why,
         }
+    }
+
+    /// Whether a table at one of the range's ends may have nothing mapped in its span any more. Of the neighbours that other leaves
+    /// hold, only those are known that the node above names.
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        self.bare
     }
 
     /// A new node of `level`, not linked from anywhere.

@@ -41,6 +41,7 @@ pub const ALL: &[Workload] = &[
     stress("cow_scribble", &["8"]),
     stress("segments_64k", &["2"]),
     stress("dontneed_race", &["40"]),
+    stress("bare_tables", &["1"]),
     stress("truncate_race", &["40"]),
     stress("thread_churn", &["200"]),
     stress("futex_storm", &["60"]),

@@ -1,0 +1,161 @@
+//! Bare tables: those in whose span nothing is mapped.
+//!
+//! A sweep detaches the tables that lie wholly in its range. Those at the ends of the range reach beyond it, and the edit may have
+//! left nothing there: then they are bare. A program that maps, uses and unmaps one page in turn would need a new table each time
+//! round if such a table went at once; if it never went, a program that does so at ever new addresses would fill memory with them.
+//! So an arena remembers a few leaf spans, and a table goes when its span is forgotten.
+//!
+//! 1. *A reason for each table*: in its span lies a segment or a remembered leaf span. An arena's own table needs none.
+//! 2. An edit that has taken segments out looks at both ends of its range, after its publish, its fence and its sweep: where
+//!    there is a table and nothing is mapped in its span, it remembers the leaf span, if that is not remembered. Of several edits that
+//!    empty a table's span, the one that publishes last sees nothing mapped there. No table appears after its look without a new
+//!    segment: a fault that still had an old segment found the sweep's generation in the place of the missing table, or was over.
+//! 3. Whoever forgets a span, because he puts another one in its place, looks around it: the largest aligned range without a
+//!    segment. He claims it, looks *again*, for somebody may have mapped something there, and only then sweeps it. That is an edit
+//!    like any other: faults with an old segment, scans and the hardware's walk are kept out by the same rules. If something
+//!    is mapped in the span, there is nothing to do: whoever unmaps it comes to rule 2.
+//! 4. *No span is lost between 2 and 3*: whoever unmaps publishes, fences (SeqCst, `Space::sweep`), reads the remembered spans;
+//!    whoever forgets changes them, fences (SeqCst, at the beginning of the read section), reads the list. One of them sees what the
+//!    other has done (model `bare-again`).
+//! 5. No claim is held when another one is waited for. Spans where somebody edits are left alone as long as there is another one to
+//!    forget, so that disjoint edits wait for each other only if all the remembered spans are being edited.
+
+use crate::arena::Arena;
+use crate::machine::Machine;
+use crate::page::{LEVELS, TABLE_BITS};
+use crate::space::Space;
+use crate::stats::Counter;
+use crate::sweep::Fate;
+use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+
+/// Leaf spans that an arena remembers. More than one, for programs that use some places in turn.
+pub(crate) const BARE: usize = if cfg!(loom) { 1 } else { 4 };
+
+/// The leaf spans that an arena remembers, by their numbers plus one; 0: none.
+#[derive(Debug)]
+pub(crate) struct Bare([AtomicU64; BARE]);
+
+/// The spans of the bare tables on the way to a page.
+struct Around {
+    /// Of the lowest one.
+    least: (u32, u32),
+    /// Of the highest one.
+    most: (u32, u32),
+}
+
+fn number(page: u32) -> u64 {
+    (page >> TABLE_BITS) as u64 + 1
+}
+
+/// Whether a leaf span lies in `lo .. hi` as a whole.
+pub(crate) fn holds_a_span(lo: u32, hi: u32) -> bool {
+    const SPAN: u32 = 1 << TABLE_BITS;
+    lo.next_multiple_of(SPAN) + SPAN <= hi
+}
+
+impl Bare {
+    pub fn new() -> Bare {
+        Bare(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Whether the leaf span of `page` is remembered. Relaxed: rule 4's fence comes before.
+    #[inline]
+    pub fn has(&self, page: u32) -> bool {
+        self.0.iter().fold(false, |found, span| found | (span.load(Relaxed) == number(page)))
+    }
+
+    /// Whether one of the remembered leaf spans touches `lo .. hi`. Relaxed: as [`Bare::has`].
+    pub fn any_in(&self, lo: u32, hi: u32) -> bool {
+        let spans = self.0.iter().map(|span| span.load(Relaxed)).filter(|&n| n != 0);
+        spans.map(|n| (n as u32 - 1) << TABLE_BITS).any(|first| first < hi && lo < first + (1 << TABLE_BITS))
+    }
+}
+
+impl<M: Machine> Space<M> {
+    /// Rule 2, for an edit after whose publish nothing is mapped in `lo .. hi`. It has fenced and swept since, and holds no claim.
+    #[inline]
+    pub(crate) fn left_bare(&self, arena: &Arena, lo: u32, hi: u32) {
+        for page in [lo, hi - 1] {
+            if !arena.bare.has(page) {
+                self.remember(arena, page);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remember(&self, arena: &Arena, page: u32) {
+        let (spans, new) = (&arena.bare.0, number(page));
+        let Some((lo, hi)) = self.bare_around(arena, page).map(|around| around.least) else { return };
+        // A table that spans more may have a reason already.
+        if arena.bare.any_in(lo, hi) {
+            return;
+        }
+        // Relaxed: hints. A place that is free, or any to begin with.
+        let free = spans.iter().position(|span| span.load(Relaxed) == 0);
+        let first = free.unwrap_or(arena.generation.load(Relaxed) as usize);
+        for i in 0..BARE {
+            let span = &spans[(first + i) % BARE];
+            let old = span.load(Relaxed);
+            let last = i + 1 == BARE;
+            if old != 0 && !last && self.is_edited(arena, old) {
+                continue;
+            }
+            // Release: the edit's publish; Acquire: that of the edit which left the old span. The one who takes a span out of
+            // its place is the only one who has it.
+            let taken =
+                if last { Some(span.swap(new, AcqRel)) } else { span.compare_exchange(old, new, AcqRel, Relaxed).ok() };
+            if let Some(old) = taken {
+                if old != 0 && old != new {
+                    self.forget(arena, old);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Whether somebody edits what would go with a remembered span, as it looks now.
+    fn is_edited(&self, arena: &Arena, span: u64) -> bool {
+        let around = self.bare_around(arena, (span as u32 - 1) << TABLE_BITS);
+        around.is_some_and(|Around { most: (lo, hi), .. }| arena.claims.over(lo, hi).is_some())
+    }
+
+    /// Rule 3. The span was taken out of its place; rule 4's fence is that of the first read section.
+    fn forget(&self, arena: &Arena, span: u64) {
+        let m = self.memory();
+        while let Some(around) = self.bare_around(arena, (span as u32 - 1) << TABLE_BITS) {
+            let (lo, hi) = around.most;
+            let claim = (!mutant(Mutant::BareUnclaimed)).then(|| arena.claims.acquire_one(m, lo, hi));
+            let still = {
+                let pin = m.pin();
+                arena.list(&pin).is_free(lo, hi)
+            };
+            if still || mutant(Mutant::BareOnce) {
+                m.stats.add(&m.machine, Counter::Bare, 1);
+                self.sweep(arena, lo, hi, Fate::Gone, false);
+                return;
+            }
+            // Something was mapped meanwhile; less may be left to go.
+            drop(claim);
+        }
+    }
+
+    /// What is bare around `page`, as it looks now. `None`: no table on the way to it, apart from the arena's own.
+    fn bare_around(&self, arena: &Arena, page: u32) -> Option<Around> {
+        let m = self.memory();
+        let pin = m.pin();
+        let (_, _, missing) = arena.walk(m, &pin, page);
+        let list = arena.list(&pin);
+        let mut around: Option<Around> = None;
+        for level in missing + 1..LEVELS {
+            let span = 1 << (TABLE_BITS * level);
+            let lo = page & !(span - 1);
+            let range = (lo, lo + span);
+            if !list.is_free(range.0, range.1) {
+                break;
+            }
+            around.get_or_insert(Around { least: range, most: range }).most = range;
+        }
+        around
+    }
+}
