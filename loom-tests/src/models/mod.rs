@@ -13,6 +13,7 @@ mod mv;
 mod object;
 mod protect;
 mod retire;
+mod rights;
 mod segv;
 mod shootdown;
 mod starts;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         mv::MODELS,
         object::MODELS,
         cut::MODELS,
+        rights::MODELS,
         retire::MODELS,
         starts::MODELS,
         bare::MODELS,

@@ -43,6 +43,7 @@ pub const ALL: &[Workload] = &[
     stress("dontneed_race", &["40"]),
     stress("bare_tables", &["1"]),
     stress("truncate_race", &["40"]),
+    stress("look_then_edit", &["4"]),
     stress("thread_churn", &["200"]),
     stress("futex_storm", &["60"]),
     stress("exit_storm", &["6"]),

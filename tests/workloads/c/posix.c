@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -204,6 +205,7 @@ static void cut_files(void) {
     CHECK(fallocate(fd, hole, PAGE + 100, 3 * PAGE) == 0 && lseek(fd, 0, SEEK_END) == 8 * PAGE);
     CHECK(all[PAGE] == 2 && all[PAGE + 200] == 0 && all[2 * PAGE] == 0 && all[3 * PAGE] == 0);
     CHECK(all[4 * PAGE] == 0 && all[4 * PAGE + 200] == 5 && copy[3 * PAGE] == 60 && copy[2 * PAGE] == 0);
+    CHECK(fallocate(fd, hole, 4 * PAGE, 300) == 0 && all[4 * PAGE + 200] == 0 && all[5 * PAGE] == 6);
     CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, PAGE) == -1 && errno == EOPNOTSUPP);
     CHECK(madvise(all + 6 * PAGE, 2 * PAGE, MADV_REMOVE) == 0 && all[6 * PAGE] == 0 && all[7 * PAGE + 200] == 0);
     CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EACCES);
@@ -216,6 +218,79 @@ static void cut_files(void) {
     CHECK(madvise(all, PAGE, MADV_REMOVE) == 0 && all[0] == 0 && all[PAGE] == 1 && munmap(all, 2 * PAGE) == 0);
     copy = eight_pages();
     CHECK(madvise(copy, PAGE, MADV_REMOVE) == -1 && errno == EINVAL && munmap(copy, 8 * PAGE) == 0);
+}
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x10
+#endif
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x20
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+
+static int sealed(int pages, int seals) {
+    int fd = memfd_create("sealed", MFD_ALLOW_SEALING);
+    CHECK(fd >= 0 && ftruncate(fd, pages * PAGE) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0);
+    return fd;
+}
+
+/* A view of the first page of a file. */
+static char *view(int fd, int rights) {
+    return mmap(NULL, PAGE, rights, MAP_SHARED, fd, 0);
+}
+
+#define REFUSED(call, error) ((long)(call) == -1 && errno == (error))
+
+/* What seals forbid, and what forbids seals. */
+static void sealed_files(void) {
+    static char zeros[3 * PAGE];
+    const int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, both = PROT_READ | PROT_WRITE;
+    int fd = sealed(2, F_SEAL_GROW);
+    CHECK(pwrite(fd, zeros, 3 * PAGE, 100) == 2 * PAGE - 100 && REFUSED(pwrite(fd, zeros, 1, 2 * PAGE), EPERM));
+    CHECK(ftruncate(fd, PAGE + 904) == 0 && pwrite(fd, zeros, 2 * PAGE, 0) == PAGE);
+    CHECK(REFUSED(pwrite(fd, zeros, 5, PAGE + 900), EPERM) && pwrite(fd, zeros, 4, PAGE + 900) == 4);
+    CHECK(REFUSED(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * PAGE), EPERM) && REFUSED(ftruncate(fd, 2 * PAGE), EPERM));
+    CHECK(fallocate(fd, hole, 0, PAGE) == 0 && close(fd) == 0);
+    fd = sealed(2, F_SEAL_SHRINK);
+    CHECK(REFUSED(ftruncate(fd, PAGE), EPERM) && ftruncate(fd, 3 * PAGE) == 0 && close(fd) == 0);
+
+    fd = sealed(2, F_SEAL_WRITE);
+    CHECK(REFUSED(pwrite(fd, zeros, 1, 0), EPERM) && pwrite(fd, zeros, 0, 0) == 0);
+    CHECK(REFUSED(fallocate(fd, hole, 0, 9), EPERM) && ftruncate(fd, 3 * PAGE) == 0);
+    CHECK(REFUSED(view(fd, both), EPERM) && REFUSED(view(fd, PROT_WRITE), EPERM));
+    char *p = view(fd, PROT_READ);
+    CHECK(p != MAP_FAILED && REFUSED(mprotect(p, PAGE, both), EACCES) && mprotect(p, PAGE, PROT_NONE) == 0);
+    CHECK(REFUSED(madvise(p, PAGE, MADV_REMOVE), EACCES) && munmap(p, PAGE) == 0 && close(fd) == 0);
+
+    fd = sealed(2, 0);
+    p = view(fd, PROT_READ);
+    CHECK(REFUSED(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), EBUSY) && mprotect(p, PAGE, both) == 0 && store(p) == 0);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0 && REFUSED(view(fd, both), EPERM));
+    CHECK(mprotect(p, PAGE, PROT_READ) == 0 && mprotect(p, PAGE, both) == 0 && REFUSED(pwrite(fd, zeros, 1, 0), EPERM));
+    char *second = mremap(p, 0, PAGE, MREMAP_MAYMOVE), *third = view(fd, PROT_READ);
+    CHECK(second != MAP_FAILED && REFUSED(mprotect(third, PAGE, both), EACCES) && munmap(p, PAGE) == 0);
+    CHECK(REFUSED(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), EBUSY));
+    pid_t child = fork();
+    if (child == 0)
+        pause();
+    CHECK(child > 0 && munmap(second, PAGE) == 0 && REFUSED(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), EBUSY));
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 && REFUSED(fcntl(fd, F_ADD_SEALS, 0), EPERM));
+    CHECK(fcntl(fd, F_GET_SEALS) == (F_SEAL_FUTURE_WRITE | F_SEAL_WRITE | F_SEAL_SEAL) && munmap(third, PAGE) == 0);
+    CHECK(close(fd) == 0);
+
+    fd = sealed(1, F_SEAL_EXEC);
+    CHECK(fcntl(fd, F_GET_SEALS) == 0x3e && REFUSED(fchmod(fd, 0666), EPERM) && REFUSED(view(fd, both), EPERM));
+    CHECK(close(fd) == 0 && REFUSED(memfd_create("both", MFD_NOEXEC_SEAL | 0x10), EINVAL));
+    fd = memfd_create("data", MFD_NOEXEC_SEAL);
+    CHECK(fcntl(fd, F_GET_SEALS) == F_SEAL_EXEC && REFUSED(fchmod(fd, 0777), EPERM) && fchmod(fd, 0600) == 0);
+    CHECK(close(fd) == 0);
+    fd = open("/dev/zero", O_RDONLY);
+    p = view(fd, PROT_READ);
+    CHECK(REFUSED(view(fd, both), EACCES) && REFUSED(mprotect(p, PAGE, both), EACCES) && munmap(p, PAGE) == 0);
+    CHECK(close(fd) == 0);
 }
 
 static long attachments(int id) {
@@ -329,6 +404,7 @@ int main(void) {
     shared_object();
     mixed_ranges();
     cut_files();
+    sealed_files();
     shared_segments();
     half_closed();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
