@@ -33,6 +33,8 @@ pub(crate) struct Arena {
     pub segments: AtomicU64,
     /// Leaf spans whose tables may be bare.
     pub bare: Bare,
+    /// Not 0: there has been a segment that grows down; see [`crate::grow`].
+    pub guarded: AtomicU64,
     /// Which of the 256 it is.
     pub index: usize,
     pub place: NodePlace,
@@ -59,6 +61,7 @@ impl Arena {
                 cpus: CpuSet::new(),
                 segments: AtomicU64::new(0),
                 bare: Bare::new(),
+                guarded: AtomicU64::new(0),
                 index,
                 place,
                 claims: Claims::new(),

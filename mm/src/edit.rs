@@ -23,9 +23,10 @@ use crate::arena::Arena;
 use crate::build::{Builder, Change};
 use crate::exchange::{Exchange, Reserve};
 use crate::flush::Flush;
+use crate::grow::GUARD;
 use crate::list::{List, Node};
 use crate::machine::Machine;
-use crate::page::{PageRange, Prot};
+use crate::page::{ARENA_PAGES, PageRange, Prot};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
 use crate::splice::{Act, Splice, Spliced};
@@ -55,6 +56,17 @@ pub enum EditError {
     Refused,
     /// Fork: a page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
     TooMany,
+}
+
+/// What a mapping or an unmapping may meet in its range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Over {
+    /// Whatever there is.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Nothing, and no segment above that would lose its [guard](crate::grow).
+    Spaced,
 }
 
 /// Most segments of an arena: Linux's `vm.max_map_count`, there for a whole process.
@@ -88,28 +100,22 @@ impl<M: Machine> Space<M> {
     pub fn unmap(&self, range: PageRange) -> Result<(), EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Unmap, 1);
         if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, &mut Act::Remove, true));
+            return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, &mut Act::Remove, Over::All));
         }
         for (arena, lo, hi) in range.by_arena() {
             if let Some(arena) = self.arena(arena) {
-                self.put(arena, lo, hi, &mut Act::Remove, true)?;
+                self.put(arena, lo, hi, &mut Act::Remove, Over::All)?;
             }
         }
         Ok(())
     }
 
     /// Maps a part at `lo .. hi`, or unmaps what is there, as `act` says: map, replace and unmap.
-    pub(crate) fn put(
-        &self,
-        arena: &Arena,
-        lo: u32,
-        hi: u32,
-        act: &mut Act<'_>,
-        replace: bool,
-    ) -> Result<(), EditError> {
+    pub(crate) fn put(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>, over: Over) -> Result<(), EditError> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
         let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
-        if !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
+        let plain = over != Over::Spaced || !arena.is_guarded() && hi + GUARD <= ARENA_PAGES;
+        if plain && !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
             match self.splice(arena, lo, hi, act)? {
                 made @ (Quick::Done | Quick::Bare) if matches!(act, Act::Remove) => {
                     if mutant(Mutant::BareBeforeSweep) {
@@ -123,20 +129,21 @@ impl<M: Machine> Space<M> {
                     return Ok(());
                 }
                 Quick::Done | Quick::Free => return Ok(()),
-                Quick::Occupied if !replace => return Err(EditError::Exists),
+                Quick::Occupied if over != Over::All => return Err(EditError::Exists),
                 _ => {}
             }
         }
         drop(claim);
         let part = if let Act::Insert(part) = act { Some(*part) } else { None };
-        self.put_any(arena, lo, hi, part, replace)
+        self.put_any(arena, lo, hi, part, over)
     }
 
     /// As [`Space::put`], where more than one leaf changes or something is replaced.
     #[cold]
     #[inline(never)]
-    fn put_any(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, replace: bool) -> Result<(), EditError> {
+    fn put_any(&self, arena: &Arena, lo: u32, hi: u32, part: Option<Part>, over: Over) -> Result<(), EditError> {
         let m = self.memory();
+        let replace = over == Over::All;
         let looks_free = || {
             let pin = m.pin();
             arena.list(&pin).is_free(lo, hi)
@@ -151,11 +158,16 @@ impl<M: Machine> Space<M> {
         if !free && part.is_some() && replace && reserve.is_none() {
             // Somebody mapped something meanwhile.
             drop(claim);
-            return self.put_any(arena, lo, hi, part, replace);
+            return self.put_any(arena, lo, hi, part, over);
         }
         if free {
+            // Neighbours may change under the claim of the range.
+            let spaced = |list: List<'_>| match over == Over::Spaced && self.guarded(arena, list, hi).is_some() {
+                true => Err(EditError::Exists),
+                false => Ok(()),
+            };
             return match part {
-                Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), None, |_| Ok(())),
+                Some(p) => self.publish(arena, lo, hi, &Change::Put(Some(p)), None, spaced),
                 None => Ok(()),
             };
         }

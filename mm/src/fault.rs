@@ -347,15 +347,13 @@ impl<M: Machine> Space<M> {
         !gone
     }
 
-    /// Faults a whole range in, as far as its segments allow `write` or reading. Ends at the first page that needs something from
-    /// the kernel: memory, or its content from the swap area.
+    /// Faults a whole range in. Ends at the first page that needs something from the kernel (memory, its content from the swap area),
+    /// or cannot be had.
     pub fn populate(&self, range: PageRange, write: bool) -> Result<(), (Page, Fault)> {
         let access = if write { Access::Write } else { Access::Read };
-        for page in (range.start.0..range.end.0).map(Page) {
-            if let needs @ (Fault::OutOfFrames | Fault::SwapIn(_) | Fault::Lost) = self.fault(page, access) {
-                return Err((page, needs));
-            }
-        }
-        Ok(())
+        (range.start.0..range.end.0).map(Page).try_for_each(|page| match self.fault(page, access) {
+            Fault::Done => Ok(()),
+            why => Err((page, why)),
+        })
     }
 }

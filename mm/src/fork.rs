@@ -130,6 +130,9 @@ impl<M: Machine> Space<M> {
         // The child is ours alone: no compare-and-swap.
         arena.list.store(root, Release);
         arena.segments.store(grown as u64, Relaxed);
+        if parent.is_guarded() {
+            arena.guard();
+        }
         // SAFETY: the child's list has no editor and no reader but us.
         let list = unsafe { crate::list::List::new(root) };
         let mut copied = Ok(());

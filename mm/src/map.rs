@@ -5,7 +5,7 @@
 
 use crate::build::Change;
 use crate::claims::Claim;
-use crate::edit::{EditError, transit};
+use crate::edit::{EditError, Over, transit};
 use crate::exchange::Reserve;
 use crate::list::List;
 use crate::machine::Machine;
@@ -16,6 +16,9 @@ use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
 
+/// The pages that are left free below a new segment that grows down where the system chooses its place, if there are so many.
+const ROOM: u64 = if cfg!(loom) { 0 } else { 2048 };
+
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -23,7 +26,7 @@ pub enum Place {
     Anywhere,
     /// Wherever there is room, where it does not matter who has been: for what several CPUs will use, as stacks of threads.
     Shared,
-    /// Here if it is free, else anywhere.
+    /// Here if it is free and out of the guard of segments that grow down, else anywhere.
     Hint(Page),
     /// Here, in the place of what is here.
     Fixed(Page),
@@ -45,12 +48,19 @@ impl<M: Machine> Space<M> {
         let mut place = place;
         loop {
             let at = match place {
+                Place::Anywhere | Place::Shared if flags.contains(Flags::GROWS_DOWN) => {
+                    self.find_room(pages, place == Place::Shared)?
+                }
                 Place::Anywhere | Place::Shared => self.find_hole(pages, place == Place::Shared)?,
                 Place::Hint(at) | Place::Fixed(at) | Place::FixedNoReplace(at) => at,
             };
             let range = PageRange::new(at, pages).ok_or(EditError::Invalid);
-            let replace = matches!(place, Place::Fixed(_));
-            match (range.and_then(|range| self.map_at(range, prot, backing, flags, replace)), place) {
+            let over = match place {
+                Place::Fixed(_) => Over::All,
+                Place::FixedNoReplace(_) => Over::Nothing,
+                _ => Over::Spaced,
+            };
+            match (range.and_then(|range| self.map_at(range, prot, backing, flags, over)), place) {
                 (Ok(()), _) => return Ok(at),
                 (Err(error @ (EditError::OutOfFrames | EditError::Closed)), _) => return Err(error),
                 (Err(_), Place::Hint(_)) => place = Place::Anywhere,
@@ -68,7 +78,7 @@ impl<M: Machine> Space<M> {
         prot: Prot,
         backing: &Backing,
         flags: Flags,
-        replace: bool,
+        over: Over,
     ) -> Result<(), EditError> {
         let shared = matches!(backing, Backing::Object { shared: true, .. });
         let flags = if shared { flags | Flags::SHARED } else { flags };
@@ -90,14 +100,22 @@ impl<M: Machine> Space<M> {
         };
         if let Some((arena, lo, hi)) = range.one_arena() {
             let act = &mut Act::Insert(part(arena, lo, hi));
-            return self.put(self.arena_or_new(arena)?, lo, hi, act, replace);
+            let arena = self.arena_or_new(arena)?;
+            if flags.contains(Flags::GROWS_DOWN) {
+                arena.guard();
+            }
+            return self.put(arena, lo, hi, act, over);
         }
-        if !replace {
-            return self.map_across(range, &part);
+        if over != Over::All {
+            return self.map_across(range, &part, over);
         }
         for (arena, lo, hi) in range.by_arena() {
             let act = &mut Act::Insert(part(arena, lo, hi));
-            self.put(self.arena_or_new(arena)?, lo, hi, act, replace)?;
+            let arena = self.arena_or_new(arena)?;
+            if flags.contains(Flags::GROWS_DOWN) {
+                arena.guard();
+            }
+            self.put(arena, lo, hi, act, over)?;
         }
         Ok(())
     }
@@ -105,7 +123,12 @@ impl<M: Machine> Space<M> {
     /// A mapping that spans arenas: all or nothing. First all of it is claimed and published as in transit, which may fail;
     /// then what it shows, or nothing again, which may not.
     #[inline(never)]
-    fn map_across(&self, range: PageRange, part: &dyn Fn(usize, u32, u32) -> Part) -> Result<(), EditError> {
+    fn map_across(
+        &self,
+        range: PageRange,
+        part: &dyn Fn(usize, u32, u32) -> Part,
+        over: Over,
+    ) -> Result<(), EditError> {
         let m = self.memory();
         let mut reserve = Reserve::take(m, range.by_arena().count()).ok_or(EditError::OutOfFrames)?;
         let mut marked = 0;
@@ -115,7 +138,13 @@ impl<M: Machine> Space<M> {
             let arena = self.arena_or_new(index)?;
             claims[index] = Some(arena.claims.acquire(m, &[(lo, hi)]).keep());
             let mark = transit(lo, hi, &part(index, lo, hi));
-            let free = |list: List<'_>| if list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) };
+            if part(index, lo, hi).flags.contains(Flags::GROWS_DOWN) {
+                arena.guard();
+            }
+            let free = |list: List<'_>| {
+                let spaced = over != Over::Spaced || self.guarded(arena, list, hi).is_none();
+                if spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
+            };
             self.publish(arena, lo, hi, &Change::Put(Some(mark)), None, free)?;
             marked += 1;
             Ok(())
@@ -152,6 +181,15 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    /// A free place for a segment that grows down: at the upper end of a larger hole, if there is one.
+    #[cold]
+    fn find_room(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
+        match self.find_hole(pages + ROOM, shared) {
+            Ok(at) => Ok(Page(at.0 + ROOM)),
+            Err(_) => self.find_hole(pages, shared),
+        }
+    }
+
     /// As [`Space::find_hole`], where the arena `first` has none.
     #[cold]
     #[inline(never)]
@@ -174,14 +212,17 @@ impl<M: Machine> Space<M> {
         let pin = self.memory.pin();
         let list = arena.list(&pin);
         let mut at = list.hole(len, from, limit)?;
-        // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
-        // one.
-        while let Some(behind) = arena.claims.over(at, at + len) {
-            match list.hole(len, behind, limit) {
-                Some(next) => at = next,
-                None => break,
+        loop {
+            // Where the guard of a segment begins in the hole, its rest is behind that segment.
+            while let Some(above) = self.guarded(arena, list, at + len) {
+                at = list.hole(len, above.end.max(at + 1), limit)?;
             }
+            // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
+            // one.
+            let Some(next) = arena.claims.over(at, at + len).and_then(|behind| list.hole(len, behind, limit)) else {
+                return Some(Page::of(index, at));
+            };
+            at = next;
         }
-        Some(Page::of(index, at))
     }
 }

@@ -33,8 +33,8 @@ const PIECE: usize = 64;
 pub enum Remap {
     /// It stays where it is.
     InPlace,
-    /// It may move.
-    MayMove,
+    /// It may move: here if this is free and not page 0, else anywhere.
+    MayMove(Page),
     /// It moves here, replacing what is here.
     Fixed(Page),
 }
@@ -70,8 +70,14 @@ impl<M: Machine> Space<M> {
                 }
             }
         }
-        if to == Remap::InPlace {
-            return Err(EditError::NoSpace);
+        let Remap::MayMove(hint) = to else { return Err(EditError::NoSpace) };
+        if hint != Page(0)
+            && let Some(dst) = PageRange::new(hint, pages).filter(|dst| !dst.overlaps(&old))
+        {
+            match self.move_to(old, dst, keep, false) {
+                Err(EditError::Exists) => {}
+                other => return other,
+            }
         }
         loop {
             let at = self.find_hole(pages, false)?;
@@ -155,6 +161,9 @@ impl<M: Machine> Space<M> {
         // Step 2. The claims keep the segment, and with it the object that `part` names.
         let mark =
             if mutant(Mutant::NoTransit) { Part { start: dlo, end: dhi, ..part } } else { transit(dlo, dhi, &part) };
+        if part.flags.contains(Flags::GROWS_DOWN) {
+            to.guard();
+        }
         self.publish(to, dlo, dhi, &Change::Put(Some(mark)), None, |_| Ok(()))?;
         self.sweep(to, dlo, dhi, Fate::Gone, false);
         let moving = (shi - slo).min(dhi - dlo);

@@ -278,6 +278,13 @@ impl<M: Machine> Memory<M> {
         }
     }
 
+    /// Whether a page of an object is in memory, as far as its content is more than zeros that nobody has asked for.
+    pub fn has_object_page(&self, object: &Object, index: u64) -> bool {
+        let entry = self.object_entry(object, index, false).ok().flatten();
+        let touched = entry.map(|entry| entry.load()).filter(|word| !word.is_empty());
+        touched.map_or(index < object.image.len().div_ceil(PAGE) as u64, |word| word.frame().is_some())
+    }
+
     /// Holds a page of an object, for the kernel's reads and writes.
     pub fn hold_page(&self, object: &Object, index: u64) -> Result<HeldPage<'_, M>, PageError> {
         Ok(HeldPage { memory: self, frame: self.object_page(object, index)? })

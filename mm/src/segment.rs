@@ -5,7 +5,8 @@ use crate::page::{Page, PageRange, Prot};
 use bitflags::bitflags;
 
 bitflags! {
-    /// What else a segment is. The upper half is the user's of this crate (labels for maps); the lower half means something here.
+    /// What else a segment is. SHARED, TRANSIT, DONTFORK, WIPEONFORK, GROWS_DOWN, LOCKED and ALONE mean something in this crate; the
+    /// others are its user's labels.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Flags: u16 {
         /// An object's pages are written through, not copied.
@@ -30,6 +31,8 @@ bitflags! {
         const HEAP = 1 << 12;
         /// Never merged with a neighbour.
         const ALONE = 1 << 13;
+        /// With LOCKED: pages stay once they have been touched (MLOCK_ONFAULT).
+        const ON_FAULT = 1 << 15;
     }
 }
 

@@ -181,13 +181,13 @@ fn moves_carry_the_content() {
         space.map(Place::FixedNoReplace(Page(Page::containing(a).0 + 700)), 1, RW, &Backing::Anonymous, Flags::ALONE);
     guard.unwrap();
     assert_eq!(space.remap(range(Page::containing(a), 700), 900, Remap::InPlace, false), Err(EditError::NoSpace));
-    let b = space.remap(range(Page::containing(a), 700), 900, Remap::MayMove, false).unwrap();
+    let b = space.remap(range(Page::containing(a), 700), 900, Remap::MayMove(Page(0)), false).unwrap();
     assert_eq!(cpu.read(a), Err(Fault::NoSegment));
     (0..700).for_each(|i| assert_eq!(cpu.read(b.addr() + i * 4096), Ok(if i % 3 == 0 { i + 1 } else { 0 })));
     let dst = Page(b.0 + 100_000);
     assert_eq!(space.remap(range(b, 900), 10, Remap::Fixed(dst), false), Ok(dst));
     assert_eq!(cpu.read(dst.addr() + 9 * 4096), Ok(10));
-    let back = space.remap(range(dst, 10), 10, Remap::MayMove, true).unwrap();
+    let back = space.remap(range(dst, 10), 10, Remap::MayMove(Page(0)), true).unwrap();
     assert_eq!((cpu.read(dst.addr() + 9 * 4096), cpu.read(back.addr() + 9 * 4096)), (Ok(0), Ok(10)));
     let other = Page(5 << 27);
     assert_eq!(space.remap(range(back, 10), 10, Remap::Fixed(other), false), Ok(other), "across arenas");
@@ -447,5 +447,74 @@ fn a_forked_list_is_packed() {
     assert_eq!(child.mapped(), SEGMENTS / 2);
     assert_eq!(space.mapped(), SEGMENTS);
     drop((first, child));
+    finish(cpu, space);
+}
+
+const DOWN: Flags = Flags::GROWS_DOWN;
+
+fn is_at(space: &Space<quire_mm::fake::Fake>, place: Place, flags: Flags) -> Page {
+    space.map(place, 1, RW, &Backing::Anonymous, flags).unwrap()
+}
+
+/// A segment grows down to a page, but not near one that may be accessed; one without rights, and one that grows down itself, may be
+/// near, and only the nearest counts.
+#[test]
+fn a_stack_grows_down_to_what_is_accessible_below() {
+    const TOP: Page = Page((3 << 27) + 2000);
+    let (mut cpu, space) = setup(4096);
+    let guard = quire_mm::GUARD as u64;
+    let below = |pages: u64| Page(TOP.0 - pages);
+    is_at(&space, Place::Fixed(TOP), DOWN);
+    assert_eq!(space.grow_down(below(10), u64::MAX), Ok(()));
+    assert_eq!(space.grow_down(below(5), u64::MAX), Ok(()), "there already");
+    cpu.write(below(10).addr(), 1).unwrap();
+    assert_eq!(cpu.read(below(11).addr()), Err(Fault::NoSegment));
+    assert_eq!(space.grow_down(below(20), 20), Err(EditError::NoSpace), "21 pages with the first");
+    assert_eq!(space.grow_down(below(20), 21), Ok(()));
+    is_at(&space, Place::Fixed(below(900)), Flags::empty());
+    assert_eq!(space.grow_down(below(899 - guard), u64::MAX), Ok(()));
+    assert_eq!(space.grow_down(below(900 - guard), u64::MAX), Err(EditError::NoSpace));
+    space.protect(range(below(900), 1), Prot::empty()).unwrap();
+    assert_eq!(space.grow_down(below(899), u64::MAX), Ok(()));
+    assert_eq!(space.find(TOP).unwrap().range, range(below(899), 900));
+    is_at(&space, Place::Fixed(Page(TOP.0 - 950)), DOWN);
+    space.unmap(range(below(900), 1)).unwrap();
+    assert_eq!(space.grow_down(below(949), u64::MAX), Ok(()));
+    assert_eq!(space.grow_down(below(2000), u64::MAX), Ok(()), "the lower one");
+    finish(cpu, space);
+}
+
+/// A stack grows over the border between two arenas, and sees what is accessible beyond it.
+#[test]
+fn a_stack_grows_over_the_border_of_an_arena() {
+    const BORDER: Page = Page(5 << 27);
+    let (mut cpu, space) = setup(4096);
+    is_at(&space, Place::Fixed(Page(BORDER.0 + 1)), DOWN);
+    is_at(&space, Place::Fixed(Page(BORDER.0 - 400)), Flags::empty());
+    assert_eq!(space.grow_down(Page(BORDER.0 - 399), u64::MAX), Err(EditError::NoSpace));
+    assert_eq!(space.grow_down(Page(BORDER.0 - 100), u64::MAX), Ok(()));
+    cpu.write(Page(BORDER.0 - 100).addr(), 1).unwrap();
+    assert_eq!(is_at(&space, Place::Hint(Page(BORDER.0 - 399)), Flags::empty()), Page(BORDER.0 - 399));
+    finish(cpu, space);
+}
+
+/// A place that the system chooses, or a hint proposes, lies outside the guard below a segment that grows down; a fixed one need not.
+#[test]
+fn hints_and_holes_keep_out_of_the_guard() {
+    const TOP: Page = Page((7 << 27) + 4000);
+    let (cpu, space) = setup(4096);
+    let guard = quire_mm::GUARD as u64;
+    is_at(&space, Place::Fixed(TOP), DOWN);
+    let near = Page(TOP.0 - guard);
+    assert_ne!(is_at(&space, Place::Hint(near), Flags::empty()), near);
+    let far = Page(near.0 - 1);
+    assert_eq!(is_at(&space, Place::Hint(far), Flags::empty()), far);
+    assert_eq!(is_at(&space, Place::FixedNoReplace(near), Flags::empty()), near);
+    // Where the system chooses: a segment that grows down gets room, and what comes later leaves it the guard.
+    let stack = is_at(&space, Place::Anywhere, DOWN);
+    let others: Vec<Page> = (0..3000).map(|_| is_at(&space, Place::Anywhere, Flags::ALONE)).collect();
+    assert!(others.iter().all(|p| p.0 + guard < stack.0 || p.0 > stack.0));
+    assert!(others.iter().any(|p| p.0 < stack.0));
+    assert_eq!(space.grow_down(Page(stack.0 - 1), u64::MAX), Err(EditError::NoSpace));
     finish(cpu, space);
 }

@@ -360,7 +360,7 @@ fn race_6_26_move_race() {
                     assert!(v == 0 || v >= last, "{v} after {last}");
                     last = last.max(v);
                     let _ = cpu.write(Page(src + id as u64 % 4).addr() + 64, 1);
-                    let _ = cpu.space().remap(range(BASE + 100, 1), 2, Remap::MayMove, false);
+                    let _ = cpu.space().remap(range(BASE + 100, 1), 2, Remap::MayMove(Page(0)), false);
                 }
             }
         },

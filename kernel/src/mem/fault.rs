@@ -4,16 +4,16 @@ use super::wait_for_frames;
 use crate::arch::UserRegs;
 use crate::arch::cpu;
 use crate::arch::trap::{PAGE_FAULT, Trap};
+use crate::proc::account::{Counts, within};
+use crate::proc::limits::stack_limit;
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{Brought, bring};
 use crate::swap::relief;
-use quire_mm::{Access, EditError, Fault, Flags, Page, PageRange, Place};
+use quire_mm::{Access, EditError, Fault, Page, PageRange};
 
 const WRITE: u64 = 1 << 1;
 const FETCH: u64 = 1 << 4;
-/// The pages that stay free below a segment that grows down, as on Linux.
-const GUARD: u64 = 256;
 
 /// A page fault of the program: resolved, or a signal.
 pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
@@ -83,29 +83,21 @@ fn given_up() -> Outcome {
     if signal::is_dying() { Outcome::Dying } else { Outcome::Denied }
 }
 
-/// Extends a segment that grows down to `page`, if the next one above is such a segment and nothing is near.
+/// Extends the segment above `page` down to it, if that one grows down and may grow so far. Whether there is a segment at `page` now.
 fn grow(space: &super::Space, page: Page) -> bool {
-    let Some(above) = space.find(page) else { return false };
-    if !above.flags.contains(Flags::GROWS_DOWN) {
+    const LOWEST: u64 = 0x1_0000;
+    let Some(user) = &sched::current().user else { return false };
+    if page.addr() < LOWEST || !user.has_memory() {
         return false;
     }
-    if above.range.start <= page {
-        // Another thread was faster.
-        return true;
-    }
-    let limit = crate::proc::limits::stack_pages();
-    if above.range.end.0 - page.0 > limit {
-        return false;
-    }
-    let Some(guard) = PageRange::new(Page(page.0.saturating_sub(GUARD)), GUARD.min(page.0)) else { return false };
-    if !space.is_free(guard) {
-        // What is near may be the segment itself, which another thread has just extended further.
-        return space.find(page).is_some_and(|s| s.range.start <= page && s.flags.contains(Flags::GROWS_DOWN));
-    }
-    let pages = above.range.start.0 - page.0;
-    match space.map(Place::FixedNoReplace(page), pages, above.prot, &above.backing, above.flags) {
-        Ok(_) | Err(EditError::Exists) => true,
-        Err(EditError::OutOfFrames) => wait_for_frames(),
-        Err(_) => false,
+    let more = || {
+        let all = space.find(page).map_or(0, |above| above.range.start.0.saturating_sub(page.0));
+        Counts { all, ..Counts::default() }
+    };
+    let grown = within(&user.memory(), more, || Ok(space.grow_down(page, stack_limit() / 4096)));
+    match grown {
+        Ok(Ok(())) => true,
+        Ok(Err(EditError::OutOfFrames)) => !signal::is_dying() && wait_for_frames(),
+        Ok(Err(_)) | Err(_) => false,
     }
 }

@@ -49,6 +49,14 @@ pub struct Program {
     pub exec_stack: bool,
 }
 
+impl Program {
+    /// Bytes from the start of its lowest page to its end.
+    pub fn span(&self) -> u64 {
+        let low = self.pieces.first().map_or(0, |p| p.address & !4095);
+        self.pieces.last().map_or(0, |p| p.address + p.memory_size - low)
+    }
+}
+
 /// Why a file is not a program: the line for the log.
 pub struct Malformed(pub &'static str);
 

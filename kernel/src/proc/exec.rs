@@ -6,12 +6,12 @@ use super::process::{Arguments, Ended, Process, arc};
 use super::signal::{self, AltStack, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
-use super::{Memory, exit, fpu, limits, tree, vm};
+use super::{Memory, exit, fpu, tree, vm};
 use crate::arch::UserRegs;
 use crate::fs::{self, Regular};
 use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
-use crate::mem::{Backing, EditError, Flags, Page, Place, Prot, Space};
+use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
 use crate::sched;
 use crate::sys::Args;
 use crate::sys::errno::*;
@@ -22,12 +22,13 @@ use linux_raw_sys::general as l;
 
 /// Where position-independent programs go, as on Linux without randomisation.
 const PIE_BASE: u64 = 0x5555_5555_4000;
-/// Where an interpreter goes.
-const INTERPRETER_BASE: u64 = 0x7fff_f7c0_0000;
 /// First address above the stack.
 const STACK_TOP: u64 = USER_END as u64 - 0x1000;
-/// Stack of a program whose limit is infinite.
-const UNLIMITED_STACK: u64 = 1 << 30;
+/// The room for the stack above everything that is put there at the start: as large as its limit is then, but not less and not more.
+/// [`Space`] puts nothing into the topmost 256 GiB by itself.
+const STACK_ROOM: (u64, u64) = (128 << 20, 128 << 30);
+/// What a stack has below its first pointer, if its limit allows.
+const FIRST_STACK: u64 = 128 << 10;
 
 /// Everything that execve needs, checked before the old program is given up.
 pub struct Image {
@@ -65,7 +66,7 @@ impl Image {
             args = front;
             (file, path) = executable(cwd, &interpreter)?;
         }
-        stack::check(&args, &envs)?;
+        stack::check(name, &args, &envs)?;
         let program = elf::read(&file, &path)?;
         let interpreter = match &program.interpreter {
             Some(at) => {
@@ -113,20 +114,21 @@ impl Image {
         };
         let mut rip = facts.entry;
         if let Some(interpreter) = &self.interpreter {
-            let at = if interpreter.relocatable { INTERPRETER_BASE } else { 0 };
+            let room = stack_limit.clamp(STACK_ROOM.0, STACK_ROOM.1) + (u64::from(GUARD) << 12);
+            let top = STACK_TOP - room - interpreter.span();
+            let at = if interpreter.relocatable { top & !(interpreter.align.max(2 << 20) - 1) } else { 0 };
             map_program(space, interpreter, at)?;
             facts.interpreter_base = at;
             rip = interpreter.entry.wrapping_add(at);
         }
 
-        let size = if stack_limit == limits::INFINITY { UNLIMITED_STACK } else { stack_limit }
-            .clamp(stack::MINIMUM, UNLIMITED_STACK)
-            .next_multiple_of(4096);
+        let bytes = stack::image(STACK_TOP, &self.name, &self.args, &self.envs, &facts)?;
+        let image = (bytes.len() as u64).next_multiple_of(4096);
+        let size = image.max((image + FIRST_STACK).min(stack_limit & !4095));
         let mut prot = Prot::READ | Prot::WRITE;
         prot.set(Prot::EXEC, self.program.exec_stack);
         let base = STACK_TOP - size;
         map(space, base, size, prot, Backing::Anonymous, Flags::STACK | Flags::GROWS_DOWN | Flags::NORESERVE)?;
-        let bytes = stack::image(STACK_TOP, &self.name, &self.args, &self.envs, &facts)?;
         let rsp = STACK_TOP - bytes.len() as u64;
         UserSlice::new(rsp as usize, bytes.len())?.copy_out(&bytes)?;
 
@@ -134,7 +136,9 @@ impl Image {
         let code = self.program.pieces.iter().find(|p| p.prot.contains(Prot::EXEC));
         let code =
             code.map_or((0, 0), |p| (p.address.wrapping_add(bias), p.address.wrapping_add(bias) + p.memory_size));
-        let layout = Layout { code, stack_start: rsp };
+        let data = self.program.pieces.last();
+        let data = data.map_or((0, 0), |p| (p.address.wrapping_add(bias), p.address.wrapping_add(bias) + p.file_size));
+        let layout = Layout { code, data, stack_start: rsp };
         let memory = Memory::new(space.clone(), Heap { start: heap_at, end: heap_at }, layout)?;
         if rip as usize >= USER_END {
             return Err(ENOEXEC);
@@ -216,7 +220,6 @@ fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno
     Ok(end)
 }
 
-/// A new space, empty.
 /// Makes the current thread run in `space`.
 pub fn enter(space: &Arc<Space>) -> Result<(), Errno> {
     vm::retry(|| if prepare_here(space) { Ok(()) } else { Err(EditError::OutOfFrames) })?;
@@ -243,7 +246,7 @@ fn read_strings(at: usize) -> Result<Vec<Vec<u8>>, Errno> {
         }
         let string = read_cstr(pointer, (128 << 10) - 1).map_err(|e| if e == ENAMETOOLONG { E2BIG } else { e })?;
         total += string.len() + 9;
-        if total > 2 << 20 {
+        if total > stack::MOST_STRINGS {
             return Err(E2BIG);
         }
         out.try_reserve(1).map_err(|_| ENOMEM)?;

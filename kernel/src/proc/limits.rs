@@ -4,7 +4,7 @@ use super::signal::{SIGXFSZ, SigInfo, code, send};
 use crate::debug::lock::Mutex;
 use crate::sched;
 use crate::sys::errno::{EFBIG, Errno};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
 /// "No limit".
@@ -27,13 +27,22 @@ crate::mem::user::plain!(Limit);
 pub struct Limits {
     table: Mutex<[Limit; COUNT]>,
     soft: [AtomicU64; COUNT],
+    /// RLIMIT_AS or RLIMIT_DATA is one.
+    holds_memory: AtomicBool,
 }
 
 impl Limits {
     /// What the first process starts with: Linux's defaults for root.
     pub fn new() -> Limits {
         let table = defaults();
-        Limits { soft: table.map(|limit| AtomicU64::new(limit.soft)), table: Mutex::new(table) }
+        let soft = table.map(|limit| AtomicU64::new(limit.soft));
+        Limits { soft, table: Mutex::new(table), holds_memory: AtomicBool::new(false) }
+    }
+
+    /// Whether there is a limit of memory. Relaxed, as [`Limits::soft`].
+    #[inline]
+    pub fn hold_memory(&self) -> bool {
+        self.holds_memory.load(Ordering::Relaxed)
     }
 
     /// The soft limit of a resource. Relaxed: a number by itself.
@@ -54,6 +63,8 @@ impl Limits {
         if let Some(new) = new {
             table[resource as usize] = new;
             self.soft[resource as usize].store(new.soft, Ordering::Relaxed);
+            let is = |resource: u32| table[resource as usize].soft != INFINITY;
+            self.holds_memory.store(is(l::RLIMIT_AS) || is(l::RLIMIT_DATA), Ordering::Relaxed);
         }
         old
     }
@@ -92,8 +103,8 @@ pub fn file_room(at: u64) -> Result<u64, Errno> {
     Err(EFBIG)
 }
 
-/// How large the current program's stack may grow, in pages.
-pub fn stack_pages() -> u64 {
-    let Some(user) = &sched::current().user else { return 0 };
-    user.process.limit(l::RLIMIT_STACK) / 4096
+/// How large the current program's stack may grow, in bytes.
+pub fn stack_limit() -> u64 {
+    const FIRST: u64 = 8 << 20;
+    sched::current().user.as_ref().map_or(FIRST, |user| user.process.limit(l::RLIMIT_STACK))
 }

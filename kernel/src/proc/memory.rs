@@ -4,11 +4,11 @@ use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
 use crate::debug::lock::Mutex;
-use crate::mem::{EditError, Space, memory};
+use crate::mem::{EditError, Flags, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -24,6 +24,8 @@ pub struct Heap {
 pub struct Layout {
     /// First and last address of the program's text.
     pub code: (u64, u64),
+    /// First and last address of the program's data.
+    pub data: (u64, u64),
     /// Stack pointer at the start.
     pub stack_start: u64,
 }
@@ -34,10 +36,12 @@ pub struct Memory {
     pub space: Arc<Space>,
     /// The heap; held while brk edits the space.
     pub heap: SleepMutex<Heap>,
+    /// Held from the look at the limits to the edit, where there are limits: see [`super::account`].
+    pub limited: SleepMutex<()>,
     /// Written once by exec.
     pub layout: Layout,
-    /// Pages locked by mlockall(MCL_FUTURE) and the like: only recorded.
-    pub lock_future: AtomicU32,
+    /// What mlockall(MCL_FUTURE) gives to new segments: no flags, LOCKED, or ON_FAULT with it.
+    pub lock_future: AtomicU16,
     /// The page at which the next scan for pages to evict begins.
     pub scan_cursor: AtomicU64,
     /// Tells private futexes of different spaces apart for ever (an address could be used again).
@@ -62,13 +66,20 @@ pub fn each(mut see: impl FnMut(&Memory)) {
 }
 
 impl Memory {
+    /// The flags of a new segment that is not asked to be locked. Relaxed: whoever has called mlockall knows.
+    #[inline]
+    pub fn future_flags(&self) -> Flags {
+        Flags::from_bits_truncate(self.lock_future.load(Ordering::Relaxed))
+    }
+
     /// Wraps a space that exec has filled, or that a fork is about to fill.
     pub fn new(space: Arc<Space>, heap: Heap, layout: Layout) -> Result<Arc<Self>, Errno> {
         let memory = arc(Memory {
             space,
             heap: SleepMutex::new(heap),
+            limited: SleepMutex::new(()),
             layout,
-            lock_future: AtomicU32::new(0),
+            lock_future: AtomicU16::new(0),
             scan_cursor: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })?;

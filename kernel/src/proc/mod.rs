@@ -6,6 +6,7 @@
 //!   signal queues. Nobody touches user memory, blocks or edits a space while holding a spin lock.
 //! * Ways to die all end in [`exit::thread`]: `exit`, a fatal signal, a sibling's `exit_group` or `execve`.
 
+pub mod account;
 pub mod clock;
 pub mod clone;
 pub mod elf;

@@ -1,5 +1,6 @@
 //! The first stack of a program: strings, auxiliary vector, environment, arguments.
 
+use super::limits;
 use super::signal::frame;
 use crate::sys::errno::{E2BIG, ENOMEM, Errno};
 use crate::sys::random;
@@ -9,10 +10,10 @@ use linux_raw_sys::auxvec as a;
 
 /// Longest single string.
 const STRING_LIMIT: usize = 128 << 10;
-/// Smallest stack that a program gets, whatever its limit says.
-pub const MINIMUM: u64 = 4 << 20;
-/// Largest sum of all strings, as on Linux with a stack of 8 MiB.
-const TOTAL_LIMIT: usize = 2 << 20;
+/// Strings and pointers may take a quarter of the stack's limit, but not more than this,
+pub const MOST_STRINGS: usize = 6 << 20;
+/// and at least this.
+const LEAST_STRINGS: usize = 128 << 10;
 
 /// What the auxiliary vector says about the program.
 pub struct Facts {
@@ -26,16 +27,17 @@ pub struct Facts {
     pub entry: u64,
 }
 
-/// Checks the size of arguments and environment before anything is done.
-pub fn check(args: &[Vec<u8>], envs: &[Vec<u8>]) -> Result<(), Errno> {
-    let mut total = 0;
+/// Checks the size of the name, arguments and environment before anything is done, as Linux counts it.
+pub fn check(name: &[u8], args: &[Vec<u8>], envs: &[Vec<u8>]) -> Result<(), Errno> {
+    let quarter = usize::try_from(limits::stack_limit() / 4).unwrap_or(usize::MAX);
+    let mut total = name.len() + 1;
     for string in args.iter().chain(envs) {
         if string.len() >= STRING_LIMIT {
             return Err(E2BIG);
         }
-        total += string.len() + 9;
+        total += string.len() + 1 + size_of::<usize>();
     }
-    if total > TOTAL_LIMIT { Err(E2BIG) } else { Ok(()) }
+    if total > quarter.clamp(LEAST_STRINGS, MOST_STRINGS) { Err(E2BIG) } else { Ok(()) }
 }
 
 /// The bytes to copy so that they end at `top`; the stack pointer is where they begin.

@@ -5,6 +5,7 @@ use super::errno::*;
 use crate::arch::{self, UserRegs};
 use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
+use crate::proc::account::Counts;
 use crate::proc::process::Process;
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
@@ -269,15 +270,17 @@ pub fn maps(process: &Process) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn sizes(process: &Process) -> (u64, u64) {
+/// What is mapped, and how many pages are in memory.
+fn sizes(process: &Process) -> (Counts, u64) {
     let memory = process.memory.lock().clone();
-    memory.map_or((0, 0), |m| (m.space.mapped(), m.space.resident()))
+    memory.map_or((Counts::default(), 0), |m| (m.counts(), m.space.resident()))
 }
 
 /// /proc/self/statm
 pub fn statm(process: &Process) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
-    format!("{mapped} {resident} 0 0 0 {mapped} 0\n").into_bytes()
+    let (all, code, data) = (mapped.all, mapped.code, mapped.data + mapped.stack);
+    format!("{all} {resident} 0 {code} 0 {data} 0\n").into_bytes()
 }
 
 /// The state of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
@@ -315,13 +318,16 @@ pub fn status(process: &Process) -> Vec<u8> {
     format!(
         "Name:\t{name}\nUmask:\t0022\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
          TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
-         VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
-         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{vm:8} kB\nVmStk:\t    8192 kB\nVmSwap:\t{swapped:8} kB\n\
+         VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
+         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmSwap:\t{swapped:8} kB\n\
          Threads:\t{threads}\nSigPnd:\t{sig:016x}\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n",
         name = crate::fs::Printable(&name),
         pid = process.pid,
         ppid = tree::parent_pid(process),
-        vm = mapped * 4,
+        vm = mapped.all * 4,
+        locked = mapped.locked * 4,
+        data = mapped.data * 4,
+        stack = mapped.stack * 4,
         rss = resident * 4,
         swapped = swapped * 4,
         threads = process.threads.lock().list.len(),
@@ -357,7 +363,7 @@ pub fn process_stat(process: &Process) -> Vec<u8> {
         nice = nice_of(process),
         threads = process.threads.lock().list.len(),
         start = process.started / TICK,
-        vsize = mapped * 4096,
+        vsize = mapped.all * 4096,
         c0 = layout.code.0,
         c1 = layout.code.1,
         stack = layout.stack_start,

@@ -27,6 +27,7 @@ pub const ALL: &[Workload] = &[
     basic("posix-musl", &[]),
     basic("posix-glibc", &[]),
     basic("posix-pie", &[]),
+    basic("memcalls-glibc", &[]),
     stress("threads", &["2"]),
     stress("fault_storm", &["2"]),
     stress("map_race", &["40"]),

@@ -1,10 +1,10 @@
 //! What a program says and asks about the pages of a mapping, which stays as it is: `madvise`, `mincore`, `msync`.
 
-use super::{PAGE, aligned, covered, populate, range};
+use super::{PAGE, Span, aligned, each_part, populate, range};
 use crate::arch::UserRegs;
 use crate::fs::regular;
-use crate::mem::user::{UserPtr, UserSlice};
-use crate::mem::{Backing, Flags, Page, PageRange, Space};
+use crate::mem::user::{UserSlice, in_range};
+use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Segment, Space, memory};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
@@ -15,116 +15,163 @@ use linux_raw_sys::general as l;
 /// `madvise`
 pub fn madvise(r: &mut UserRegs) -> SysResult {
     let (address, len, advice) = (r.a0(), r.a1(), r.a2() as u32);
-    aligned(address)?;
-    match advice {
-        0..=4 | 8..=25 => {}
-        _ => return Err(EINVAL),
-    }
-    if len.checked_next_multiple_of(PAGE).is_none() || address.checked_add(len).is_none() {
+    let known = matches!(advice, 0..=4 | 8..=25);
+    if !known {
         return Err(EINVAL);
     }
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    let set = |set: Flags, clear: Flags| vm::retry(|| space.set_flags(range, set, clear, &|_, _| true));
+    aligned(address)?;
+    let range = match Span::new(address, len) {
+        Span::Empty if len == 0 => return Ok(0),
+        Span::Empty | Span::Wraps => return Err(EINVAL),
+        Span::Pages(range, all) => range.map(|range| (range, all)),
+    };
+    let Some((range, all)) = range else { return Err(ENOMEM) };
+    if advise(&user().memory().space, range, advice)? && all { Ok(0) } else { Err(ENOMEM) }
+}
+
+/// Whether there were no holes.
+fn advise(space: &Space, range: PageRange, advice: u32) -> Result<bool, Errno> {
+    let covered = |done: Result<(), EditError>| match done {
+        Err(EditError::NotMapped) => Ok(false),
+        other => other.map(|()| true),
+    };
+    let set = |set: Flags, clear: Flags| vm::retry(|| covered(space.set_flags(range, set, clear, &|_, _| true)));
+    let discard = |takes: &dyn Fn(Flags, bool) -> bool| vm::retry(|| covered(space.discard_such(range, takes)));
     match advice {
-        l::MADV_DONTNEED => vm::retry(|| space.discard_such(range, &|flags, _| !flags.contains(Flags::LOCKED)))?,
-        l::MADV_DONTNEED_LOCKED => vm::retry(|| space.discard(range))?,
-        l::MADV_FREE => {
-            vm::retry(|| space.discard_such(range, &|flags, object| !object && !flags.contains(Flags::LOCKED)))?;
-        }
-        l::MADV_REMOVE => remove(space, range)?,
-        l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty())?,
-        l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK)?,
+        l::MADV_DONTNEED => discard(&|flags, _| !flags.contains(Flags::LOCKED)),
+        l::MADV_DONTNEED_LOCKED => discard(&|_, _| true),
+        l::MADV_FREE => discard(&|flags, object| !object && !flags.contains(Flags::LOCKED)),
+        l::MADV_REMOVE => each_part(space, range, remove),
+        l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty()),
+        l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK),
         l::MADV_WIPEONFORK => {
-            vm::retry(|| space.set_flags(range, Flags::WIPEONFORK, Flags::empty(), &|_, object| !object))?;
+            vm::retry(|| covered(space.set_flags(range, Flags::WIPEONFORK, Flags::empty(), &|_, object| !object)))
         }
-        l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK)?,
-        l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => {
-            if !covered(space, range) {
-                return Err(ENOMEM);
-            }
-            if !populate(space, range, advice == l::MADV_POPULATE_WRITE) {
-                return Err(EFAULT);
-            }
-        }
-        l::MADV_PAGEOUT | l::MADV_COLD => {
-            // As Linux: not for locked memory.
-            let mut locked = false;
-            space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
-            if locked {
+        l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK),
+        l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => bring_in(space, range, advice == l::MADV_POPULATE_WRITE),
+        l::MADV_PAGEOUT | l::MADV_COLD => each_part(space, range, |s, part| {
+            if s.flags.contains(Flags::LOCKED) {
                 return Err(EINVAL);
             }
-            if advice == l::MADV_PAGEOUT { advice::page_out(space, range) } else { advice::cool(space, range) }
-        }
-        l::MADV_WILLNEED => advice::will_need(space, range),
-        // The rest are hints about speed.
-        _ => {}
-    }
-    if covered(space, range) { Ok(0) } else { Err(ENOMEM) }
-}
-
-/// MADV_REMOVE: a hole in what is mapped, one segment after the other.
-fn remove(space: &Space, range: PageRange) -> Result<(), Errno> {
-    let mut at = range.start;
-    while at < range.end
-        && let Some(s) = space.find(at).filter(|s| s.range.start < range.end)
-    {
-        let (from, to) = (s.range.start.max(at), s.range.end.min(range.end));
-        at = to;
-        match &s.backing {
-            Backing::Object { object, offset, shared } if !s.flags.contains(Flags::LOCKED) => {
-                if !shared || s.flags.contains(Flags::READ_ONLY) {
-                    return Err(EACCES);
-                }
-                let byte = |page: Page| (offset + page.0 - s.range.start.0) * PAGE as u64;
-                regular::punch_mapped(object, byte(from), byte(to))?;
+            match advice {
+                l::MADV_PAGEOUT => advice::page_out(space, part),
+                _ => advice::cool(space, part),
             }
-            _ => return Err(EINVAL),
+            Ok(())
+        }),
+        l::MADV_WILLNEED => {
+            advice::will_need(space, range);
+            each_part(space, range, |_, _| Ok(()))
         }
+        // No page is larger than others.
+        l::MADV_COLLAPSE => each_part(space, range, |_, _| Err(EINVAL)),
+        // The rest are hints about speed.
+        _ => each_part(space, range, |_, _| Ok(())),
     }
-    Ok(())
 }
 
-/// `mincore`
+/// MADV_POPULATE_READ and MADV_POPULATE_WRITE: up to the first page that cannot be had.
+fn bring_in(space: &Space, range: PageRange, write: bool) -> Result<bool, Errno> {
+    let needed = if write { Prot::WRITE } else { Prot::READ };
+    let mut at = range.start;
+    each_part(space, range, |s, part| {
+        if part.start > at {
+            return Err(ENOMEM);
+        }
+        at = part.end;
+        if !s.prot.contains(needed) {
+            return Err(EINVAL);
+        }
+        populate(space, part, write).map_err(|why| match why {
+            Fault::Forbidden => EINVAL,
+            Fault::Beyond | Fault::Lost => EFAULT,
+            _ => ENOMEM,
+        })
+    })
+}
+
+/// MADV_REMOVE: a hole in what is mapped.
+fn remove(s: &Segment, part: PageRange) -> Result<(), Errno> {
+    match &s.backing {
+        Backing::Object { object, offset, shared } if !s.flags.contains(Flags::LOCKED) => {
+            if !shared || s.flags.contains(Flags::READ_ONLY) {
+                return Err(EACCES);
+            }
+            let byte = |page: Page| (offset + page.0 - s.range.start.0) * PAGE as u64;
+            regular::punch_mapped(object, byte(part.start), byte(part.end))
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+/// `mincore`: whether pages are in memory, mapped by this process or not.
 pub fn mincore(r: &mut UserRegs) -> SysResult {
     let (address, len, at) = (r.a0(), r.a1(), r.a2());
     aligned(address)?;
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    UserSlice::new(at, range.pages() as usize)?;
-    if !covered(space, range) {
+    if !in_range(address, len) {
         return Err(ENOMEM);
     }
-    for index in 0..range.pages() {
-        let resident = u8::from(space.is_resident(Page(range.start.0 + index)));
-        UserPtr::<u8>::new(at + index as usize).write(resident)?;
+    let to = UserSlice::new(at, len.div_ceil(PAGE))?;
+    let Some(range) = range(address, len) else { return Ok(0) };
+    let space = &user().memory().space;
+    // As Linux: as many at a time as one page has room for, and nothing is written of those that have a hole behind them.
+    let mut page = range.start;
+    let mut bytes = [0u8; 256];
+    while page < range.end {
+        let part = PageRange::new(page, (range.end.0 - page.0).min(bytes.len() as u64)).ok_or(ENOMEM)?;
+        let bytes = &mut bytes[..part.pages() as usize];
+        let done = residence(space, part, bytes);
+        to.skip((page.0 - range.start.0) as usize).copy_out(&bytes[..done])?;
+        if done < bytes.len() {
+            return Err(ENOMEM);
+        }
+        page = part.end;
     }
     Ok(0)
+}
+
+/// Writes 1 for each page that is in memory, up to the first hole; returns how many it wrote.
+fn residence(space: &Space, range: PageRange, bytes: &mut [u8]) -> usize {
+    let mut done = range.start;
+    let _ = each_part(space, range, |s, part| {
+        if part.start > done {
+            return Err(ENOMEM);
+        }
+        done = part.end;
+        for page in (part.start.0..part.end.0).map(Page) {
+            let of_object = || match &s.backing {
+                Backing::Object { object, offset, .. } => {
+                    memory().has_object_page(object, offset + page.0 - s.range.start.0)
+                }
+                Backing::Anonymous => false,
+            };
+            bytes[(page.0 - range.start.0) as usize] = u8::from(space.is_resident(page) || of_object());
+        }
+        Ok(())
+    });
+    (done.0 - range.start.0) as usize
 }
 
 /// `msync`: objects are memory, so there is nothing to write.
 pub fn msync(r: &mut UserRegs) -> SysResult {
     let (address, len, flags) = (r.a0(), r.a1(), r.a2() as u32);
-    aligned(address)?;
-    if flags & !(l::MS_ASYNC | l::MS_INVALIDATE | l::MS_SYNC) != 0 || flags & (l::MS_ASYNC | l::MS_SYNC) == 5 {
+    if flags & !(l::MS_ASYNC | l::MS_INVALIDATE | l::MS_SYNC) != 0 {
         return Err(EINVAL);
     }
-    if len == 0 {
-        return Ok(0);
+    aligned(address)?;
+    if flags & (l::MS_ASYNC | l::MS_SYNC) == l::MS_ASYNC | l::MS_SYNC {
+        return Err(EINVAL);
     }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    let mut locked = false;
-    space.each_segment(range, |s| locked |= s.flags.contains(Flags::LOCKED));
-    match flags & l::MS_INVALIDATE != 0 && locked {
-        true => Err(EBUSY),
-        false if covered(space, range) => Ok(0),
-        false => Err(ENOMEM),
-    }
+    let (range, all) = match Span::new(address, len) {
+        Span::Empty => return Ok(0),
+        Span::Wraps => return Err(ENOMEM),
+        Span::Pages(range, all) => (range.ok_or(ENOMEM)?, all),
+    };
+    let covered = each_part(&user().memory().space, range, |s, _| {
+        match flags & l::MS_INVALIDATE != 0 && s.flags.contains(Flags::LOCKED) {
+            true => Err(EBUSY),
+            false => Ok(()),
+        }
+    })?;
+    if covered && all { Ok(0) } else { Err(ENOMEM) }
 }

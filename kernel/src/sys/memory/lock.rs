@@ -1,95 +1,100 @@
 //! Memory that stays: `mlock` and its family. A lock is a flag of the segments, and all their pages brought in once.
 
-use super::{PAGE, populate, range};
+use super::{PAGE, Span, each_part, populate};
 use crate::arch::UserRegs;
-use crate::mem::{Backing, Flags, Page, PageRange, Prot, memory};
+use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Space, memory};
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::sys::Args;
 use crate::sys::errno::*;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
 
-fn lock(address: usize, len: usize, on: bool) -> SysResult {
+/// Both flags of a locked segment.
+const LOCKS: Flags = Flags::LOCKED.union(Flags::ON_FAULT);
+
+/// Gives the segments of a range these of [`LOCKS`], up to the first hole.
+fn lock(address: usize, len: usize, set: Flags) -> SysResult {
     let start = address & !(PAGE - 1);
-    let len = len.checked_add(address - start).ok_or(EINVAL)?;
-    if len == 0 {
-        return Ok(0);
-    }
-    let range = range(start, len).ok_or(ENOMEM)?;
-    let space = &user().memory().space;
-    if on && range.pages() > memory().total_frames() {
+    let range = match Span::new(start, len.wrapping_add(address - start)) {
+        Span::Empty => return Ok(0),
+        Span::Wraps => return Err(EINVAL),
+        Span::Pages(range, all) => range.map(|range| (range, all)),
+    };
+    let Some((range, all)) = range else { return Err(ENOMEM) };
+    if !set.is_empty() && range.pages() > memory().total_frames() {
         return Err(ENOMEM);
     }
-    let (set, clear) = if on { (Flags::LOCKED, Flags::empty()) } else { (Flags::empty(), Flags::LOCKED) };
-    vm::retry(|| space.set_flags_to_hole(range, set, clear))?;
-    if on {
-        let (mut writable, mut hidden) = (Vec::new(), false);
-        space.each_segment(range, |s| {
-            let part = (s.range.start.max(range.start), s.range.end.min(range.end));
-            let shared = matches!(s.backing, Backing::Object { shared: true, .. });
-            hidden |= s.prot.is_empty();
-            if !s.prot.is_empty() && writable.try_reserve(1).is_ok() {
-                writable.push((part, s.prot.contains(Prot::WRITE) && !shared));
-            }
-        });
-        for ((start, end), write) in writable {
-            if let Some(part) = PageRange::new(start, end.0 - start.0)
-                && !populate(space, part, write)
-            {
-                return Err(ENOMEM);
-            }
-        }
-        // Locked nevertheless, as on Linux.
-        if hidden {
-            return Err(ENOMEM);
-        }
+    let space = &user().memory().space;
+    let covered = vm::retry(|| match space.set_flags_to_hole(range, set, LOCKS - set) {
+        Err(EditError::NotMapped) => Ok(false),
+        other => other.map(|()| true),
+    })?;
+    if !covered || !all {
+        return Err(ENOMEM);
     }
+    if set == Flags::LOCKED {
+        bring_in(space, range)?;
+    }
+    Ok(0)
+}
+
+/// Brings all pages in, up to the first that cannot be had. They are locked nevertheless, as on Linux.
+fn bring_in(space: &Space, range: PageRange) -> SysResult {
+    each_part(space, range, |s, part| {
+        let shared = matches!(s.backing, Backing::Object { shared: true, .. });
+        populate(space, part, s.prot.contains(Prot::WRITE) && !shared).map_err(|why| match why {
+            Fault::OutOfFrames => EAGAIN,
+            _ => ENOMEM,
+        })
+    })?;
     Ok(0)
 }
 
 /// `mlock`
 pub fn mlock(r: &mut UserRegs) -> SysResult {
-    lock(r.a0(), r.a1(), true)
+    lock(r.a0(), r.a1(), Flags::LOCKED)
 }
 /// `mlock2`
 pub fn mlock2(r: &mut UserRegs) -> SysResult {
-    if r.a2() & !1 != 0 {
+    let flags = r.a2() as u32;
+    if flags & !l::MLOCK_ONFAULT != 0 {
         return Err(EINVAL);
     }
-    lock(r.a0(), r.a1(), true)
+    lock(r.a0(), r.a1(), if flags == 0 { Flags::LOCKED } else { LOCKS })
 }
 /// `munlock`
 pub fn munlock(r: &mut UserRegs) -> SysResult {
-    lock(r.a0(), r.a1(), false)
+    lock(r.a0(), r.a1(), Flags::empty())
 }
 /// `mlockall`
 pub fn mlockall(r: &mut UserRegs) -> SysResult {
     let flags = r.a0() as u32;
-    if flags == 0 || flags & !7 != 0 || flags == 4 {
+    let now = flags & l::MCL_CURRENT != 0;
+    if flags == 0 || flags & !(l::MCL_CURRENT | l::MCL_FUTURE | l::MCL_ONFAULT) != 0 || flags == l::MCL_ONFAULT {
         return Err(EINVAL);
     }
-    user().memory().lock_future.store(u32::from(flags & 2 != 0), Ordering::Relaxed);
-    if flags & 1 != 0 {
-        each_part(|start, len| _ = lock(start, len, true));
+    let locks = if flags & l::MCL_ONFAULT != 0 { LOCKS } else { Flags::LOCKED };
+    let future = if flags & l::MCL_FUTURE != 0 { locks } else { Flags::empty() };
+    user().memory().lock_future.store(future.bits(), Ordering::Relaxed);
+    if now {
+        each_segment(|start, len| _ = lock(start, len, locks));
     }
     Ok(0)
 }
 
 /// Calls `act` with each segment of this process, its address and length.
-fn each_part(mut act: impl FnMut(usize, usize)) {
-    let space = &user().memory().space;
-    let mut at = Page(0);
-    while let Some(segment) = space.find(at) {
-        let (start, end) = (segment.range.start, segment.range.end);
-        act(start.addr() as usize, (end.0 - start.0) as usize * PAGE);
-        at = end;
-    }
+fn each_segment(mut act: impl FnMut(usize, usize)) {
+    let all = PageRange { start: Page(0), end: PageRange::LIMIT };
+    let _ = each_part(&user().memory().space, all, |_, part| {
+        act(part.start.addr() as usize, part.pages() as usize * PAGE);
+        Ok(())
+    });
 }
 
 /// `munlockall`
 pub fn munlockall(_: &mut UserRegs) -> SysResult {
     user().memory().lock_future.store(0, Ordering::Relaxed);
-    each_part(|start, len| _ = lock(start, len, false));
+    each_segment(|start, len| _ = lock(start, len, Flags::empty()));
     Ok(0)
 }

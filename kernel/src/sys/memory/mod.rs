@@ -19,16 +19,38 @@ use crate::arch::UserRegs;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Seen, Space, memory};
+use crate::mem::{Backing, EditError, Fault, Flags, GUARD, Page, PageRange, Place, Prot, Seen, Segment, Space, memory};
+use crate::proc::account::{self, Counts, Room};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
 use crate::swap::{self, relief};
 use alloc::sync::Arc;
 use core::cell::Cell;
-use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 const PAGE: usize = 4096;
+
+/// The flags that mmap knew before MAP_SHARED_VALIDATE: of others, who does not ask for validation is told nothing.
+const OLD_FLAGS: usize = (l::MAP_TYPE
+    | l::MAP_FIXED
+    | l::MAP_ANONYMOUS
+    | l::MAP_32BIT
+    | l::MAP_ABOVE4G
+    | l::MAP_GROWSDOWN
+    | l::MAP_DENYWRITE
+    | l::MAP_EXECUTABLE
+    | l::MAP_LOCKED
+    | l::MAP_NORESERVE
+    | l::MAP_POPULATE
+    | l::MAP_NONBLOCK
+    | l::MAP_STACK
+    | l::MAP_HUGETLB
+    | l::MAP_UNINITIALIZED) as usize
+    | 21 << 26
+    | 30 << 26;
+
+/// The lowest address of a mapping whose place the system chooses.
+const LOWEST: usize = 0x1_0000;
 
 /// The pages of `address..address + len`, which must lie in the user half; `address` is aligned.
 fn range(address: usize, len: usize) -> Option<PageRange> {
@@ -37,6 +59,49 @@ fn range(address: usize, len: usize) -> Option<PageRange> {
         return None;
     }
     PageRange::new(Page::containing(address as u64), (len / PAGE) as u64)
+}
+
+/// What a call means by an aligned address and a length that may be any number.
+enum Span {
+    /// It wraps around the end of all addresses.
+    Wraps,
+    /// No page; so is a length that is rounded up to 0.
+    Empty,
+    /// These pages, where they lie in the user half; and whether all of them do.
+    Pages(Option<PageRange>, bool),
+}
+
+impl Span {
+    /// Rounds the length up as Linux does: it may become 0.
+    fn new(address: usize, len: usize) -> Span {
+        let len = len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+        match address.checked_add(len) {
+            _ if len == 0 => Span::Empty,
+            None => Span::Wraps,
+            Some(end) => {
+                let all = end <= USER_END;
+                Span::Pages(range(address, end.min(USER_END).saturating_sub(address)), all)
+            }
+        }
+    }
+}
+
+/// Calls `act` with each segment that touches `range`, and its part in it, in order, until it fails. Whether there are no holes. What
+/// `act` is told may have changed: it is for calls that only look, or whose edits look again.
+fn each_part(
+    space: &Space,
+    range: PageRange,
+    mut act: impl FnMut(&Segment, PageRange) -> Result<(), Errno>,
+) -> Result<bool, Errno> {
+    let (mut at, mut covered) = (range.start, true);
+    while let Some(s) = space.find(at).filter(|s| at < range.end && s.range.start < range.end) {
+        let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
+        covered &= start == at;
+        let Some(part) = PageRange::new(start, end.0 - start.0) else { break };
+        act(&s, part)?;
+        at = end;
+    }
+    Ok(covered && at >= range.end)
 }
 
 fn aligned(value: usize) -> Result<(), Errno> {
@@ -56,38 +121,24 @@ fn hopeless(pages: u64) -> bool {
     pages > memory().total_frames() + swap::area::open_pages()
 }
 
-/// RLIMIT_AS.
-#[inline(always)]
-fn over_limit(space: &Space, more: u64) -> bool {
-    #[cold]
-    #[inline(never)]
-    fn is_over(space: &Space, more: u64, limit: u64) -> bool {
-        space.mapped().saturating_add(more) > limit / PAGE as u64
-    }
-    let limit = current().limit(l::RLIMIT_AS);
-    limit != limits::INFINITY && is_over(space, more, limit)
-}
-
-/// Whether all of `range` is mapped.
-fn covered(space: &Space, range: PageRange) -> bool {
-    let mut pages = 0;
-    space.each_segment(range, |s| {
-        let start = s.range.start.max(range.start);
-        let end = s.range.end.min(range.end);
-        pages += end.0.saturating_sub(start.0);
-    });
-    pages == range.pages()
-}
-
-/// What a file mapping shows.
-fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: usize) -> Result<Backing, Errno> {
-    if file.readable().is_err() {
-        return Err(if file.flags() & l::O_PATH != 0 { EBADF } else { EACCES });
-    }
+/// What a file mapping shows. In the order in which Linux finds faults.
+fn file_backing(file: &OpenFile, bits: u32, flags: usize, offset: usize, len: usize) -> Result<Backing, Errno> {
+    let shared = match flags as u32 & l::MAP_TYPE {
+        l::MAP_SHARED_VALIDATE if flags & !OLD_FLAGS != 0 => return Err(EOPNOTSUPP),
+        l::MAP_SHARED | l::MAP_SHARED_VALIDATE => true,
+        l::MAP_PRIVATE => false,
+        _ => return Err(EINVAL),
+    };
     if shared && bits & l::PROT_WRITE != 0 && file.writable().is_err() {
         return Err(EACCES);
     }
+    if file.readable().is_err() {
+        return Err(EACCES);
+    }
     let object = file.file.object()?;
+    if flags as u32 & l::MAP_GROWSDOWN != 0 {
+        return Err(EINVAL);
+    }
     if file.file.as_any().is::<Device>() {
         // /dev/zero: fresh zeros.
         if !shared {
@@ -108,6 +159,22 @@ fn file_backing(file: &OpenFile, bits: u32, shared: bool, offset: usize, len: us
     Ok(Backing::Object { object, offset: (offset / PAGE) as u64, shared })
 }
 
+/// What a mapping without a file shows, and whether its content may be dropped when memory is short.
+fn plain_backing(flags: usize, len: usize) -> Result<(Backing, bool), Errno> {
+    let has = |flag: u32| flags as u32 & flag != 0;
+    match flags as u32 & l::MAP_TYPE {
+        l::MAP_SHARED | l::MAP_DROPPABLE if has(l::MAP_GROWSDOWN) => Err(EINVAL),
+        l::MAP_DROPPABLE if has(l::MAP_LOCKED) => Err(EINVAL),
+        l::MAP_SHARED => {
+            let object = vm::new_object(len as u64, 0, &[])?;
+            Ok((Backing::Object { object, offset: 0, shared: true }, false))
+        }
+        l::MAP_PRIVATE => Ok((Backing::Anonymous, false)),
+        l::MAP_DROPPABLE => Ok((Backing::Anonymous, true)),
+        _ => Err(EINVAL),
+    }
+}
+
 /// Whether a shared view of the file may never be written, even after mprotect.
 fn is_read_only(file: &OpenFile) -> bool {
     let regular = file.file.as_any().downcast_ref::<Arc<Regular>>();
@@ -116,89 +183,121 @@ fn is_read_only(file: &OpenFile) -> bool {
 
 /// `mmap`
 pub fn mmap(r: &mut UserRegs) -> SysResult {
-    let (address, len, bits) = (r.a0(), r.a1(), r.a2() as u32);
-    let (flags, fd, offset) = (r.a3() as u32, r.a4() as i32, r.a5());
+    let (mut address, len, bits) = (r.a0(), r.a1(), r.a2() as u32);
+    let (flags, fd, offset) = (r.a3(), r.a4() as i32, r.a5());
+    let has = |flag: u32| flags as u32 & flag != 0;
+    // In Linux's order: the file, the numbers, the place, the kind of mapping, its rights, the limits.
     aligned(offset)?;
-    let file = if flags & l::MAP_ANONYMOUS == 0 { Some(user().files().get(fd)?) } else { None };
+    let file = if has(l::MAP_ANONYMOUS) { None } else { Some(user().files().get(fd)?) };
+    match &file {
+        Some(file) if file.flags() & l::O_PATH != 0 => return Err(EBADF),
+        Some(_) if has(l::MAP_HUGETLB) => return Err(EINVAL),
+        // No page is reserved for them.
+        None if has(l::MAP_HUGETLB) => return Err(if len == 0 { EINVAL } else { ENOMEM }),
+        _ => {}
+    }
     if len == 0 {
         return Err(EINVAL);
     }
-    let len = len.checked_next_multiple_of(PAGE).filter(|n| *n <= USER_END).ok_or(ENOMEM)?;
-    if file.is_some() && offset.checked_add(len).is_none_or(|e| e > i64::MAX as usize) {
-        return Err(EOVERFLOW);
-    }
-    let fixed = flags & (l::MAP_FIXED | l::MAP_FIXED_NOREPLACE) != 0;
-    if fixed {
-        aligned(address)?;
-        if len > USER_END || address > USER_END - len {
-            return Err(ENOMEM);
+    let fixed = has(l::MAP_FIXED | l::MAP_FIXED_NOREPLACE);
+    if !fixed {
+        address &= !(PAGE - 1);
+        if address != 0 {
+            address = address.max(LOWEST);
         }
     }
-    let shared = match flags & l::MAP_TYPE {
-        l::MAP_SHARED => true,
-        l::MAP_SHARED_VALIDATE if file.is_some() => true,
-        l::MAP_PRIVATE => false,
-        _ => return Err(EINVAL),
-    };
-    if flags & l::MAP_HUGETLB != 0 {
+    let len = len.checked_next_multiple_of(PAGE).ok_or(ENOMEM)?;
+    if len > USER_END || fixed && address > USER_END - len {
         return Err(ENOMEM);
     }
-    if shared && flags & l::MAP_GROWSDOWN != 0 {
-        return Err(EINVAL);
+    if fixed {
+        aligned(address)?;
     }
     let memory = user().memory();
     let space = &memory.space;
     let pages = (len / PAGE) as u64;
-    let prot = protection(bits);
-    let charged = flags & l::MAP_NORESERVE == 0 && (shared && file.is_none() || !shared && prot.contains(Prot::WRITE));
-    if (charged && hopeless(pages)) || over_limit(space, pages) {
-        return Err(ENOMEM);
-    }
-    let backing = match &file {
-        Some(file) => file_backing(file, bits, shared, offset, len)?,
-        None if shared => Backing::Object { object: vm::new_object(len as u64, 0, &[])?, offset: 0, shared: true },
-        None => Backing::Anonymous,
+    let page = Page::containing(address as u64);
+    let place = match flags as u32 {
+        f if f & l::MAP_FIXED_NOREPLACE != 0 => Place::FixedNoReplace(page),
+        f if f & l::MAP_FIXED != 0 => Place::Fixed(page),
+        _ if address != 0 && address <= USER_END - len => Place::Hint(page),
+        // A thread's stack is used by another CPU than the one that maps it.
+        f if f & l::MAP_STACK != 0 => Place::Shared,
+        // A private view of a file is a library for the most part, which all threads use: it would fill the arena of the thread that
+        // loads it, and other CPUs would join there.
+        f if file.is_some() && f & l::MAP_TYPE == l::MAP_PRIVATE => Place::Shared,
+        _ => Place::Anywhere,
     };
-    let mut kind = Flags::empty();
-    kind.set(Flags::GROWS_DOWN, flags & l::MAP_GROWSDOWN != 0);
-    kind.set(Flags::NORESERVE, flags & l::MAP_NORESERVE != 0);
-    let lock = flags & l::MAP_LOCKED != 0 || memory.lock_future.load(Ordering::Relaxed) != 0;
-    kind.set(Flags::LOCKED, lock);
+    // Decided by the edit; but if so, it is said before what is wrong with the kind.
+    if let Place::FixedNoReplace(page) = place
+        && PageRange::new(page, pages).is_some_and(|range| !space.is_free(range))
+    {
+        return Err(EEXIST);
+    }
+    if let Some(file) = &file
+        && offset.checked_add(len).is_none_or(|end| end > i64::MAX as usize)
+        && file.file.object().is_ok()
+    {
+        return Err(EOVERFLOW);
+    }
+    let (backing, droppable) = match &file {
+        Some(file) => (file_backing(file, bits, flags, offset, len)?, false),
+        None => plain_backing(flags, len)?,
+    };
+    let shared = matches!(flags as u32 & l::MAP_TYPE, l::MAP_SHARED | l::MAP_SHARED_VALIDATE);
+    let prot = protection(bits);
+    let mut kind = memory.future_flags();
+    kind.set(Flags::GROWS_DOWN, has(l::MAP_GROWSDOWN));
+    kind.set(Flags::NORESERVE, has(l::MAP_NORESERVE) || droppable);
+    kind.set(Flags::WIPEONFORK, droppable);
+    if has(l::MAP_LOCKED) {
+        kind |= Flags::LOCKED;
+    }
+    if droppable {
+        kind -= Flags::LOCKED | Flags::ON_FAULT;
+    }
     if shared && file.as_deref().is_some_and(is_read_only) {
         kind |= Flags::READ_ONLY;
     }
-
-    let low = flags & l::MAP_32BIT != 0 && !fixed;
-    let at = if low {
-        map_low(space, pages, prot, &backing, kind)?
-    } else {
-        let page = Page::containing(address.next_multiple_of(PAGE) as u64);
-        let place = match flags {
-            f if f & l::MAP_FIXED_NOREPLACE != 0 => Place::FixedNoReplace(page),
-            f if f & l::MAP_FIXED != 0 => Place::Fixed(page),
-            _ if address >= 65536 && address < USER_END - len => Place::Hint(page),
-            // A thread's stack is used by another CPU than the one that maps it.
-            f if f & l::MAP_STACK != 0 => Place::Shared,
-            // A private view of a file is a library for the most part, which all threads use: it would fill the arena of the thread that
-            // loads it, and other CPUs would join there.
-            _ if file.is_some() && !shared => Place::Shared,
-            _ => Place::Anywhere,
+    let reserved =
+        !kind.contains(Flags::NORESERVE) && (shared && file.is_none() || !shared && prot.contains(Prot::WRITE));
+    if reserved && hopeless(pages) {
+        return Err(ENOMEM);
+    }
+    let more = || {
+        let replaced = match place {
+            Place::Fixed(page) => PageRange::new(page, pages).map_or(0, |range| memory.counts_in(range).all),
+            _ => 0,
         };
-        let backing = &backing;
-        vm::retry(move || match space.map(place, pages, prot, backing, kind) {
+        let all = pages.saturating_sub(replaced);
+        Counts {
+            all,
+            data: if account::is_data(prot, kind | if shared { Flags::SHARED } else { Flags::empty() }) {
+                all
+            } else {
+                0
+            },
+            ..Counts::default()
+        }
+    };
+    let backing = &backing;
+    let at = account::within(memory, more, move || match !fixed && has(l::MAP_32BIT) {
+        true => map_low(space, pages, prot, backing, kind),
+        false => vm::retry(move || match space.map(place, pages, prot, backing, kind) {
             // Sealed since it was looked at: a view for reading.
             Err(EditError::Closed) if !prot.contains(Prot::WRITE) => {
                 space.map(place, pages, prot, backing, kind | Flags::READ_ONLY)
             }
             done => done,
-        })?
-    };
-    if (flags & l::MAP_POPULATE != 0 && flags & l::MAP_NONBLOCK == 0 || lock)
+        }),
+    })?;
+    let lock = kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT);
+    if (has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK) || lock)
         && !prot.is_empty()
         && let Some(range) = PageRange::new(at, pages)
     {
         // Linux too ignores what could not be brought in.
-        populate(space, range, prot.contains(Prot::WRITE) && !shared);
+        let _ = populate(space, range, prot.contains(Prot::WRITE) && !shared);
     }
     Ok(at.addr() as usize)
 }
@@ -221,7 +320,8 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
 /// Pages that are populated with interrupts off.
 const PIECE: u64 = 512;
 
-fn populate(space: &Space, range: PageRange, write: bool) -> bool {
+/// Brings a range in, up to a page that cannot be had; and why.
+fn populate(space: &Space, range: PageRange, write: bool) -> Result<(), Fault> {
     let mut at = range.start;
     while let Some(piece) = PageRange::new(at, PIECE.min(range.end.0 - at.0)) {
         match space.populate(piece, write) {
@@ -230,19 +330,17 @@ fn populate(space: &Space, range: PageRange, write: bool) -> bool {
                 // Other CPUs wait for this one's answers, and the thread may be killed.
                 crate::arch::interrupt_window();
                 if crate::proc::signal::is_dying() {
-                    return false;
+                    return Err(Fault::OutOfFrames);
                 }
             }
             Err((page, needs)) => {
                 relief::before_fault();
-                if vm::provide(space, page, needs).is_err() {
-                    return false;
-                }
+                vm::provide(space, page, needs).map_err(|_| needs)?;
                 at = page;
             }
         }
     }
-    true
+    Ok(())
 }
 
 /// `munmap`
@@ -264,48 +362,96 @@ pub fn munmap(r: &mut UserRegs) -> SysResult {
     }
 }
 
+/// The bits of mprotect that change the range.
+const GROWS: usize = (l::PROT_GROWSDOWN | l::PROT_GROWSUP) as usize;
+
 /// `mprotect`
 pub fn mprotect(r: &mut UserRegs) -> SysResult {
-    let (mut address, mut len, bits) = (r.a0(), r.a1(), r.a2() as u32);
-    let known = l::PROT_READ | l::PROT_WRITE | l::PROT_EXEC | l::PROT_SEM | l::PROT_GROWSDOWN | l::PROT_GROWSUP;
-    aligned(address)?;
-    if bits & !known != 0 || bits & l::PROT_GROWSDOWN != 0 && bits & l::PROT_GROWSUP != 0 {
+    let (address, len, bits) = (r.a0(), r.a1(), r.a2());
+    const KNOWN: usize = (l::PROT_READ | l::PROT_WRITE | l::PROT_EXEC | l::PROT_SEM) as usize | GROWS;
+    if bits & GROWS == GROWS {
         return Err(EINVAL);
     }
+    aligned(address)?;
     if len == 0 {
         return Ok(0);
     }
+    let Span::Pages(range, all) = Span::new(address, len) else { return Err(ENOMEM) };
+    if bits & !KNOWN != 0 {
+        return Err(EINVAL);
+    }
+    let range = range.ok_or(ENOMEM)?;
     let space = &user().memory().space;
-    let prot = protection(bits);
-    let down = bits & l::PROT_GROWSDOWN != 0;
-    if down {
-        let segment = space.find(Page::containing(address as u64)).ok_or(ENOMEM)?;
-        if !segment.flags.contains(Flags::GROWS_DOWN) {
-            return Err(EINVAL);
+    let prot = protection(bits as u32);
+    let writes = prot.contains(Prot::WRITE);
+    if bits & GROWS == 0 && !(writes && (hopeless(range.pages()) || current().limits.hold_memory())) {
+        vm::retry(move || space.protect(range, prot))?;
+    } else {
+        while !protect_checked(range, prot, bits)? {}
+    }
+    if all { Ok(0) } else { Err(ENOMEM) }
+}
+
+/// What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did
+/// when it was looked up (false: it does not).
+#[cold]
+#[inline(never)]
+fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Errno> {
+    let memory = user().memory();
+    let down = bits & l::PROT_GROWSDOWN as usize != 0;
+    let range = if bits & GROWS != 0 { grown(&memory.space, range, bits)? } else { range };
+    let edit = |room: Option<Room>| {
+        let (moved, too_much) = (Cell::new(false), Cell::new(false));
+        // Each segment is asked about several times, perhaps.
+        let (counted, data) = (Cell::new(range.start), Cell::new(0));
+        let check = |s: &Seen| {
+            let begins = s.range.start != range.start || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN);
+            moved.set(down && !begins);
+            let becomes = prot.contains(Prot::WRITE) && !s.prot.contains(Prot::WRITE);
+            let fresh = becomes && !s.flags.intersects(Flags::NORESERVE | Flags::SHARED);
+            let mut over = fresh && hopeless(s.range.pages());
+            let more = if becomes && account::is_data(prot, s.flags) { s.range.pages() as i64 } else { 0 };
+            if let Some(room) = room
+                && s.range.start >= counted.get()
+                && more != 0
+            {
+                // As Linux: what RLIMIT_AS would refuse, if it were asked, is not refused here.
+                over |= data.get() + more > room.data && more <= room.all;
+            }
+            too_much.set(over);
+            let may = !moved.get() && !over;
+            if may && s.range.end > counted.get() {
+                counted.set(s.range.end);
+                data.set(data.get() + more);
+            }
+            may
+        };
+        match vm::retry(|| memory.space.protect_checked(range, prot, Some(&check))) {
+            Err(_) if moved.get() => Ok(false),
+            Err(_) if too_much.get() => Err(ENOMEM),
+            done => done.map(|()| true),
         }
-        let start = segment.range.start.addr() as usize;
-        len += address.saturating_sub(start);
-        address = address.min(start);
-    }
-    let range = range(address, len).ok_or(ENOMEM)?;
-    if !down && !(prot.contains(Prot::WRITE) && hopeless(range.pages())) {
-        return vm::retry(move || space.protect(range, prot)).map(|()| 0);
-    }
-    // What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did
-    // when it was looked up.
-    let (moved, too_much) = (Cell::new(false), Cell::new(false));
-    let check = |s: &Seen| {
-        let begins = s.range.start != range.start || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN);
-        let fresh = !s.prot.contains(Prot::WRITE) && !s.flags.intersects(Flags::NORESERVE | Flags::SHARED);
-        moved.set(down && !begins);
-        too_much.set(prot.contains(Prot::WRITE) && fresh && hopeless(s.range.pages()));
-        !moved.get() && !too_much.get()
     };
-    match vm::retry(|| space.protect_checked(range, prot, Some(&check))) {
-        Err(_) if moved.get() => mprotect(r),
-        Err(_) if too_much.get() => Err(ENOMEM),
-        done => done.map(|()| 0),
+    if current().limits.hold_memory() {
+        account::limited(memory, |memory| edit(Some(memory.room())))
+    } else {
+        edit(None)
     }
+}
+
+/// What PROT_GROWSDOWN makes of a range: it begins where the segment does. No segment grows up.
+#[cold]
+#[inline(never)]
+fn grown(space: &Space, range: PageRange, bits: usize) -> Result<PageRange, Errno> {
+    let segment = space.find(range.start).filter(|s| s.range.start < range.end).ok_or(ENOMEM)?;
+    if bits & l::PROT_GROWSUP as usize != 0 {
+        return Err(if segment.range.start > range.start { ENOMEM } else { EINVAL });
+    }
+    if !segment.flags.contains(Flags::GROWS_DOWN) {
+        return Err(EINVAL);
+    }
+    let start = segment.range.start;
+    PageRange::new(start, range.end.0 - start.0).ok_or(ENOMEM)
 }
 
 /// `brk`: the new end, or the old one when it cannot be.
@@ -317,24 +463,33 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
     if wanted < heap.start || wanted as usize >= USER_END {
         return Ok(old as usize);
     }
-    let data = current().limit(l::RLIMIT_DATA);
-    if data != limits::INFINITY && wanted - heap.start > data {
+    let limit = current().limit(l::RLIMIT_DATA);
+    let (first, last) = memory.layout.data;
+    if limit != limits::INFINITY && wanted - heap.start + (last - first) > limit {
         return Ok(old as usize);
     }
     let (from, to) = (old.next_multiple_of(4096), wanted.next_multiple_of(4096));
     let space = &memory.space;
-    let done = if to > from {
-        let pages = (to - from) / 4096;
-        let place = || Place::FixedNoReplace(Page::containing(from));
+    let kind = memory.future_flags() | Flags::HEAP;
+    let done = if let Some(more) = PageRange::new(Page::containing(from), to.saturating_sub(from) / 4096) {
+        let pages = more.pages();
         let prot = Prot::READ | Prot::WRITE;
-        !hopeless(pages)
-            && !over_limit(space, pages)
-            && vm::retry(|| space.map(place(), pages, prot, &Backing::Anonymous, Flags::HEAP)).is_ok()
-    } else if to < from {
-        match PageRange::new(Page::containing(to), (from - to) / 4096) {
-            Some(range) => vm::retry(|| space.unmap(range)).is_ok(),
-            None => false,
+        let counts = || Counts { all: pages, data: pages, ..Counts::default() };
+        let map = || space.map(Place::FixedNoReplace(more.start), pages, prot, &Backing::Anonymous, kind);
+        // Beside the page behind the heap and the guard of a stack above it, which only a look keeps free: whoever maps something there
+        // at the same time could as well do so later.
+        let above = space.find(more.end).is_some_and(|s| {
+            let guard = if s.flags.contains(Flags::GROWS_DOWN) { GUARD as u64 } else { 0 };
+            s.range.start.0 < more.end.0 + 1 + guard
+        });
+        let done = !above && !hopeless(pages) && account::within(memory, counts, || vm::retry(map)).is_ok();
+        if done && kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT) {
+            let _ = populate(space, more, true);
         }
+        done
+    } else if let Some(less) = PageRange::new(Page::containing(to), from.saturating_sub(to) / 4096) {
+        // As Linux: there must be something that goes.
+        space.find(less.start).is_some_and(|s| s.range.start < less.end) && vm::retry(|| space.unmap(less)).is_ok()
     } else {
         true
     };

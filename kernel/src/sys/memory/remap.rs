@@ -1,11 +1,12 @@
 //! `mremap`: a mapping grows, shrinks or moves, or is seen a second time. The move itself is the memory manager's.
 
-use super::{PAGE, aligned, covered, hopeless, over_limit, range};
+use super::{PAGE, Span, aligned, each_part, hopeless, populate, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, Flags, Page, PageRange, Place, Prot, Remap, Space};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment};
+use crate::proc::account::{self, Counts};
 use crate::proc::thread::user;
-use crate::proc::vm;
+use crate::proc::{Memory, vm};
 use crate::sys::Args;
 use crate::sys::errno::*;
 use linux_raw_sys::general as l;
@@ -13,24 +14,22 @@ use linux_raw_sys::general as l;
 /// `mremap`
 pub fn mremap(r: &mut UserRegs) -> SysResult {
     let (old, old_len, new_len) = (r.a0(), r.a1(), r.a2());
-    let (flags, new) = (r.a3() as u32, r.a4());
-    if flags & !(l::MREMAP_MAYMOVE | l::MREMAP_FIXED | l::MREMAP_DONTUNMAP) != 0 {
+    let (flags, new) = (r.a3(), r.a4());
+    let has = |flag: u32| flags as u32 & flag != 0;
+    if flags & !((l::MREMAP_MAYMOVE | l::MREMAP_FIXED | l::MREMAP_DONTUNMAP) as usize) != 0 {
         return Err(EINVAL);
     }
-    let (may_move, fixed, keep) =
-        (flags & l::MREMAP_MAYMOVE != 0, flags & l::MREMAP_FIXED != 0, flags & l::MREMAP_DONTUNMAP != 0);
-    if fixed && !may_move || keep && (!may_move || old_len != new_len) {
-        return Err(EINVAL);
-    }
+    let (may_move, fixed, keep) = (has(l::MREMAP_MAYMOVE), has(l::MREMAP_FIXED), has(l::MREMAP_DONTUNMAP));
     aligned(old)?;
-    let old_len = old_len.checked_next_multiple_of(PAGE).ok_or(EINVAL)?;
-    let new_len = new_len.checked_next_multiple_of(PAGE).ok_or(EINVAL)?;
+    // As Linux: rounded up, they may become 0.
+    let round = |len: usize| len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+    let (old_len, new_len) = (round(old_len), round(new_len));
     if new_len == 0 || new_len > USER_END {
-        return Err(if new_len == 0 { EINVAL } else { ENOMEM });
+        return Err(EINVAL);
     }
-    if fixed {
+    if fixed || keep {
         aligned(new)?;
-        if new > USER_END - new_len {
+        if new > USER_END - new_len || !may_move || keep && old_len != new_len {
             return Err(EINVAL);
         }
         // An object mapping may be duplicated with an old length of 0; everything else must not overlap.
@@ -38,45 +37,75 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
             return Err(EINVAL);
         }
     }
-    let space = &user().memory().space;
+    let memory = user().memory();
+    let space = &memory.space;
     let page = Page::containing(old as u64);
     let segment = space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
     if old_len == 0 {
-        return duplicate(space, &segment, page, new_len, fixed.then_some(new), may_move);
-    }
-    let range = range(old, old_len).ok_or(EFAULT)?;
-    if new_len <= old_len && !fixed && !keep {
-        // What is too much goes, whatever it is.
-        let keeps = (new_len / PAGE) as u64;
-        if let Some(rest) = PageRange::new(Page(page.0 + keeps), range.pages() - keeps) {
-            vm::retry(|| space.unmap(rest))?;
-        }
-        return Ok(old);
-    }
-    if !covered(space, range) {
-        return Err(EFAULT);
+        return duplicate(memory, &segment, page, new_len, fixed.then_some(new), may_move);
     }
     let pages = (new_len / PAGE) as u64;
-    if pages > range.pages() {
-        let more = pages - range.pages();
-        let charged = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
-        if charged && hopeless(more) || over_limit(space, more) {
-            return Err(ENOMEM);
-        }
+    if new_len <= old_len && !fixed && !keep {
+        // What is too much goes, whatever it is.
+        let too_much = Span::new(old + new_len, old_len - new_len);
+        return match too_much {
+            Span::Empty => Ok(old),
+            Span::Pages(Some(rest), true) => vm::retry(|| space.unmap(rest)).map(|()| old),
+            _ => Err(EINVAL),
+        };
+    }
+    // A move that makes it smaller: first what is too much goes, as above.
+    if new_len < old_len && old.checked_add(old_len).is_some_and(|end| end <= USER_END) {
+        let rest = range(old + new_len, old_len - new_len).ok_or(EFAULT)?;
+        vm::retry(|| space.unmap(rest))?;
+    }
+    let range = range(old, old_len.min(new_len)).ok_or(EFAULT)?;
+    let one = |s: &Segment, _| if s.prot == segment.prot && s.flags == segment.flags { Ok(()) } else { Err(EFAULT) };
+    if !each_part(space, range, one)? {
+        return Err(EFAULT);
+    }
+    let more = if keep { pages } else { pages.saturating_sub(range.pages()) };
+    let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
+    if reserved && hopeless(more) {
+        return Err(ENOMEM);
     }
     let to = || match (fixed, may_move) {
         (true, _) => Remap::Fixed(Page::containing(new as u64)),
-        (_, true) => Remap::MayMove,
+        (_, true) => Remap::MayMove(if keep { Page::containing(new as u64) } else { Page(0) }),
         _ => Remap::InPlace,
     };
-    let at = vm::retry(|| space.remap(range, pages, to(), keep))?;
+    let edit = || {
+        vm::retry(|| match space.remap(range, pages, to(), keep) {
+            // More than one segment, or none any more.
+            Err(EditError::NotMapped) => Ok(Err(EFAULT)),
+            done => done.map(Ok),
+        })
+    };
+    let at = account::within(memory, || counts(&segment, more), edit)??;
+    let lock = segment.flags.contains(Flags::LOCKED) && !segment.flags.contains(Flags::ON_FAULT);
+    if lock
+        && pages > range.pages()
+        && let Some(fresh) = PageRange::new(Page(at.0 + range.pages()), pages - range.pages())
+    {
+        let shared = matches!(segment.backing, Backing::Object { shared: true, .. });
+        let _ = populate(space, fresh, segment.prot.contains(Prot::WRITE) && !shared);
+    }
     Ok(at.addr() as usize)
+}
+
+/// What so many pages more of a segment count for.
+fn counts(segment: &Segment, pages: u64) -> Counts {
+    Counts {
+        all: pages,
+        data: if account::is_data(segment.prot, segment.flags) { pages } else { 0 },
+        ..Counts::default()
+    }
 }
 
 /// mremap with an old length of 0: a second view of a shared object.
 fn duplicate(
-    space: &Space,
-    segment: &crate::mem::Segment,
+    memory: &Memory,
+    segment: &Segment,
     page: Page,
     len: usize,
     fixed: Option<usize>,
@@ -93,6 +122,8 @@ fn duplicate(
         None => Place::Anywhere,
     };
     let flags = segment.flags - Flags::SHARED;
-    let at = vm::retry(|| space.map(place(), (len / PAGE) as u64, segment.prot, &backing, flags))?;
+    let pages = (len / PAGE) as u64;
+    let map = || vm::retry(|| memory.space.map(place(), pages, segment.prot, &backing, flags));
+    let at = account::within(memory, || counts(segment, pages), map)?;
     Ok(at.addr() as usize)
 }

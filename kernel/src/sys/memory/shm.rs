@@ -2,13 +2,13 @@
 
 use super::super::Args;
 use super::super::errno::*;
-use super::{PAGE, aligned, hopeless, over_limit};
+use super::{PAGE, aligned, hopeless};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
+use crate::proc::account::{self, Counts};
 use crate::proc::thread::{current, user};
 use crate::proc::{shm, vm};
-use core::sync::atomic::Ordering;
 
 // Linux's <linux/ipc.h> and <linux/shm.h>.
 const IPC_CREAT: u32 = 0o1000;
@@ -87,9 +87,6 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
     let memory = user().memory();
     let space = &memory.space;
     let pages = len.div_ceil(PAGE as u64);
-    if over_limit(space, pages) {
-        return Err(ENOMEM);
-    }
     let mut prot = Prot::READ;
     prot.set(Prot::WRITE, flags & SHM_RDONLY == 0);
     prot.set(Prot::EXEC, flags & SHM_EXEC != 0);
@@ -97,7 +94,7 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
     if flags & SHM_RDONLY != 0 {
         kind |= Flags::READ_ONLY;
     }
-    kind.set(Flags::LOCKED, memory.lock_future.load(Ordering::Relaxed) != 0);
+    kind |= memory.future_flags();
     let page = Page::containing(address as u64);
     if address != 0 && (address > USER_END || pages as usize > (USER_END - address) / PAGE) {
         return Err(EINVAL);
@@ -107,11 +104,21 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
         f if f & SHM_REMAP != 0 => Place::Fixed(page),
         _ => Place::FixedNoReplace(page),
     };
-    let at = vm::retry(|| match space.map(place, pages, prot, &backing, kind) {
-        // As Linux, which says so about everything that is in the way.
-        Err(EditError::Exists) => Ok(Err(EINVAL)),
-        done => done.map(Ok),
-    })??;
+    let more = || {
+        let replaced = match place {
+            Place::Fixed(page) => PageRange::new(page, pages).map_or(0, |range| memory.counts_in(range).all),
+            _ => 0,
+        };
+        Counts { all: pages.saturating_sub(replaced), ..Counts::default() }
+    };
+    let map = || {
+        vm::retry(|| match space.map(place, pages, prot, &backing, kind) {
+            // As Linux, which says so about everything that is in the way.
+            Err(EditError::Exists) => Ok(Err(EINVAL)),
+            done => done.map(Ok),
+        })
+    };
+    let at = account::within(memory, more, map)??;
     Ok(at.addr() as usize)
 }
 
