@@ -45,10 +45,12 @@ impl Cpu {
         queue.tail = t;
         // SAFETY: as above.
         let t = unsafe { &*t };
-        t.queued_weight.store(t.weight(), Ordering::Relaxed);
-        self.weight.fetch_add(t.weight().into(), Ordering::Relaxed);
-        self.nice.fetch_add(usize::from(t.is_nice()), Ordering::Relaxed);
-        if t.is_nice() {
+        // Read once: it may change while the thread is queued, and what is added here is taken off again.
+        let weight = t.weight();
+        t.queued_weight.store(weight, Ordering::Relaxed);
+        self.weight.fetch_add(weight.into(), Ordering::Relaxed);
+        self.nice.fetch_add(usize::from(was_nice(t)), Ordering::Relaxed);
+        if was_nice(t) {
             // While it slept others had their turns.
             let away = timer::now_ns().saturating_sub(t.changed.load(Ordering::Relaxed));
             let owes = t.owes.load(Ordering::Relaxed).saturating_sub(away);
@@ -150,7 +152,7 @@ impl Cpu {
     }
 }
 
-/// Whether a queued thread was above nice 0 when it was queued.
+/// Whether a queued thread was above nice 0 when it was queued: by this it is counted.
 fn was_nice(t: &Thread) -> bool {
     // ordering: Relaxed; see the field.
     t.queued_weight.load(Ordering::Relaxed) < NORMAL

@@ -31,7 +31,7 @@ pub fn pass_on(process: &Process) {
     let pending = process.pending_bits.load(Ordering::SeqCst);
     if pending != 0 && !process.must_stop.load(Ordering::Relaxed) {
         let me = sched::current().tid;
-        let fits = |t: &&ThreadRef| t.tid != me && takes(t, pending) && !thread::of(t).exiting.load(Ordering::Relaxed);
+        let fits = |t: &&ThreadRef| t.tid != me && takes(t, pending) && !thread::of(t).exiting.load(Ordering::SeqCst);
         process.thread_list().iter().filter(fits).for_each(poke);
     }
 }
@@ -87,8 +87,9 @@ pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
         process.pending_bits.store(pending.bits(), Ordering::SeqCst);
     }
     signalfd::sent();
-    // The first in the list is the leader while it lives, whom Linux prefers too.
-    let free = |t: &&ThreadRef| takes(t, bit(info.signal)) && !thread::of(t).exiting.load(Ordering::Relaxed);
+    // The first in the list is the leader while it lives, whom Linux prefers too. ordering: SeqCst; who exits says so before it looks
+    // what is pending, to pass it on.
+    let free = |t: &&ThreadRef| takes(t, bit(info.signal)) && !thread::of(t).exiting.load(Ordering::SeqCst);
     let target = threads.iter().find(free);
     if let Some(target) = target {
         poke(target);
