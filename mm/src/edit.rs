@@ -54,7 +54,8 @@ pub enum EditError {
     Closed,
     /// A segment is none that the edit takes (EINVAL). What lies before it is done.
     Refused,
-    /// Fork: a page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
+    /// The space has as many segments as it may ([`Memory::set_most_segments`](crate::Memory::set_most_segments)); or, in a fork, a
+    /// page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
     TooMany,
 }
 
@@ -68,9 +69,6 @@ pub(crate) enum Over {
     /// Nothing, and no segment above that would lose its [guard](crate::grow).
     Spaced,
 }
-
-/// Most segments of an arena: Linux's `vm.max_map_count`, there for a whole process.
-const MAX_SEGMENTS: i64 = 65_530;
 
 /// What came of an edit that one leaf may be enough for.
 pub(crate) enum Quick {
@@ -292,8 +290,8 @@ impl<M: Machine> Space<M> {
     ) -> Result<bool, EditError> {
         let m = self.memory();
         let grown = new.grown();
-        if grown > 0 && limited && arena.segments.load(Relaxed) as i64 + grown > MAX_SEGMENTS {
-            return Err(EditError::NoSpace);
+        if grown > 0 && limited && self.has_too_many(arena, grown as u64) {
+            return Err(EditError::TooMany);
         }
         new.own();
         if mutant(Mutant::PublishBlind) {

@@ -14,14 +14,15 @@
 //! 3. An object's page in a shared mapping is only unmapped: `Page -> Empty(g)`, with a generation of the scan's own.
 //! 4. One shootdown for a batch. Only after all answers: slots are answered ([`Pager::answered`]), references of frames that were
 //!    on a slot already go, and objects are asked to give up what nobody maps any more (`shared`).
-//! 5. The bit goes after the last answer. No memory is needed, and nothing waits but for answers, apart from one thing: a scan that
+//! 5. The bit goes after the last answer. No memory is needed, and nothing waits but for answers, apart from two things. A scan that
 //!    comes after eight others in a row which gave the arena up for claims takes all claims before it takes the bit, and gives them
-//!    back at once. It holds nothing while it waits for them, and no edit waits for memory or disk, so there is no circle.
+//!    back at once. And in the last round a scan waits for its turn. Either holds nothing while it waits, and neither an edit nor a scan
+//!    waits for memory or disk, so there is no circle.
 
 use crate::arena::{Arena, index};
 use crate::entry::{Entry, Word};
 use crate::frames::Frame;
-use crate::machine::{Machine, What};
+use crate::machine::{GROUP, Machine, What};
 use crate::memory::Memory;
 use crate::object::ObjectRef;
 use crate::page::{Page, PageRange};
@@ -39,6 +40,8 @@ const BATCH: usize = if cfg!(loom) { 2 } else { 32 };
 const VAIN: u64 = 8;
 /// In the place of their number: one waits.
 const WAITS: u64 = u64::MAX;
+/// How often the last round tries to begin a scan. Never under the model checker, which has no fairness to look for.
+const TURNS: u32 = if cfg!(loom) { 0 } else { 1 << 16 };
 /// The round in which everything goes, accessed or not.
 pub const EVERYTHING: u32 = 3;
 
@@ -191,7 +194,8 @@ impl<M: Machine> Space<M> {
         let Some(pager) = self.memory().machine.pager() else { return range.end };
         for (i, lo, hi) in range.by_arena() {
             let Some(arena) = self.arena(i) else { continue };
-            let Some(_bit) = arena.try_reclaim(self.memory()) else {
+            let bit = arena.try_reclaim(self.memory()).or_else(|| self.reclaim_in_turn(arena, round));
+            let Some(_bit) = bit else {
                 done.skipped += 1;
                 continue;
             };
@@ -204,6 +208,20 @@ impl<M: Machine> Space<M> {
             }
         }
         range.end
+    }
+
+    /// In the last round nothing is left out: whoever finds nothing then takes it that there is nothing, and a victim is chosen. So
+    /// others' scans are waited for, which end by themselves, and edits (rule 5).
+    fn reclaim_in_turn<'a>(&self, arena: &'a Arena, round: u32) -> Option<Reclaim<'a>> {
+        static TURN: What = What { text: "its turn to scan an arena", show: |i, f| write!(f, "arena {i}") };
+        let mut since = 0;
+        for _ in 0..if round < EVERYTHING { 0 } else { TURNS } {
+            since = self.memory().pause(&TURN, arena.index as u64, since);
+            if let Some(bit) = arena.try_reclaim(self.memory()) {
+                return Some(bit);
+            }
+        }
+        None
     }
 
     /// Waits until no scan works in some arenas. The caller has his claims there, so none begins; see rule 1.
@@ -242,8 +260,16 @@ impl<M: Machine> Scan<'_, M> {
                 Ok(table) => {
                     let next = next_table(page, None, end);
                     while page < next && !self.is_enough() && !self.batch.is_full() {
-                        self.entry(&table[index(page, 0)], &p, page);
-                        page += 1;
+                        let rest = &table[index(page, 0)..];
+                        match rest.first_chunk::<GROUP>() {
+                            Some(group) if rest[0].load().is_empty() && m.machine.are_empty(group) => {
+                                page = next.min(page + GROUP as u32);
+                            }
+                            _ => {
+                                self.entry(&rest[0], &p, page);
+                                page += 1;
+                            }
+                        }
                     }
                 }
                 Err(missing) => page = next_table(page, Some(missing), end),
@@ -397,6 +423,24 @@ mod tests {
         drop(claim);
         drop(arena.try_reclaim(m).expect("nobody edits or scans"));
         assert_eq!(arena.vain.load(Relaxed), 0);
+    }
+
+    /// Two scans that each left out what the other had took that for others' progress, for ever. The last round leaves nothing out.
+    #[test]
+    fn the_last_round_waits_for_its_turn() {
+        let m = memory(100);
+        let _cpu = Cpu::new(m, 0);
+        let space = &*std::boxed::Box::leak(std::boxed::Box::new(Space::new(m)));
+        let arena = space.arena_or_new(0).expect("a node");
+        let scan = arena.try_reclaim(m).expect("nobody edits or scans");
+        assert!(space.reclaim_in_turn(arena, EVERYTHING - 1).is_none(), "a gentle scan waited");
+        let other = std::thread::spawn(move || {
+            let _cpu = Cpu::new(m, 1);
+            space.reclaim_in_turn(space.arena(0).expect("an arena"), EVERYTHING).is_some()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(scan);
+        assert!(other.join().expect("no panic"), "the last round has left an arena out");
     }
 
     #[test]

@@ -17,9 +17,11 @@ use core::cell::Cell;
 pub(crate) const LEAF: usize = 15;
 /// Children of an inner node.
 pub(crate) const INNER: usize = 23;
-/// A list's height never reaches this: the worst case, nodes filled as little as they may be, still holds 5^8 segments, and a
-/// list that would need more is refused.
+/// A list's height never reaches this: see [`MOST`].
 pub(crate) const HEIGHT: usize = 8;
+/// The most segments that a list of that height holds in the worst case, nodes filled as little as they may be. An edit that needs
+/// more is refused, whatever the machine's owner allows.
+pub(crate) const MOST: u64 = (crate::version::MIN as u64).pow(HEIGHT as u32 - 1);
 
 /// A node. Immutable once published, apart from the retirer's link.
 #[repr(C, align(64))]
@@ -316,6 +318,19 @@ impl<'a> List<'a> {
             false
         });
         found
+    }
+
+    /// How many nodes it has. Leaves are not looked at.
+    pub fn nodes(self) -> u64 {
+        if self.root.is_null() { 0 } else { self.nodes_below(self.node(self.root)) }
+    }
+
+    fn nodes_below(self, node: &Node) -> u64 {
+        match node.level {
+            0 => 1,
+            1 => 1 + node.len as u64,
+            _ => 1 + (0..node.len as usize).map(|i| self.nodes_below(self.node(node.child(i).3))).sum::<u64>(),
+        }
     }
 
     /// Whether nothing is mapped in `lo .. hi`.

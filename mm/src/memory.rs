@@ -9,6 +9,9 @@ use crate::shootdown::Shootdown;
 use crate::stats::{Counter, Stats};
 use crate::sync::{AtomicU64, Ordering::*};
 
+/// Linux's default of `vm.max_map_count`.
+pub const MOST_SEGMENTS: u64 = 65_530;
+
 /// The memory of one machine. The kernel has one; each host test makes its own.
 #[derive(Debug)]
 pub struct Memory<M: Machine> {
@@ -28,6 +31,8 @@ pub struct Memory<M: Machine> {
     total: AtomicU64,
     /// Live objects.
     pub(crate) objects: AtomicU64,
+    /// How many segments a space may have.
+    most_segments: core::sync::atomic::AtomicU64,
     /// Number of the next object; no decision hangs on its order, so the model checker need not see it.
     pub(crate) object_number: core::sync::atomic::AtomicU64,
     /// Spaces whose pages are being given back. A hint that orders nothing, so the model checker need not see it.
@@ -55,6 +60,7 @@ impl<M: Machine> Memory<M> {
             zero: AtomicU64::new(0),
             total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            most_segments: core::sync::atomic::AtomicU64::new(MOST_SEGMENTS),
             object_number: core::sync::atomic::AtomicU64::new(0),
             clearing: core::sync::atomic::AtomicU64::new(0),
             object_slots: AtomicU64::new(0),
@@ -71,10 +77,11 @@ impl<M: Machine> Memory<M> {
     #[cfg(not(loom))]
     pub unsafe fn new_in_zeroed(at: *mut Memory<M>, machine: M) -> &'static Memory<M> {
         // SAFETY: zero bytes are what every part starts as (counters and bits zero, stacks empty, pointers null), apart from
-        // the machine and the epoch, which are written here.
+        // the machine, the epoch and the limit, which are written here.
         unsafe {
             (&raw mut (*at).machine).write(machine);
             (*at).rcu.start();
+            (*at).set_most_segments(MOST_SEGMENTS);
             &*at
         }
     }
@@ -103,6 +110,18 @@ impl<M: Machine> Memory<M> {
     #[inline]
     pub fn zero_page(&self) -> Frame {
         Frame(self.zero.load(Relaxed) as u32)
+    }
+
+    /// How many segments a space may have: at first [`MOST_SEGMENTS`].
+    #[inline]
+    pub fn most_segments(&self) -> u64 {
+        // ordering: Relaxed, here and below; a number by itself.
+        self.most_segments.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Sets that limit. A space that has more keeps them.
+    pub fn set_most_segments(&self, most: u64) {
+        self.most_segments.store(most, core::sync::atomic::Ordering::Relaxed);
     }
 
     /// How many frames the allocator was given.

@@ -18,7 +18,7 @@ use crate::frames::Frame;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::object::{Object, PageError};
-use crate::page::Prot;
+use crate::page::{ENTRIES, Prot, TABLE_BITS};
 use crate::pager::{Pager, Slot, Take};
 use crate::swapin::Back;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
@@ -136,18 +136,64 @@ impl<M: Machine> Memory<M> {
     /// only read and written as files. Returns how many went.
     pub fn evict_object(&self, object: &Object, want: u64, cursor: &mut u64) -> u64 {
         let Some(pager) = self.machine.pager() else { return 0 };
-        let (pages, mut gone) = (object.pages(), 0);
-        for _ in 0..pages {
-            if gone >= want {
-                break;
+        let (start, mut wrapped, mut gone) = (*cursor, false, 0);
+        while gone < want {
+            match self.next_object_page(object, *cursor) {
+                Some(index) if wrapped && index >= start => break,
+                Some(index) => {
+                    match self.give_up(pager, object, index) {
+                        Ok(went) => gone += went as u64,
+                        Err(()) => break,
+                    }
+                    *cursor = index + 1;
+                }
+                None if wrapped => break,
+                None => (*cursor, wrapped) = (0, true),
             }
-            *cursor = if *cursor >= pages { 0 } else { *cursor };
-            match self.give_up(pager, object, *cursor) {
-                Ok(went) => gone += went as u64,
-                Err(()) => break,
-            }
-            *cursor += 1;
         }
         gone
+    }
+
+    /// The first page of an object from `index` on whose table is there: most of a large object may be a hole. Answers shootdowns now
+    /// and then, for whoever visits them all.
+    pub fn next_object_page(&self, object: &Object, mut index: u64) -> Option<u64> {
+        while index < object.pages() {
+            if index.is_multiple_of(ENTRIES as u64) {
+                self.serve();
+            }
+            match self.object_leaf(object, index) {
+                Ok(_) => return Some(index),
+                Err(behind) => index = behind,
+            }
+        }
+        None
+    }
+
+    /// A page's entry, or the first page behind the table that is missing.
+    fn object_leaf<'o>(&'o self, object: &'o Object, index: u64) -> Result<&'o Entry, u64> {
+        let mut entry = &object.root;
+        for level in (0..object.height).rev() {
+            let Some(table) = entry.load().frame() else {
+                let bits = TABLE_BITS * (level + 1);
+                return Err(((index >> bits) + 1) << bits);
+            };
+            let i = (index >> (TABLE_BITS * level)) as usize & (ENTRIES - 1);
+            entry = &self.machine.table(table)[i];
+        }
+        Ok(entry)
+    }
+
+    /// Pages of an object that nobody but it has, in frames or slots, and the tables for its pages: what goes with it, and no walk of a
+    /// space counts.
+    pub fn kept_by_object(&self, object: &Object) -> u64 {
+        let (mut sum, mut index, mut table) = (0, 0, None);
+        while let Some(at) = self.next_object_page(object, index) {
+            let e = self.object_leaf(object, at).map_or(Word::empty(0), Entry::load);
+            sum += e.frame().map_or(e.is_swapped(), |f| self.word(f).count() == 1) as u64;
+            let here = Some(at / ENTRIES as u64);
+            sum += (core::mem::replace(&mut table, here) != here) as u64;
+            index = at + 1;
+        }
+        sum
     }
 }

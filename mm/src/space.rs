@@ -66,6 +66,12 @@ impl<M: Machine> Space<M> {
         space
     }
 
+    /// Whether it is complete. Of one that a fork fills, others keep their hands off.
+    pub fn is_ready(&self) -> bool {
+        // Acquire: pairs with the end of the fork, which comes with all that the fork has put in.
+        self.ready.load(Acquire) != 0
+    }
+
     /// The memory it takes its frames from.
     pub fn memory(&self) -> &'static Memory<M> {
         self.memory
@@ -102,6 +108,20 @@ impl<M: Machine> Space<M> {
             unsafe { self.free_arena(new) };
         }
         self.arena(index).ok_or(EditError::OutOfFrames)
+    }
+
+    /// How many segments it has: those of all arenas. Exact while nobody edits.
+    pub fn segments(&self) -> u64 {
+        // Relaxed: a count that decides how many more there may be, and orders nothing.
+        self.each_arena().map(|arena| arena.segments.load(Relaxed)).sum()
+    }
+
+    /// Whether an edit that adds `grown` segments to an arena would make too many. Two edits at once, in different arenas, may each
+    /// find room for the last one: then there is one more.
+    pub(crate) fn has_too_many(&self, arena: &Arena, grown: u64) -> bool {
+        let most = self.memory.most_segments().min(crate::list::MOST);
+        // Only where an arena has more than its equal share all are added up.
+        (arena.segments.load(Relaxed) + grown) * ARENAS as u64 > most && self.segments() + grown > most
     }
 
     /// All arenas, in ascending order.
@@ -280,14 +300,6 @@ impl<M: Machine> Space<M> {
         n
     }
 
-    /// Pages in frames (zero page excepted), counted by a walk.
-    pub fn resident(&self) -> u64 {
-        let mut n = 0;
-        let zero = self.memory.zero_page();
-        self.each_page(PageRange { start: Page(0), end: PageRange::LIMIT }, &mut |_, f| n += (f != zero) as u64);
-        n
-    }
-
     /// Whether a page is in a frame.
     pub fn is_resident(&self, page: Page) -> bool {
         let Some(arena) = self.arena(page.arena()) else { return false };
@@ -433,7 +445,7 @@ impl<M: Machine> Drop for Space<M> {
 
 /// Calls `see` for the words of a table, apart from some that are empty. Most tables are empty for the most part.
 #[inline(always)]
-fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
+pub(crate) fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
     const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
     for group in table.as_chunks::<GROUP>().0 {
         if group[0].load().is_empty() && machine.are_empty(group) {

@@ -111,19 +111,7 @@ impl<M: Machine> Space<M> {
         None
     }
 
-    /// Pages in frames (zero page excepted) and pages in swap slots, counted by a walk.
-    pub fn usage(&self) -> (u64, u64) {
-        let zero = self.memory().zero_page();
-        let (mut resident, mut swapped) = (0, 0);
-        self.each_entry(PageRange { start: Page(0), end: PageRange::LIMIT }, &mut |_, entry| {
-            let w = entry.load();
-            resident += w.frame().is_some_and(|f| f != zero) as u64;
-            swapped += w.is_swapped() as u64;
-        });
-        (resident, swapped)
-    }
-
-    /// Calls `see` for each leaf entry of a range whose table is there.
+    /// Calls `see` for each leaf entry of a range whose table is there, and answers shootdowns after each table.
     pub(crate) fn each_entry(&self, range: PageRange, see: &mut dyn FnMut(Page, &Entry)) {
         for (i, lo, hi) in range.by_arena() {
             let Some(arena) = self.arena(i) else { continue };
@@ -136,6 +124,8 @@ impl<M: Machine> Space<M> {
                 if let Ok(table) = leaf {
                     (page..next).zip(&table[index(page, 0)..]).for_each(|(page, e)| see(Page::of(i, page), e));
                 }
+                drop(pin);
+                self.memory().serve();
                 page = next;
             }
         }

@@ -44,7 +44,7 @@ fn anonymous_memory_reads_zero_and_keeps_what_is_written() {
     cpu.write(a + 8, 7).unwrap();
     assert_eq!(cpu.read(a + 8), Ok(7));
     assert_eq!(cpu.read(a + PAGE as u64), Ok(0));
-    assert_eq!(space.resident(), 1);
+    assert_eq!(space.usage().resident, 1);
     space.unmap(range(Page::containing(a), 16)).unwrap();
     assert_eq!(cpu.read(a + 8), Err(Fault::NoSegment));
     finish(cpu, space);
@@ -202,7 +202,7 @@ fn discard_zeroes_and_whole_tables_go() {
     let a = space.map(Place::Fixed(Page(1 << 20)), 2048, RW, &Backing::Anonymous, Flags::empty()).unwrap().addr();
     (0..2048).for_each(|i| cpu.write(a + i * 4096, 1).unwrap());
     space.discard(range(Page(1 << 20), 2048)).unwrap();
-    assert_eq!(space.resident(), 0);
+    assert_eq!(space.usage().resident, 0);
     (0..2048).for_each(|i| assert_eq!(cpu.read(a + i * 4096), Ok(0)));
     space.unmap(range(Page(1 << 20), 2048)).unwrap();
     (0..4).for_each(|_| m.collect());
@@ -517,4 +517,22 @@ fn hints_and_holes_keep_out_of_the_guard() {
     assert!(others.iter().any(|p| p.0 < stack.0));
     assert_eq!(space.grow_down(Page(stack.0 - 1), u64::MAX), Err(EditError::NoSpace));
     finish(cpu, space);
+}
+
+/// What a space costs is more than its pages: one read in each 2 MiB costs tables and no page. The audit counts them in another way.
+#[test]
+fn usage_is_tables_and_nodes_too() {
+    let (mut cpu, space) = setup(8192);
+    let m = cpu.memory;
+    let a = space.map(Place::Fixed(Page(1 << 20)), 512 * 600, RW, &Backing::Anonymous, Flags::empty()).unwrap().addr();
+    (0..600).for_each(|i| assert_eq!(cpu.read(a + i * 512 * 4096), Ok(0)));
+    (0..10).for_each(|i| cpu.write(a + i * 4096, 1).unwrap());
+    (0..200).for_each(|i| space.protect(range(Page((1 << 20) + 2 * i), 1), Prot::READ).unwrap());
+    let usage = space.usage();
+    assert_eq!((usage.resident, usage.swapped), (10, 0));
+    assert_eq!(usage.tables, audit(m, &[&space]).tables);
+    assert!(usage.tables > 600, "{usage:?}");
+    // 400 segments are 27 leaves at least, and an arena.
+    assert!((4..=50).contains(&usage.nodes), "{usage:?}");
+    cpu.leave();
 }

@@ -151,3 +151,51 @@ fn the_last_page_of_a_quota_is_for_all_who_want_it() {
     drop(object);
     audit(m, &[]);
 }
+
+/// The limit is a space's: arenas have no room of their own. What goes makes room again; and an unmap that would split a segment needs
+/// room for one.
+#[test]
+fn segments_are_counted_over_all_arenas() {
+    const MOST: u64 = 100;
+    let m = memory(1024);
+    m.set_most_segments(MOST);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    let at = |n: u64| Place::Fixed(Page::of(1 + n as usize % 3, 8 * n as u32));
+    let map = |n: u64| space.map(at(n), 3, RW, &Backing::Anonymous, Flags::empty());
+    (0..MOST).for_each(|n| assert!(map(n).is_ok(), "segment {n}"));
+    assert_eq!(map(MOST), Err(EditError::TooMany));
+    assert_eq!(space.map(Place::Anywhere, 1, RW, &Backing::Anonymous, Flags::empty()), Err(EditError::TooMany));
+    let page = |n: u64, i: u32| PageRange::new(Page::of(1 + n as usize % 3, 8 * n as u32 + i), 1).unwrap();
+    assert_eq!(space.unmap(page(0, 1)), Err(EditError::TooMany));
+    assert_eq!(space.protect(page(0, 0), Prot::READ), Err(EditError::TooMany));
+    assert_eq!(space.segments(), MOST);
+    (0..3).for_each(|i| space.unmap(page(7, i)).unwrap());
+    assert!(map(MOST).is_ok());
+    m.set_most_segments(MOST + 1);
+    space.unmap(page(0, 1)).unwrap();
+    assert_eq!(space.segments(), MOST + 1);
+    finish(cpu, space);
+}
+
+/// An object of 512 GiB with two pages: whoever visits its pages passes the hole by.
+#[test]
+fn holes_of_objects_are_passed_by() {
+    let m = memory(1024);
+    let cpu = Cpu::new(m, 0);
+    let last = (512u64 << 30) / PAGE as u64 - 1;
+    let object = m.new_object(512 << 30, 512 << 30, &[]).unwrap();
+    for index in [0, last] {
+        drop(m.hold_page(&object, index).unwrap());
+    }
+    let (mut at, mut seen) = (0, 0);
+    while let Some(index) = m.next_object_page(&object, at) {
+        (at, seen) = (index + 1, seen + 1);
+    }
+    assert_eq!((seen, at), (1024, last + 1));
+    // Two pages, and a leaf table for each.
+    assert_eq!(m.kept_by_object(&object), 4);
+    drop(object);
+    finish(cpu, Arc::new(Space::new(m)));
+}

@@ -413,7 +413,7 @@ fn swapoff_brings_everything_back() {
     space.protect(range(BASE + 100, 50), NONE).unwrap();
     cpu.leave();
     let child = rig.adopt(space.fork().unwrap());
-    assert!(space.usage().1 > 500);
+    assert!(space.usage().swapped > 500);
     let over = AtomicBool::new(false);
     std::thread::scope(|s| {
         let (rig, space, over) = (&rig, &space, &over);
@@ -458,7 +458,7 @@ fn swapoff_brings_everything_back() {
         assert_eq!(lost, 0);
         over.store(true, SeqCst);
     });
-    assert_eq!((space.usage().1, child.usage().1), (0, 0));
+    assert_eq!((space.usage().swapped, child.usage().swapped), (0, 0));
     rig.enter(&mut cpu, &child);
     rig.edit(&mut cpu, |s| s.protect(range(BASE + 100, 50), RO));
     (0..1000).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
@@ -526,7 +526,8 @@ fn ages_cold_pages_and_neighbours() {
     (0..50).for_each(|i| assert_eq!(rig.check(&mut cpu, BASE + i), Ok(i + 1)));
     assert_eq!(scan(1000, 0).pages, 50);
     assert!((0..50).all(|i| space.is_resident(Page(BASE + i))));
-    assert_eq!(space.usage(), (50, 50));
+    let usage = space.usage();
+    assert_eq!((usage.resident, usage.swapped), (50, 50));
     // Cold ones go at the next look.
     space.cool(range(BASE + 10, 5));
     assert_eq!(scan(1000, 0).pages, 5);

@@ -204,6 +204,10 @@ impl File for Epoll {
     fn stat(&self) -> Stat {
         Stat { ino: 901, mode: 0o600, nlink: 1, ..Stat::default() }
     }
+    fn held(&self, _: bool) -> u64 {
+        let interests = self.0.lock().interests.len();
+        (interests * 2 * size_of::<(Key, Interest)>()) as u64
+    }
     fn poll(&self) -> u32 {
         if self.is_ready(1, &mut { BUDGET }) { l::POLLIN | l::POLLRDNORM } else { 0 }
     }

@@ -88,6 +88,11 @@ pub trait File: Send + Sync + Any {
     fn truncate(&self, _len: u64) -> Result<(), Errno> {
         Err(EINVAL)
     }
+    /// Bytes that go with the file when nobody has it open. With `deep`, files that are on their way through it count, too. Waits for
+    /// nobody.
+    fn held(&self, _deep: bool) -> u64 {
+        0
+    }
     /// What a mapping of it shows.
     fn object(&self) -> Result<ObjectRef, Errno> {
         Err(ENODEV)

@@ -27,6 +27,9 @@ pub struct OpenFile {
     pub inode: Option<Arc<Inode>>,
 }
 
+/// Bytes of an open file with nothing in it, what it is included.
+const OPEN: u64 = size_of::<OpenFile>() as u64 + 256;
+
 /// Flags that stay with the open file.
 pub const STATUS: u32 = l::O_ACCMODE
     | l::O_APPEND
@@ -74,6 +77,13 @@ impl OpenFile {
             };
         if ok { Ok(()) } else { Err(EBADF) }
     }
+    /// Bytes that go with it, for one of those who have it open.
+    pub fn held(self: &Arc<Self>, deep: bool) -> u64 {
+        // The caller has a reference for the look.
+        let holders = Arc::strong_count(self).saturating_sub(1).max(1) as u64;
+        (OPEN + self.file.held(deep)) / holders
+    }
+
     /// Whether it may be read.
     pub fn readable(&self) -> Result<(), Errno> {
         self.may(false)

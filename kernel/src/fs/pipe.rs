@@ -107,6 +107,14 @@ impl Pipe {
         self.has_readers() && !self.shut.load(Ordering::SeqCst)
     }
 
+    /// What is inside, for one of its ends; see [`File::held`].
+    fn held(&self, deep: bool) -> u64 {
+        let ends = self.readers.load(Ordering::SeqCst) + self.writers.load(Ordering::SeqCst);
+        let slots = if deep && self.carrier.load(Ordering::SeqCst) { self.slots.try_lock() } else { None };
+        let carried: u64 = slots.map_or(0, |slots| slots.iter().flat_map(|slot| &slot.rights).map(Rights::held).sum());
+        ((self.used.load(Ordering::SeqCst) * PAGE) as u64 + carried) / ends.max(1) as u64
+    }
+
     fn is_full(&self) -> bool {
         self.used.load(Ordering::SeqCst) >= self.most.load(Ordering::SeqCst)
     }
@@ -249,6 +257,7 @@ impl Pipe {
             self.len.fetch_add(odd, Ordering::SeqCst);
             done += odd;
         }
+        let mut spare = None;
         let result = loop {
             if io.left() == 0 {
                 break Ok(());
@@ -257,7 +266,18 @@ impl Pipe {
                 break Err(EPIPE);
             }
             if !self.is_full() {
-                match self.fill(&mut slots, io, packets, &mut rights) {
+                let Some(page) = spare.take().or_else(KernelPage::new) else {
+                    // Whoever gives memory back may want this pipe first.
+                    drop(slots);
+                    self.tell_readers();
+                    spare = KernelPage::awaited();
+                    slots = self.slots.lock();
+                    if spare.is_none() {
+                        break Err(ENOMEM);
+                    }
+                    continue;
+                };
+                match self.fill(&mut slots, page, io, packets, &mut rights) {
                     Ok(n) => done += n,
                     Err(e) => break Err(e),
                 }
@@ -286,12 +306,12 @@ impl Pipe {
     fn fill(
         &self,
         slots: &mut VecDeque<Slot>,
+        mut page: KernelPage,
         io: &mut UserIo,
         packet: bool,
         rights: &mut Option<Rights>,
     ) -> SysResult {
         let want = io.left().min(PAGE);
-        let mut page = KernelPage::new().ok_or(ENOMEM)?;
         slots.try_reserve(1).map_err(|_| ENOMEM)?;
         if io.get(&mut page[..want]) < want {
             return Err(EFAULT);
@@ -464,6 +484,9 @@ impl File for End {
             }
         }
         events
+    }
+    fn held(&self, deep: bool) -> u64 {
+        self.pipe.held(deep)
     }
     fn edges(&self) -> [u64; 2] {
         let count = |on: bool, counter: &AtomicU64| if on { counter.load(Ordering::SeqCst) } else { 0 };

@@ -3,9 +3,11 @@
 use super::io::short;
 use super::stat::{Stat, kind};
 use super::{File, FileTable, Inode, Kind, OpenFile, UserIo};
+use crate::mem::memory;
 use crate::proc::process::Process;
+use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
-use crate::proc::tree;
+use crate::proc::{oom, tree};
 use crate::swap;
 use crate::sys::errno::*;
 use crate::sys::info;
@@ -61,6 +63,7 @@ pub enum Text {
     Limits,
     Cgroup,
     Mounts,
+    OomScore,
     OomScoreAdj,
 }
 
@@ -79,10 +82,11 @@ pub enum System {
     Filesystems,
     Counters,
     Cpus,
+    MaxMapCount,
     Fixed(&'static str),
 }
 
-const TEXTS: [(&str, Text); 11] = [
+const TEXTS: [(&str, Text); 12] = [
     ("maps", Text::Maps),
     ("status", Text::Status),
     ("stat", Text::Stat),
@@ -93,6 +97,7 @@ const TEXTS: [(&str, Text); 11] = [
     ("limits", Text::Limits),
     ("cgroup", Text::Cgroup),
     ("mounts", Text::Mounts),
+    ("oom_score", Text::OomScore),
     ("oom_score_adj", Text::OomScoreAdj),
 ];
 const LINKS: [(&str, Place); 3] = [("exe", Place::Exe), ("cwd", Place::Cwd), ("root", Place::Root)];
@@ -108,16 +113,16 @@ const SYSTEM: [(&str, System); 10] = [
     ("filesystems", System::Filesystems),
     ("quire", System::Counters),
 ];
-const SYSCTL: [(&str, &str); 9] = [
-    ("vm/overcommit_memory", "0\n"),
-    ("vm/max_map_count", "65530\n"),
-    ("vm/mmap_min_addr", "65536\n"),
-    ("kernel/pid_max", "4194304\n"),
-    ("kernel/threads-max", "126000\n"),
-    ("kernel/osrelease", "6.12.0-quire\n"),
-    ("kernel/ostype", "Linux\n"),
-    ("kernel/randomize_va_space", "0\n"),
-    ("net/core/somaxconn", "4096\n"),
+const SYSCTL: [(&str, System); 9] = [
+    ("vm/overcommit_memory", System::Fixed("0\n")),
+    ("vm/max_map_count", System::MaxMapCount),
+    ("vm/mmap_min_addr", System::Fixed("65536\n")),
+    ("kernel/pid_max", System::Fixed("4194304\n")),
+    ("kernel/threads-max", System::Fixed("126000\n")),
+    ("kernel/osrelease", System::Fixed("6.12.0-quire\n")),
+    ("kernel/ostype", System::Fixed("Linux\n")),
+    ("kernel/randomize_va_space", System::Fixed("0\n")),
+    ("net/core/somaxconn", System::Fixed("4096\n")),
 ];
 
 impl ProcEntry {
@@ -130,6 +135,11 @@ impl ProcEntry {
         (b"sys/kernel/mm/transparent_hugepage/enabled", ProcEntry::System(System::Fixed("always madvise [never]\n"))),
         (b"sys/kernel/mm/transparent_hugepage/hpage_pmd_size", ProcEntry::System(System::Fixed("2097152\n"))),
     ];
+
+    /// Whether it takes what is written to it.
+    fn is_written(&self) -> bool {
+        matches!(self, ProcEntry::Of(_, Text::OomScoreAdj) | ProcEntry::System(System::MaxMapCount))
+    }
 
     /// Whether it has entries.
     pub fn is_dir(&self) -> bool {
@@ -168,7 +178,11 @@ impl ProcEntry {
 }
 
 fn node(entry: ProcEntry) -> Arc<Inode> {
-    let mode = if entry.file_type() == kind::REG { 0o444 } else { 0o555 };
+    let mode = match entry {
+        entry if entry.is_written() => 0o644,
+        entry if entry.file_type() == kind::REG => 0o444,
+        _ => 0o555,
+    };
     Inode::new(Kind::Proc(entry), mode)
 }
 
@@ -227,14 +241,14 @@ pub fn sysctl() -> Arc<Inode> {
 
 fn make_sysctl() -> Arc<Inode> {
     let root = Inode::directory(0o555);
-    for (path, text) in SYSCTL {
+    for (path, file) in SYSCTL {
         let mut at = root.clone();
         let mut parts = path.split('/').peekable();
         while let Some(part) = parts.next() {
             let next = {
                 let Kind::Dir(entries) = &at.kind else { break };
                 let last = parts.peek().is_none();
-                let make = || if last { node(ProcEntry::System(System::Fixed(text))) } else { Inode::directory(0o555) };
+                let make = || if last { node(ProcEntry::System(file)) } else { Inode::directory(0o555) };
                 entries.lock().entry(part.as_bytes().to_vec()).or_insert_with(make).clone()
             };
             at = next;
@@ -334,6 +348,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
         ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
         ProcEntry::System(System::Counters) => Ok(crate::mem::counters::text().into_bytes()),
+        ProcEntry::System(System::MaxMapCount) => Ok(alloc::format!("{}\n", memory().most_segments()).into_bytes()),
         ProcEntry::System(System::Cpus) => {
             let last = crate::arch::cpu::online().count_ones() - 1;
             Ok(if last == 0 { b"0\n".to_vec() } else { alloc::format!("0-{last}\n").into_bytes() })
@@ -358,33 +373,67 @@ fn of_process(process: &Arc<Process>, text: Text) -> Vec<u8> {
         Text::Limits => info::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
-        Text::OomScoreAdj => b"0\n".to_vec(),
+        Text::OomScore => alloc::format!("{}\n", oom::score(process)).into_bytes(),
+        Text::OomScoreAdj => alloc::format!("{}\n", process.oom_adj.load(Ordering::Relaxed)).into_bytes(),
     }
 }
 
-/// A file of /proc as it was when it was opened.
+/// Takes a number that was written to a file.
+fn set(entry: &ProcEntry, number: i64) -> Result<(), Errno> {
+    match entry {
+        ProcEntry::Of(pid, Text::OomScoreAdj) => {
+            let adj = i32::try_from(number).ok().filter(|adj| (oom::NEVER..=oom::FIRST).contains(adj)).ok_or(EINVAL)?;
+            oom::adjust(&tree::process(*pid).ok_or(ESRCH)?, adj);
+        }
+        _ => memory()
+            .set_most_segments(i32::try_from(number).ok().and_then(|most| u64::try_from(most).ok()).ok_or(EINVAL)?),
+    }
+    Ok(())
+}
+
+/// A decimal number with blanks around it, as Linux reads one.
+fn number_in(text: &[u8]) -> Result<i64, Errno> {
+    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+    text.trim_end_matches('\0').trim().parse().map_err(|_| EINVAL)
+}
+
+/// A file of /proc as it was when it was opened, or last written.
 pub struct Snapshot {
     ino: u64,
     mode: u32,
-    bytes: Vec<u8>,
+    entry: ProcEntry,
+    bytes: SleepMutex<Vec<u8>>,
 }
 
 impl Snapshot {
     /// Makes the contents.
     pub fn open(inode: &Inode, entry: &ProcEntry) -> Result<Self, Errno> {
-        Ok(Snapshot { ino: inode.ino, mode: inode.mode.load(Ordering::Relaxed), bytes: contents(entry)? })
+        let bytes = SleepMutex::new(contents(entry)?);
+        Ok(Snapshot { ino: inode.ino, mode: inode.mode.load(Ordering::Relaxed), entry: *entry, bytes })
     }
 }
 
 impl File for Snapshot {
     fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
-        let from = self.bytes.get(at.min(self.bytes.len() as u64) as usize..).unwrap_or(&[]);
+        let bytes = self.bytes.lock();
+        let from = bytes.get(at.min(bytes.len() as u64) as usize..).unwrap_or(&[]);
         let want = from.len().min(io.left());
         let done = io.put(&from[..want]);
         if done < want { short(done) } else { Ok(done) }
     }
     fn write(&self, io: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Ok(io.discard())
+        if !self.entry.is_written() {
+            return Ok(io.discard());
+        }
+        let (mut text, all) = ([0; 32], io.left());
+        let want = all.min(text.len());
+        if io.get(&mut text[..want]) < want {
+            return Err(EFAULT);
+        }
+        set(&self.entry, number_in(&text[..want])?)?;
+        io.discard();
+        *self.bytes.lock() = contents(&self.entry)?;
+        Ok(all)
     }
     fn stat(&self) -> Stat {
         Stat { ino: self.ino, mode: kind::REG | self.mode, nlink: 1, ..Stat::default() }

@@ -58,6 +58,8 @@ pub struct Regular {
     pub mode: AtomicU32,
     /// Links in the tree.
     pub links: AtomicU32,
+    /// It was never in the tree (memfd).
+    nameless: bool,
     /// Its times.
     pub times: Times,
     /// Contents that never change.
@@ -82,6 +84,7 @@ impl Regular {
             ino: inode::new_number(),
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
+            nameless: false,
             times: Times::at(mtime as i64 * 1_000_000_000),
             image: Some(bytes),
             object: Arc::new(SleepMutex::new(None)),
@@ -111,6 +114,7 @@ impl Regular {
             ino,
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
+            nameless: quota.is_none(),
             times: Times::new(),
             image: None,
             object,
@@ -459,6 +463,14 @@ impl File for Arc<Regular> {
     }
     fn can_wait(&self) -> bool {
         false
+    }
+    fn held(&self, _: bool) -> u64 {
+        // What has a name stays, whoever ends.
+        if self.image.is_some() || !(self.nameless || self.links.load(Ordering::Relaxed) == 0) {
+            return 0;
+        }
+        let object = self.object.try_lock().and_then(|object| object.clone());
+        object.map_or(0, |object| memory().kept_by_object(&object) * 4096)
     }
     fn seekable(&self) -> bool {
         true

@@ -42,6 +42,11 @@ impl Rights {
         Rights::new(self.0.clone())
     }
 
+    /// Bytes that go with them, but for what is on its way through them.
+    pub fn held(&self) -> u64 {
+        self.0.iter().map(|file| file.held(false)).sum()
+    }
+
     /// They have arrived.
     pub fn take(mut self) -> Vec<Arc<OpenFile>> {
         COUNT.fetch_sub(self.0.len() as u64, Ordering::Relaxed);

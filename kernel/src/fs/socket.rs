@@ -93,6 +93,10 @@ impl File for Socket {
         }
         events
     }
+    fn held(&self, deep: bool) -> u64 {
+        let end = self.writes.lock().clone();
+        self.reads.held(deep) + end.map_or(0, |end| end.held(deep))
+    }
     fn edges(&self) -> [u64; 2] {
         let writes = self.writes.lock().clone().map_or(0, |end| end.edges()[1]);
         [self.reads.edges()[0], writes]

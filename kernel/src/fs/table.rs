@@ -7,6 +7,7 @@ use crate::proc::thread::current;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 use linux_raw_sys::general as l;
 
 #[derive(Clone)]
@@ -22,21 +23,29 @@ fn limit() -> u64 {
 
 /// The descriptors of a process (or of several: CLONE_FILES). The lock is held for a look-up only; files are used, and
 /// dropped, outside it.
-pub struct FileTable(Mutex<Vec<Option<Slot>>>);
+pub struct FileTable {
+    slots: Mutex<Vec<Option<Slot>>>,
+    /// The choice of a victim in which it was counted.
+    pub weighed: AtomicU64,
+}
 
 impl FileTable {
     /// No descriptors.
     pub fn new() -> Self {
-        FileTable(Mutex::new(Vec::new()))
+        Self::of(Vec::new())
+    }
+
+    fn of(slots: Vec<Option<Slot>>) -> Self {
+        FileTable { slots: Mutex::new(slots), weighed: AtomicU64::new(0) }
     }
 
     /// A table of its own with the same open files.
     pub fn copy(&self) -> Result<Arc<Self>, Errno> {
         let mut slots = Vec::new();
-        let len = self.0.lock().len();
+        let len = self.slots.lock().len();
         slots.try_reserve(len).map_err(|_| ENOMEM)?;
-        slots.extend(self.0.lock().iter().take(len).cloned());
-        arc(FileTable(Mutex::new(slots)))
+        slots.extend(self.slots.lock().iter().take(len).cloned());
+        arc(Self::of(slots))
     }
 
     /// The file behind a descriptor, to be used: one that only names its file (O_PATH) is refused.
@@ -48,7 +57,7 @@ impl FileTable {
     /// The file behind a descriptor, even one that only names it.
     #[inline]
     pub fn get_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        let slots = self.0.lock();
+        let slots = self.slots.lock();
         match slots.get(fd as usize) {
             Some(Some(slot)) if fd >= 0 => Ok(slot.file.clone()),
             _ => Err(EBADF),
@@ -61,7 +70,7 @@ impl FileTable {
     }
 
     fn add_below(&self, from: usize, limit: usize, file: Arc<OpenFile>, close_on_exec: bool) -> SysResult {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         let free = (from..slots.len()).find(|i| slots[*i].is_none()).unwrap_or(slots.len().max(from));
         if free >= limit {
             return Err(EMFILE);
@@ -77,7 +86,7 @@ impl FileTable {
 
     /// Whether the current process may have one more descriptor. Asked before something is made that would have to be unmade.
     pub fn has_room(&self) -> Result<(), Errno> {
-        let slots = self.0.lock();
+        let slots = self.slots.lock();
         let free = slots.iter().position(|slot| slot.is_none()).unwrap_or(slots.len());
         if free as u64 >= limit() { Err(EMFILE) } else { Ok(()) }
     }
@@ -97,7 +106,7 @@ impl FileTable {
         if fd as u64 >= limit() {
             return Err(EBADF);
         }
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         if fd >= slots.len() {
             let more = fd + 1 - slots.len();
             slots.try_reserve(more).map_err(|_| ENOMEM)?;
@@ -108,14 +117,14 @@ impl FileTable {
 
     /// Takes a descriptor away; the caller drops the file.
     pub fn remove(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         let slot = slots.get_mut(usize::try_from(fd).map_err(|_| EBADF)?).ok_or(EBADF)?;
         slot.take().map(|s| s.file).ok_or(EBADF)
     }
 
     /// FD_CLOEXEC of a descriptor.
     pub fn close_on_exec_of(&self, fd: i32) -> Result<bool, Errno> {
-        match self.0.lock().get(fd as usize) {
+        match self.slots.lock().get(fd as usize) {
             Some(Some(slot)) if fd >= 0 => Ok(slot.close_on_exec),
             _ => Err(EBADF),
         }
@@ -123,7 +132,7 @@ impl FileTable {
 
     /// Sets FD_CLOEXEC.
     pub fn set_close_on_exec(&self, fd: i32, on: bool) -> Result<(), Errno> {
-        match self.0.lock().get_mut(fd as usize) {
+        match self.slots.lock().get_mut(fd as usize) {
             Some(Some(slot)) if fd >= 0 => {
                 slot.close_on_exec = on;
                 Ok(())
@@ -134,10 +143,10 @@ impl FileTable {
 
     /// Closes what execve closes.
     pub fn close_on_exec(&self) {
-        let len = self.0.lock().len();
+        let len = self.slots.lock().len();
         for fd in 0..len {
             let gone = {
-                let mut slots = self.0.lock();
+                let mut slots = self.slots.lock();
                 match slots.get_mut(fd) {
                     Some(slot) if slot.as_ref().is_some_and(|s| s.close_on_exec) => slot.take(),
                     _ => None,
@@ -147,9 +156,21 @@ impl FileTable {
         }
     }
 
+    /// Bytes that go with the table: its own, and its share of what is open.
+    pub fn held(&self) -> u64 {
+        let len = self.slots.lock().len();
+        let mut sum = (len * size_of::<Option<Slot>>()) as u64;
+        for fd in 0..len {
+            // Nothing is locked while a file is looked at.
+            let file = self.get_any(fd as i32);
+            sum += file.map_or(0, |file| file.held(true));
+        }
+        sum
+    }
+
     /// The descriptors in use, in order.
     pub fn list(&self) -> Vec<usize> {
-        let slots = self.0.lock();
+        let slots = self.slots.lock();
         slots.iter().enumerate().filter(|(_, s)| s.is_some()).map(|(i, _)| i).collect()
     }
 }

@@ -293,6 +293,7 @@ fn new_process(
     let process = Process::new(pid, Arc::downgrade(me), pgid, sid, actions, exe, arguments)?;
     process.limits.inherit(&me.limits);
     *process.memory.lock() = Some(memory.clone());
+    process.oom_adj.store(me.oom_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(me.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     tree::lock().links(&process).exit_signal = request.exit_signal;
     Ok(process)

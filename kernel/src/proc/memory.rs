@@ -1,5 +1,6 @@
 //! The memory of a process as this layer sees it: the space, the heap's end, where things were put.
 
+use super::oom::Weight;
 use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
@@ -44,6 +45,8 @@ pub struct Memory {
     pub lock_future: AtomicU16,
     /// The page at which the next scan for pages to evict begins.
     pub scan_cursor: AtomicU64,
+    /// What it weighs where a victim is chosen.
+    pub weight: Weight,
     /// Tells private futexes of different spaces apart for ever (an address could be used again).
     pub id: u64,
 }
@@ -53,13 +56,15 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// All of them, in the order of their making. A leaf lock.
 static ALL: Mutex<BTreeMap<u64, Weak<Memory>>> = Mutex::new(BTreeMap::new());
 
-/// Visits all, in the order of their making, and those that are made meanwhile. Nothing is locked. A child is here before it
-/// is filled.
+/// The one that was made next after the one with this number; `None` in its place if it is ending. A child is here before it is filled.
+pub fn next(after: u64) -> Option<(u64, Option<Arc<Memory>>)> {
+    ALL.lock().range(after + 1..).next().map(|(&id, memory)| (id, memory.upgrade()))
+}
+
+/// Visits all, in the order of their making, and those that are made meanwhile. Nothing is locked.
 pub fn each(mut see: impl FnMut(&Memory)) {
     let mut after = 0;
-    loop {
-        let next = ALL.lock().range(after + 1..).next().map(|(&id, memory)| (id, memory.upgrade()));
-        let Some((id, memory)) = next else { return };
+    while let Some((id, memory)) = next(after) {
         after = id;
         memory.iter().for_each(|memory| see(memory));
     }
@@ -81,6 +86,7 @@ impl Memory {
             layout,
             lock_future: AtomicU16::new(0),
             scan_cursor: AtomicU64::new(0),
+            weight: Weight::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })?;
         if !crate::mem::heap_has(1024) {
@@ -95,16 +101,13 @@ impl Memory {
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         // Held until the segments are copied, so that the child's heap ends where they do.
         let heap = self.heap.lock();
-        let mut child = None;
-        vm::retry(|| {
+        vm::retry_whole(&self.space, || {
             let space = arc(Space::for_copy(memory())).map_err(|_| EditError::OutOfFrames)?;
             // Known before it is filled: see `quire_mm::cut`.
             let new = Self::new(space, *heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
             self.space.fork_into(&new.space)?;
-            child = Some(new);
-            Ok(())
-        })?;
-        child.ok_or(ENOMEM)
+            Ok(new)
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! * Ways to die all end in [`exit::thread`]: `exit`, a fatal signal, a sibling's `exit_group` or `execve`.
 
 pub mod account;
+pub mod charge;
 pub mod clock;
 pub mod clone;
 pub mod elf;

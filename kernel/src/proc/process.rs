@@ -12,7 +12,7 @@ use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// How a process or thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,6 +130,8 @@ pub struct Process {
     pub dumpable: AtomicBool,
     /// It has had locks on ranges of files: they go with it.
     pub has_locks: AtomicBool,
+    /// `oom_score_adj`: how willingly it is ended when memory runs out.
+    pub oom_adj: AtomicI32,
     /// Whether execve has been called since fork (setpgid refuses then).
     pub did_exec: AtomicBool,
     /// Orphans below this process come to it (PR_SET_CHILD_SUBREAPER).
@@ -177,6 +179,7 @@ impl Process {
             started: timer::now_ns(),
             dumpable: AtomicBool::new(true),
             has_locks: AtomicBool::new(false),
+            oom_adj: AtomicI32::new(0),
             did_exec: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
         })
@@ -203,11 +206,16 @@ impl Process {
         sum
     }
 
+    /// Whether it has its parent's memory until execve: a vfork has made it.
+    pub fn is_in_vfork(&self) -> bool {
+        self.threads.lock().list.iter().any(|thread| super::thread::of(thread).vfork.lock().is_some())
+    }
+
     /// Notes the resident set for `ru_maxrss`.
     pub fn note_resident(&self) {
         let memory = self.memory.lock().clone();
         if let Some(memory) = memory {
-            self.max_resident.fetch_max(memory.space.resident(), Ordering::Relaxed);
+            self.max_resident.fetch_max(memory.space.usage().resident, Ordering::Relaxed);
         }
     }
 }

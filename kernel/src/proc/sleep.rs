@@ -84,6 +84,11 @@ impl<T: ?Sized> SleepMutex<T> {
         SleepGuard(self)
     }
 
+    /// Takes the mutex if nobody has it: for who must not wait for its holder.
+    pub fn try_lock(&self) -> Option<SleepGuard<'_, T>> {
+        self.try_take().then_some(SleepGuard(self))
+    }
+
     fn try_take(&self) -> bool {
         // Acquire pairs with the Release in the guard's drop.
         self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()

@@ -1,13 +1,16 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
+use crate::mem::shortage::{self, ENOUGH, FEW, ROUNDS};
 use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space, memory};
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{self, Brought};
 use crate::sys::errno::*;
 
-/// How often a short operation is tried again before it fails; each round gives the CPU away.
-const ROUNDS: usize = 64;
+/// How often one that needs many frames at once is: others may take what was made free for it.
+const WHOLE_ROUNDS: usize = 3;
+/// Frames that such a one may need beside the tables and nodes of the space.
+const BESIDE: u64 = 64;
 
 /// Linux's number for a failed edit.
 pub fn errno(error: EditError) -> Errno {
@@ -29,26 +32,41 @@ pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Err
     }
 }
 
-/// As [`retry`], after the first failure.
+/// As [`retry`], after the first failure. Each round asks for twice as many frames as the one before, so that an edit which needs more than
+/// others give back is not begun in vain for long.
 #[cold]
 #[inline(never)]
 fn retry_failed<T>(mut error: EditError, mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
-    let mut rounds = ROUNDS;
-    loop {
-        again(error, &mut rounds)?;
+    let mut want = ENOUGH;
+    for _ in 0..ROUNDS {
+        if error != EditError::OutOfFrames || signal::is_dying() || !shortage::wait_for(want) {
+            break;
+        }
         match edit() {
             Ok(value) => return Ok(value),
             Err(next) => error = next,
         }
+        want = (2 * want).min(FEW);
     }
+    Err(errno(error))
 }
 
-/// Whether a failed edit may be tried again: asks for frames if that is what it lacked.
-fn again(error: EditError, rounds: &mut usize) -> Result<(), Errno> {
-    *rounds -= 1;
-    match error {
-        EditError::OutOfFrames if *rounds != 0 && !signal::is_dying() && crate::mem::wait_for_frames() => Ok(()),
-        error => Err(errno(error)),
+/// Runs an edit that may need as many frames as `space` has tables and nodes, and that is all or nothing. When it fails it is tried
+/// again only if so many are free then; so a refusal takes about as long as one attempt.
+pub fn retry_whole<T>(space: &Space, mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
+    let mut rounds = WHOLE_ROUNDS;
+    loop {
+        match edit() {
+            Ok(value) => return Ok(value),
+            Err(EditError::OutOfFrames) if rounds != 0 && !signal::is_dying() => {
+                rounds -= 1;
+                let usage = space.usage();
+                if !shortage::room_for(usage.tables + usage.nodes + BESIDE) {
+                    return Err(ENOMEM);
+                }
+            }
+            Err(error) => return Err(errno(error)),
+        }
     }
 }
 
@@ -142,15 +160,7 @@ pub fn new_object_within(
     image: &'static [u8],
     quota: Option<&'static Quota>,
 ) -> Result<ObjectRef, Errno> {
-    for _ in 0..ROUNDS {
-        if let Some(object) = memory().new_object_within(len, capacity, image, quota) {
-            return Ok(object);
-        }
-        if !crate::mem::wait_for_frames() {
-            break;
-        }
-    }
-    Err(ENOMEM)
+    shortage::insist(|| memory().new_object_within(len, capacity, image, quota)).ok_or(ENOMEM)
 }
 
 /// Copies between a page of an object and `bytes`, at `at` within the page.

@@ -13,7 +13,8 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_mm::What;
 
-const SIZE: u64 = 16384;
+/// Bytes of a stack.
+pub const SIZE: u64 = 16384;
 const STRIDE: u64 = 2 * SIZE;
 /// Stacks that [`trim`] takes at once, and the number in the pool above which it does: usually, and when memory is short.
 const BATCH: usize = 128;

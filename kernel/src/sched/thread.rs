@@ -153,7 +153,7 @@ impl Thread {
         }
         let stack = match begin {
             Begin::Here(_) => None,
-            _ => Some(Stack::new().ok_or(NoMemory)?),
+            _ => Some(mem::shortage::insist(Stack::new).ok_or(NoMemory)?),
         };
         let (mut top, mut rsp) = (stack.as_ref().map_or(0, |s| s.top()), 0);
         match begin {

@@ -7,15 +7,14 @@ use super::{Area, OPEN, area, disk, is_open, poll};
 use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::{Space, memory};
-use crate::proc::{signal, tree};
+use crate::proc::{memory as spaces, signal};
 use crate::sys::errno::*;
-use core::ops::Bound;
 use core::sync::atomic::Ordering;
 use quire_mm::{Back, Page, PageRange, Slot, What};
 
 /// Pages that come back with one read.
 const AHEAD: u64 = 32;
-/// Rounds over all processes: each that forks meanwhile may cost another one.
+/// Rounds over all spaces: each that forks meanwhile may cost another one.
 const ROUNDS: u32 = 64;
 
 static UNDER_WAY: What = What { text: "the disk's last answers", show: |n, f| write!(f, "{n} pages under way") };
@@ -50,13 +49,11 @@ pub fn close() -> Result<(), Errno> {
 fn empty(area: &Area) -> Result<(), Errno> {
     let mut lost = 0;
     for _ in 0..ROUNDS {
-        let mut after = Bound::Unbounded;
-        loop {
-            let next = tree::lock().processes.range((after, Bound::Unbounded)).next().map(|(&p, q)| (p, q.clone()));
-            let Some((pid, process)) = next else { break };
-            after = Bound::Excluded(pid);
-            let shared = process.memory.lock().clone();
-            if let Some(shared) = shared {
+        let mut after = 0;
+        while let Some((id, shared)) = spaces::next(after) {
+            after = id;
+            // One that a fork fills has its turn in the next round.
+            if let Some(shared) = shared.filter(|shared| shared.space.is_ready()) {
                 empty_space(&shared.space, &mut lost)?;
             }
         }
@@ -108,7 +105,9 @@ fn empty_space(space: &Space, lost: &mut u64) -> Result<(), Errno> {
 }
 
 fn empty_object(object: &quire_mm::Object, lost: &mut u64) -> Result<(), Errno> {
-    for index in 0..object.pages() {
+    let mut next = 0;
+    while let Some(index) = memory().next_object_page(object, next) {
+        next = index + 1;
         while let Back::Wait(slot) = memory().bring_object_back(object, index, lost) {
             come(slot, &[])?;
         }

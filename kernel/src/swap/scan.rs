@@ -1,25 +1,22 @@
-//! Which space gives pages next: one process after the other, each from where its last scan ended.
+//! Which space gives pages next: one after the other, however many processes share it, each from where its last scan ended.
 
 use super::relief;
 use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::memory;
-use crate::proc::tree;
-use crate::proc::{Memory, process::Process};
-use alloc::sync::Arc;
-use core::ops::Bound;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::proc::{Memory, memory as spaces};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_mm::{ObjectRef, Page, What};
 use quire_swapd::daemon::Reclaim;
 
 /// Links that go at once when the area is full: as many slots, if nobody else holds them.
 const LINKS: u64 = 256;
-/// Pages that one process gives before the next one is asked.
+/// Pages that one space gives before the next one is asked.
 const TURN: u64 = 64;
-/// The process that was asked last.
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// The space that was asked last.
+static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// The page tables of all processes.
+/// The page tables of all spaces.
 pub struct Scan;
 
 impl Reclaim for Scan {
@@ -29,27 +26,24 @@ impl Reclaim for Scan {
 
     fn evict(&self, want: u64, round: u32) -> u64 {
         let Some(_busy) = Busy::begin() else { return 0 };
-        // ordering: Relaxed; two scans may begin at the same process.
+        // ordering: Relaxed; two scans may begin at the same space.
         let first = LAST.load(Ordering::Relaxed);
         let (mut after, mut wrapped, mut gone) = (first, false, 0);
         while gone < want {
-            let Some(process) = next(after) else {
+            let Some((id, shared)) = spaces::next(after) else {
                 if wrapped {
                     break;
                 }
                 (after, wrapped) = (0, true);
                 continue;
             };
-            if wrapped && process.pid > first {
+            if wrapped && id > first {
                 break;
             }
-            after = process.pid;
+            after = id;
             LAST.store(after, Ordering::Relaxed);
-            let shared = process.memory.lock().clone();
-            let Some(shared) = shared else { continue };
-            gone += from_one(&shared, (want - gone).min(TURN), round);
-            if wrapped && after == first {
-                break;
+            if let Some(shared) = shared.filter(|shared| shared.space.is_ready()) {
+                gone += from_one(&shared, (want - gone).min(TURN), round);
             }
         }
         if gone < want {
@@ -59,12 +53,6 @@ impl Reclaim for Scan {
     }
 }
 
-/// The process with the next higher number.
-fn next(after: u32) -> Option<Arc<Process>> {
-    let range = (Bound::Excluded(after), Bound::Unbounded);
-    tree::lock().processes.range(range).next().map(|(_, p)| p.clone())
-}
-
 /// The area is full: slots that only remember that the disk has a page of memory, too, are of more use for others. True: some
 /// are free now.
 fn break_links() -> bool {
@@ -72,7 +60,7 @@ fn break_links() -> bool {
     super::open_area().is_some_and(|area| area.free_hint() != 0)
 }
 
-fn from_one(shared: &Arc<Memory>, want: u64, round: u32) -> u64 {
+fn from_one(shared: &Memory, want: u64, round: u32) -> u64 {
     // ordering: Relaxed; a place to begin, no more.
     let mut cursor = Page(shared.scan_cursor.load(Ordering::Relaxed));
     let mut done = shared.space.evict(want, round, &mut cursor);

@@ -33,7 +33,7 @@ fn end(file: &OpenFile, at: usize, position: u64) -> Result<(), Errno> {
 /// Copies up to `count` bytes from a position of `from`; `put` takes a piece and says how much of it went. Returns how many bytes
 /// were copied; an error only if there were none.
 fn copy(from: &OpenFile, at: u64, count: usize, mut put: impl FnMut(&mut [u8], u64) -> SysResult) -> SysResult {
-    let mut page = KernelPage::new().ok_or(ENOMEM)?;
+    let mut page = KernelPage::awaited().ok_or(ENOMEM)?;
     let (mut done, count) = (0, count.min(MAX_BYTES));
     while done < count {
         let piece = &mut page[..BYTES.min(count - done)];

@@ -273,7 +273,7 @@ pub fn maps(process: &Process) -> Vec<u8> {
 /// What is mapped, and how many pages are in memory.
 fn sizes(process: &Process) -> (Counts, u64) {
     let memory = process.memory.lock().clone();
-    memory.map_or((Counts::default(), 0), |m| (m.counts(), m.space.resident()))
+    memory.map_or((Counts::default(), 0), |m| (m.counts(), m.space.usage().resident))
 }
 
 /// /proc/self/statm
@@ -304,7 +304,8 @@ pub fn status(process: &Process) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
     process.note_resident();
     let peak = process.max_resident.load(Ordering::Relaxed) * 4;
-    let swapped = process.memory.lock().clone().map_or(0, |m| m.space.usage().1);
+    let memory = process.memory.lock().clone();
+    let usage = memory.map(|m| m.space.usage()).unwrap_or_default();
     let name = name_of(process);
     let letter = state(process);
     let long = match letter {
@@ -319,7 +320,7 @@ pub fn status(process: &Process) -> Vec<u8> {
         "Name:\t{name}\nUmask:\t0022\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
          TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
          VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
-         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmSwap:\t{swapped:8} kB\n\
+         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n\
          Threads:\t{threads}\nSigPnd:\t{sig:016x}\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n",
         name = crate::fs::Printable(&name),
         pid = process.pid,
@@ -329,7 +330,8 @@ pub fn status(process: &Process) -> Vec<u8> {
         data = mapped.data * 4,
         stack = mapped.stack * 4,
         rss = resident * 4,
-        swapped = swapped * 4,
+        swapped = usage.swapped * 4,
+        tables = usage.tables * 4,
         threads = process.threads.lock().list.len(),
         sig = process.pending_bits.load(Ordering::Relaxed),
         last = n - 1,

@@ -49,6 +49,7 @@ pub const ALL: &[Workload] = &[
     stress("futex_storm", &["60"]),
     stress("exit_storm", &["6"]),
     stress("oom", &["1"]),
+    stress("shortage", &["1"]),
     stress("own_memory", &["4"]),
     stress("crowds", &["1"]),
     stress("events", &["10"]),

@@ -242,9 +242,11 @@ const CHECKS: &[(&str, Check)] = &[
         }
         Ok(())
     }),
-    ("too little memory on a wide machine", |door| {
-        for name in ["oom", "hoard"] {
-            let output = door.exec(&["--mem", "64", "--cpus", "16", "--audit", &door.program(name), "1"], b"");
+    ("too little memory on a wide machine, and on a narrow one", |door| {
+        for (name, memory, cpus) in
+            [("oom", "64", "16"), ("hoard", "64", "16"), ("shortage", "64", "16"), ("shortage", "128", "1")]
+        {
+            let output = door.exec(&["--mem", memory, "--cpus", cpus, "--audit", &door.program(name), "1"], b"");
             expect(&output, 0).map_err(|error| format!("{name}: {error}"))?;
             same("output", &output.stdout, format!("{name}: ok\n").as_bytes())?;
         }

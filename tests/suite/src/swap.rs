@@ -32,7 +32,8 @@ const GROUPS: &[Group] = &[
         ],
     ),
     (64, 256 * MIB, 4, &[&["thrash", "1", "16", "10"]]),
-    (64, 64 * MIB, 4, &[&["swap_full", "4", "2"]]),
+    (64, 64 * MIB, 4, &[&["swap_full", "4", "2"], &["shortage", "1"]]),
+    (64, 32 * MIB, 1, &[&["shortage", "1"]]),
     (64, 128 * MIB, 4, &[&["swapoff_under_load", "24", "2"]]),
     // 49 slots for everybody.
     (64, 50 * 4096, 1, &[&["swap_races", "12"]]),

@@ -211,6 +211,10 @@ impl Pending {
     pub fn bits(&self) -> u64 {
         self.bits
     }
+    /// How many signals are queued with what they carry.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
     /// Adds a signal; a standard signal that is already pending is merged. False when the queue is full.
     pub fn push(&mut self, info: SigInfo) -> bool {
         let bit = bit(info.signal);
