@@ -158,7 +158,7 @@ fn an_object_is_closed_when_nobody_may_write_it() {
     }
     assert!(!m.close_object(&object, ALONE));
     space.remap(range(BASE + 10, 1), 1, Remap::Fixed(Page(BASE + 500)), false).unwrap();
-    let there = space.remap(range(BASE + 11, 1), 1, Remap::MayMove, true).unwrap();
+    let there = space.remap(range(BASE + 11, 1), 1, Remap::MayMove(Page(0)), true).unwrap();
     let mut child = space.fork().unwrap();
     space.protect(range(BASE, 10), R).unwrap();
     space.unmap(range(1, BASE + 99)).unwrap();
