@@ -16,8 +16,30 @@
 //!
 //! * E1. A state changes by one named transition of this file, each one compare-and-swap or swap. The hardware may set
 //!   Accessed and Dirty at any moment, so a transition takes the exact word that was judged.
-//! * E2. Page, Hidden and Swapped carry a *parity*. [`Entry::share`], [`Entry::narrow`] flip it; all others keep it.
+//! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::share`], [`Entry::narrow`] and [`Entry::empty`] flip it,
+//!   [`Entry::take`] clears it, all others keep it.
 //! * E3. A page that the mapping does not own alone carries copy-on-write, also where nobody may write.
+//! * E4. *No word is seen twice in one place with an edit in between, unless everybody has answered in between*, who may have a window
+//!   open there. So a compare-and-swap in a window proves that what the window has seen of list and entry still holds. Below is
+//!   why, for each way in which a word may come back.
+//! * E5. After a wait nothing is used that was read before it ([`crate::fault`]).
+//!
+//! Why E4 holds. An edit keeps its claim until it has been answered, or owes no answer; no fork, move or other edit happens under it.
+//!
+//! | word | who brings one like it back | why a window that has read the first one is over, or may go on |
+//! |---|---|---|
+//! | Empty(g) | nobody | a sweep, scan or move draws its generation for itself, and writes it to a place once |
+//! | any, narrowed | the second narrowing, whose flip undoes the first one's | the first one was answered before its claim went. Alone, nothing flips and no window is open |
+//! | any, shared by a fork | the second fork | the first one was answered; alone, no other CPU has a window open |
+//! | an object's page | a fault, after a scan has unmapped it | without an edit in between it is the same page with the same rights. An edit meanwhile has flipped the parity, which Empty keeps |
+//! | a page, taken by a sweep or move | a fault or move | taken words are answered for before the claim goes, also Swapped ones |
+//! | Page, evicted | a fault that brings the same frame back | the slot is given to nobody before the scan's answers are in |
+//! | Swapped, restored | a scan that evicts to the same slot | the same; a slot of another life differs by the hold under which the entry is read again (race 22) |
+//! | Swapped, moved away or swept | a move | answered for when it left. A scan's answers elsewhere do not count: its arena may be one where the window's CPU has not been (models `swap-move-narrow`, `swap-unmap-move`) |
+//! | any, with Accessed or an age changed | the hardware, a scan | the same page with the same rights |
+//! | Table, Sealed | nobody | a table that was detached is not used again within a grace period; a window is a read section |
+//!
+//! An object's own entry knows no edits, and its Empty(0) comes back when it is cut: it says the same then, a page of zeros.
 //!
 //! Ordering: a transition releases what was written before it (the content of a new page or table) to the software that loads
 //! the word with Acquire, and to the hardware's walkers, which see stores in order on x86. `Empty(g)` written by a sweep
@@ -56,7 +78,7 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 const AGE_SHIFT: u32 = 52;
 const AGE: u64 = 3 << AGE_SHIFT;
 const NO_EXEC: u64 = 1 << 63;
-/// Kinds of absent words, in bits 1 and 2 (bit 0 is Present); the rest of an empty word is its generation.
+/// Kinds of absent words, in bits 1 and 2 (bit 0 is Present). An empty word has its generation where others have a frame.
 const KIND: u64 = 3 << 1;
 /// None of these bits is in an empty word.
 pub const KINDS: u64 = PRESENT | KIND;
@@ -67,7 +89,7 @@ const SEALED: u64 = 3 << 1;
 impl Word {
     /// Nothing here, since the sweep with generation `g`. `Empty(0)` is a zeroed word.
     pub const fn empty(g: u64) -> Word {
-        Word(g << 4)
+        Word(g << 12)
     }
 
     /// A present page with Accessed set, and Dirty if it is writable (it is about to be written).
@@ -314,11 +336,11 @@ impl Entry {
         self.swap_from(old, Word::table(table))
     }
 
-    /// `Empty(g) -> Page`, by a fault; as [`Entry::install_table`].
+    /// `Empty(g) -> Page`, by a fault; as [`Entry::install_table`]. Keeps the parity.
     #[must_use = "on failure the page is still the caller's"]
     pub fn install_page(&self, old: Word, page: Word) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
-        self.swap_from(old, page)
+        self.swap_from(old, page.parity_of(old))
     }
 
     /// `Page -> Page` of the same frame with the rights of `prot`, by a fault for `access`. Stores are granted only without
@@ -436,11 +458,12 @@ impl Entry {
     }
 
     /// `Page` or `Hidden -> Empty(g)` of an object's page, by reclaim with a generation of its own, in a shared mapping, or by a sweep
-    /// that leaves private copies.
+    /// that leaves private copies. Keeps the parity: a fault may install the page again before the answers are in.
     #[must_use = "on failure the page stays"]
     pub fn unmap(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.frame().is_some() && !old.is_private());
-        self.swap_from(old, Word::empty(g))
+        let empty = Word::empty(g);
+        self.swap_from(old, if mutant(Mutant::UnmapParity) { empty } else { empty.parity_of(old) })
     }
 
     /// A page that stays in a scan: Accessed is cleared, its age is `age` now. No shootdown: a translation that is cached may keep
@@ -459,11 +482,12 @@ impl Entry {
         Word(self.0.swap(Word::empty(g).0, AcqRel))
     }
 
-    /// `Empty -> Empty(g)`, by a sweep that meets an absent table: fails when a fault has just installed one.
+    /// `Empty -> Empty(g)`, by a sweep or move that meets an absent page or table: fails when a fault has just installed one. Flips the
+    /// parity, as a narrowing edit must.
     #[must_use = "on failure there is something to sweep"]
     pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
-        self.swap_from(old, Word::empty(g))
+        self.swap_from(old, Word(Word::empty(g).0 | !old.0 & PARITY))
     }
 
     /// Anything `-> Sealed`, in a table that was detached: who still walks it begins again.
@@ -479,3 +503,7 @@ impl Entry {
         self.swap_from(old, page)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -4,7 +4,6 @@
 //! repeated, under the claim, in the root that is replaced (race 42).
 
 use crate::build::Change;
-use crate::claims::Claim;
 use crate::edit::{EditError, Over, transit};
 use crate::exchange::Reserve;
 use crate::list::List;
@@ -120,8 +119,7 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// A mapping that spans arenas: all or nothing. First all of it is claimed and published as in transit, which may fail;
-    /// then what it shows, or nothing again, which may not.
+    /// A mapping that may span arenas, where nothing is mapped: all or nothing.
     #[inline(never)]
     fn map_across(
         &self,
@@ -129,45 +127,61 @@ impl<M: Machine> Space<M> {
         part: &dyn Fn(usize, u32, u32) -> Part,
         over: Over,
     ) -> Result<(), EditError> {
-        let m = self.memory();
-        let mut reserve = Reserve::take(m, range.by_arena().count()).ok_or(EditError::OutOfFrames)?;
-        let mut marked = 0;
-        // Words, as in a fork. In ascending order, each completely: see `claims`.
-        let mut claims = [None; ARENAS];
-        let result = range.by_arena().try_for_each(|(index, lo, hi)| {
+        self.map_claimed(range, range, part, over, &|| Ok(()))
+    }
+
+    /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then.
+    /// In several arenas all of it is published as in transit first, which may fail; then what it shows, or nothing again, which may
+    /// not.
+    pub(crate) fn map_claimed(
+        &self,
+        claimed: PageRange,
+        range: PageRange,
+        part: &dyn Fn(usize, u32, u32) -> Part,
+        over: Over,
+        check: &dyn Fn() -> Result<(), EditError>,
+    ) -> Result<(), EditError> {
+        let arenas = range.by_arena().count();
+        let mut reserve =
+            Reserve::take(self.memory(), if arenas > 1 { arenas } else { 0 }).ok_or(EditError::OutOfFrames)?;
+        range.by_arena().try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
+        let claims = self.claim_ranges([claimed]);
+        check()?;
+        let put = |index: usize, lo: u32, hi: u32, all: Part| {
             let arena = self.arena_or_new(index)?;
-            claims[index] = Some(arena.claims.acquire(m, &[(lo, hi)]).keep());
-            let mark = transit(lo, hi, &part(index, lo, hi));
             if part(index, lo, hi).flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
-            let free = |list: List<'_>| {
+            self.publish(arena, lo, hi, &Change::Put(Some(all)), None, |list: List<'_>| {
                 let spaced = over != Over::Spaced || self.guarded(arena, list, hi).is_none();
                 if spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
-            };
-            self.publish(arena, lo, hi, &Change::Put(Some(mark)), None, free)?;
+            })
+        };
+        if let Some((index, lo, hi)) = range.one_arena() {
+            return put(index, lo, hi, part(index, lo, hi));
+        }
+        let mut marked = 0;
+        let result = range.by_arena().try_for_each(|(index, lo, hi)| {
+            let mark = transit(lo, hi, &part(index, lo, hi));
+            put(index, lo, hi, mark)?;
             marked += 1;
             Ok(())
         });
-        let mut end = Ok(());
-        for (n, (index, lo, hi)) in range.by_arena().enumerate() {
-            let (Some(arena), Some(word)) = (self.arena(index), claims[index]) else { break };
-            if n < marked {
-                let all = result.is_ok().then(|| part(index, lo, hi));
-                end = end.and(self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(())));
-                if result.is_err() {
-                    // A table that is bare was not, as long as the mark was there.
-                    self.sweep(arena, lo, hi, Fate::Gone, false);
-                }
+        for (index, lo, hi) in range.by_arena().take(marked) {
+            let (arena, all) = (self.arena_or_new(index)?, result.is_ok().then(|| part(index, lo, hi)));
+            self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(()))?;
+            if result.is_err() {
+                // A table that is bare was not, as long as the mark was there.
+                self.sweep(arena, lo, hi, Fate::Gone, false);
             }
-            drop(Claim::kept(&arena.claims, word));
         }
+        drop(claims);
         if result.is_err() {
             for (index, lo, hi) in range.by_arena().take(marked) {
                 self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
             }
         }
-        result.and(end)
+        result
     }
 
     /// A free place for `pages` pages, as it looks now.

@@ -1,27 +1,32 @@
-//! The move (mremap): pages go from one range to another, with a transit mark where they arrive.
+//! The move (mremap): pages go from one range to another, both marked as in transit.
 //!
-//! 1. Claim both ranges (one claim in one arena; else the lower arena first).
-//! 2. Publish the destination as in transit, sweep it, flush it: what it held is freed. Make the tables that it will need.
-//! 3. Publish the source as gone. Sweep it a piece at a time: the piece's words are gathered, its CPUs answer, and only then its
-//!    pages appear at the destination (race 6): nobody can write through an old translation to a page that has moved.
-//! 4. Publish the final segment. Threads that touch the destination meanwhile wait; those that touch the source are refused, and
-//!    told so when the claim is gone.
+//! 1. Claim both ranges, arena by arena, in ascending order.
+//! 2. Publish the destination as in transit, sweep it, flush it: what it held is freed.
+//! 3. Publish the source as in transit. What its list grants can only shrink from now on.
+//! 4. Make the destination's tables, one for each table of the source. Where the source has none, the absent entry gets a new
+//!    generation, so a fault that has looked up the old list fails to install one: what is found here is all that there will be.
+//! 5. A piece at a time: the piece's words are gathered, its CPUs answer, and only then they appear at the destination (race 6):
+//!    nobody can write through an old translation to a page that has moved. Words that name a slot are answered for, too: one may
+//!    come back here with fewer rights, and a fault that has read it must have ended by then (model `swap-move-narrow`).
+//! 6. Publish what the source is now (nothing, or the same segment, empty) and the final segment at the destination. Threads that touch
+//!    either range meanwhile wait.
 //!
-//! Short of memory until the source is published as gone, the destination stays unmapped and the source untouched, as on Linux.
-//! What follows needs no memory that was not taken before.
+//! Up to step 4 a shortage puts the source back; the destination stays unmapped, as on Linux. What follows needs no memory that was not
+//! taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
 
-use crate::arena::Arena;
+use crate::arena::{Arena, index};
 use crate::build::Change;
-use crate::claims::Claim;
-use crate::edit::{EditError, transit};
+use crate::edit::{EditError, Over, transit};
 use crate::entry::Word;
 use crate::exchange::Reserve;
+use crate::list::List;
 use crate::machine::Machine;
-use crate::page::{Page, PageRange, TABLE_BITS};
+use crate::page::{Page, PageRange};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
+use crate::swapin::next_table;
 use crate::sweep::Fate;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 
@@ -60,10 +65,7 @@ impl<M: Machine> Space<M> {
                 }
                 return Ok(old.start);
             }
-            if let Some(more) = PageRange::new(old.end, pages - old.pages())
-                && more.start.arena() == old.start.arena()
-                && more.start.arena() == Page(more.end.0 - 1).arena()
-            {
+            if let Some(more) = PageRange::new(old.end, pages - old.pages()) {
                 match self.extend(old, more, &part) {
                     Err(EditError::Exists) => {}
                     other => return other.map(|()| old.start),
@@ -89,216 +91,278 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// The segment that `range` is part of.
+    /// The segment that `range` is part of; as its part in the first arena.
     fn one_segment(&self, range: PageRange) -> Result<Part, EditError> {
-        if range.start.arena() != Page(range.end.0 - 1).arena() {
-            return Err(EditError::NotMapped);
+        let mut first: Option<Part> = None;
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let pin = self.memory().pin();
+            let part = whole(arena.list(&pin), lo, hi)?;
+            match first {
+                None => first = Some(part),
+                Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
+                Some(_) => return Err(EditError::NotMapped),
+            }
         }
-        let arena = self.arena(range.start.arena()).ok_or(EditError::NotMapped)?;
-        let pin = self.memory().pin();
-        let (lo, hi) = (range.start.local(), range.start.local() + range.pages() as u32);
-        whole(arena.list(&pin), lo, hi)
+        first.ok_or(EditError::NotMapped)
     }
 
+    /// Maps `more`, right behind `old`, as a continuation of what the caller has seen there.
     fn extend(&self, old: PageRange, more: PageRange, like: &Part) -> Result<(), EditError> {
-        let m = self.memory();
-        let arena = self.arena(old.start.arena()).ok_or(EditError::NotMapped)?;
-        let (lo, mid) = (old.start.local(), old.start.local() + old.pages() as u32);
-        let hi = mid + more.pages() as u32;
-        let _claim = arena.claims.acquire(m, &[(lo, hi)]);
-        let new = Part {
-            start: mid,
-            end: hi,
-            offset: like.offset + if like.object.is_null() { 0 } else { old.pages() },
-            ..*like
-        };
-        self.publish(arena, mid, hi, &Change::Put(Some(new)), None, |list| {
-            let now = whole(list, lo, mid)?;
-            if !list.is_free(mid, hi) {
-                return Err(EditError::Exists);
-            }
-            // The object and the rights are those that were looked at before the claim, or the caller starts again.
-            // An object's page, too: another view of it may have come here.
-            let same = now.prot == like.prot && now.object == like.object && now.flags == like.flags;
-            if !same || now.offset != like.offset {
-                return Err(EditError::NotMapped);
-            }
-            Ok(())
-        })
+        let all = PageRange { start: old.start, end: more.end };
+        // The object and its pages, the rights and the flags are those that were looked at before the claim, or the caller starts again.
+        let check = || if self.one_segment(old)?.same(like) { Ok(()) } else { Err(EditError::NotMapped) };
+        self.map_claimed(all, more, &|index, lo, hi| like.shown_at(all, index, lo, hi), Over::Nothing, &check)
     }
 
     fn move_to(&self, src: PageRange, dst: PageRange, keep: bool, replace: bool) -> Result<Page, EditError> {
         let m = self.memory();
-        if dst.start.arena() != Page(dst.end.0 - 1).arena() {
-            return Err(EditError::NoSpace);
-        }
         m.stats.add(&m.machine, Counter::Move, 1);
-        let mut reserve = Reserve::take(m, 1).ok_or(EditError::OutOfFrames)?;
-        let from = self.arena(src.start.arena()).ok_or(EditError::NotMapped)?;
-        let to = self.arena_or_new(dst.start.arena())?;
-        let (slo, shi) = (src.start.local(), src.start.local() + src.pages() as u32);
-        let (dlo, dhi) = (dst.start.local(), dst.start.local() + dst.pages() as u32);
-        let claims: [Option<Claim<'_>>; 2] = match from.index.cmp(&to.index) {
-            core::cmp::Ordering::Equal => [Some(from.claims.acquire(m, &[(slo, shi), (dlo, dhi)])), None],
-            core::cmp::Ordering::Less => {
-                let first = from.claims.acquire(m, &[(slo, shi)]);
-                [Some(first), Some(to.claims.acquire(m, &[(dlo, dhi)]))]
-            }
-            core::cmp::Ordering::Greater => {
-                let first = to.claims.acquire(m, &[(dlo, dhi)]);
-                [Some(first), Some(from.claims.acquire(m, &[(slo, shi)]))]
-            }
-        };
+        let arenas = src.by_arena().count() + dst.by_arena().count();
+        let reserve = Reserve::take(m, arenas).ok_or(EditError::OutOfFrames)?;
+        // Before the source is claimed: see `whole`.
+        let mut there = dst.by_arena();
+        there.try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
+        let claims = self.claim_ranges([src, dst]);
         // A reclaimer must not hold a word that may come back here (race 57).
-        self.wait_for_scans([from, to].into_iter());
-        let part = {
-            let pin = m.pin();
-            if !replace && !to.list(&pin).is_free(dlo, dhi) {
-                return Err(EditError::Exists);
-            }
-            whole(from.list(&pin), slo, shi)?
-        };
-        // Step 2. The claims keep the segment, and with it the object that `part` names.
-        let mark =
-            if mutant(Mutant::NoTransit) { Part { start: dlo, end: dhi, ..part } } else { transit(dlo, dhi, &part) };
-        if part.flags.contains(Flags::GROWS_DOWN) {
-            to.guard();
+        self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
+        let shown = self.one_segment(src)?;
+        if !replace && !self.is_free(dst) {
+            return Err(EditError::Exists);
         }
-        self.publish(to, dlo, dhi, &Change::Put(Some(mark)), None, |_| Ok(()))?;
-        self.sweep(to, dlo, dhi, Fate::Gone, false);
-        let moving = (shi - slo).min(dhi - dlo);
-        let arriving = Part { start: dlo, end: dhi, ..part };
-        if !self.make_tables(from, slo, to, dlo, moving) {
-            self.unmark(to, dlo, dhi, reserve, claims)?;
-            return Err(EditError::OutOfFrames);
+        // Counts for the object when neither list does.
+        let _held = shown.hold();
+        let moved = Move { space: self, src, dst, shown, reserve }.run(keep);
+        drop(claims);
+        // Where nothing is mapped now: tables may be bare.
+        let left = if moved.is_err() { Some(dst) } else { (!keep).then_some(src) };
+        for (index, lo, hi) in left.into_iter().flat_map(PageRange::by_arena) {
+            self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
         }
-        // Step 3. The destination's leaf does not count for the object yet, and the source's is about to go.
-        let held = part.hold();
-        if !keep && let Err(short) = self.publish(from, slo, shi, &Change::Put(None), None, |_| Ok(())) {
-            self.unmark(to, dlo, dhi, reserve, claims)?;
+        moved.map(|()| dst.start)
+    }
+}
+
+/// A move whose claims are held.
+struct Move<'a, M: Machine> {
+    space: &'a Space<M>,
+    src: PageRange,
+    dst: PageRange,
+    /// What the source showed, as its part in the first arena.
+    shown: Part,
+    reserve: Reserve<'a, M>,
+}
+
+impl<M: Machine> Move<'_, M> {
+    /// Steps 2 to 6.
+    fn run(mut self, keep: bool) -> Result<(), EditError> {
+        let (src, dst, shown) = (self.src, self.dst, self.shown);
+        let pages = src.pages().min(dst.pages());
+        let (moving, rest) =
+            (PageRange::new(src.start, pages), PageRange::new(Page(src.start.0 + pages), src.pages() - pages));
+        let moving = moving.ok_or(EditError::Invalid)?;
+        // Step 2.
+        if let Err(short) = self.mark(dst, None, mutant(Mutant::NoTransit)) {
+            self.sweep(dst, Fate::Gone);
             return Err(short);
         }
-        self.move_pages(from, slo, to, dlo, moving);
-        // A shrinking move drops the rest; and absent entries of the source get the generation too. Tables in which nothing is
-        // mapped go.
-        let rest = if !keep && crate::bare::holds_a_span(slo, shi) { slo } else { slo + moving };
-        if rest < shi {
-            self.sweep(from, rest, shi, if keep { Fate::Emptied } else { Fate::Gone }, false);
+        self.sweep(dst, Fate::Gone);
+        // Step 3, and 4.
+        let early = mutant(Mutant::TablesBeforeTransit);
+        let short = if early && !self.make_tables(moving) { Err(EditError::OutOfFrames) } else { Ok(()) };
+        if let Err(why) = short.and_then(|()| self.mark(src, Some(shown), false)) {
+            return self.unmark().and(Err(why));
         }
-        // Step 4.
-        self.publish(to, dlo, dhi, &Change::Put(Some(arriving)), Some(&mut reserve), |_| Ok(()))?;
-        drop(held);
-        if !keep {
-            drop(claims);
-            self.left_bare(from, slo, shi);
+        if !early && !self.make_tables(moving) {
+            self.show(src, Some(shown))?;
+            return self.unmark().and(Err(EditError::OutOfFrames));
         }
-        Ok(dst.start)
+        // Step 5.
+        self.move_pages(moving);
+        // Step 6. What is behind the end of a smaller destination goes, and tables in which nothing is mapped. Linux unlocks what is left
+        // behind.
+        if keep {
+            rest.into_iter().for_each(|rest| self.sweep(rest, Fate::Emptied));
+            self.show(src, Some(Part { flags: shown.flags - Flags::LOCKED, ..shown }))?;
+        } else {
+            self.show(src, None)?;
+            // Before the look at remembered spans (`bare`, rule 4), where nothing is swept.
+            fence(SeqCst);
+            let spans = src.by_arena().any(|(_, lo, hi)| crate::bare::holds_a_span(lo, hi));
+            let swept = if spans { Some(src) } else { rest };
+            swept.into_iter().for_each(|range| self.sweep(range, Fate::Gone));
+        }
+        self.show(dst, Some(shown))
     }
 
-    /// A move that fails: nothing is mapped at its destination, and the tables that were made there go.
+    /// A move that fails: nothing is mapped at its destination, and tables that were made there go.
     #[cold]
-    fn unmark(
-        &self,
-        to: &Arena,
-        dlo: u32,
-        dhi: u32,
-        mut reserve: Reserve<'_, M>,
-        claims: [Option<Claim<'_>>; 2],
-    ) -> Result<(), EditError> {
-        self.publish(to, dlo, dhi, &Change::Put(None), Some(&mut reserve), |_| Ok(()))?;
-        self.sweep(to, dlo, dhi, Fate::Gone, false);
-        drop(claims);
-        self.left_bare(to, dlo, dhi);
+    fn unmark(&mut self) -> Result<(), EditError> {
+        self.show(self.dst, None)?;
+        self.sweep(self.dst, Fate::Gone);
         Ok(())
     }
 
-    /// Makes the tables at the destination for all source tables there are. False: no memory; what was made is there, empty.
-    fn make_tables(&self, from: &Arena, slo: u32, to: &Arena, dlo: u32, pages: u32) -> bool {
-        let m = self.memory();
-        let mut i = 0;
-        while i < pages {
-            let pin = m.pin();
-            let (_, _, level) = from.walk(m, &pin, slo + i);
-            if level != 0 {
-                let span = 1u32 << (TABLE_BITS * level);
-                i += span - (slo + i) % span;
-                continue;
+    /// Publishes a range as in transit. If that fails, what it has marked shows `back` again.
+    fn mark(&mut self, range: PageRange, back: Option<Part>, blind: bool) -> Result<(), EditError> {
+        for (index, lo, hi) in range.by_arena() {
+            let part = self.shown.shown_at(range, index, lo, hi);
+            let mark = if blind { part } else { transit(lo, hi, &part) };
+            let arena = self.space.arena_or_new(index)?;
+            if part.flags.contains(Flags::GROWS_DOWN) {
+                arena.guard();
             }
-            loop {
-                let (entry, e, level) = to.walk(m, &pin, dlo + i);
-                if level == 0 {
-                    break;
-                }
-                let Some(t) = m.new_table() else { return false };
-                if entry.install_table(e, t).is_err() {
-                    m.free(t);
-                    m.stats.add(&m.machine, Counter::RetryTable, 1);
-                }
+            if let Err(short) = self.space.publish(arena, lo, hi, &Change::Put(Some(mark)), None, |_| Ok(())) {
+                self.show(PageRange { start: range.start, end: Page::of(index, lo) }, back)?;
+                return Err(short);
             }
-            // As far as both leaf tables reach.
-            let span = 1u32 << TABLE_BITS;
-            i += (span - (slo + i) % span).min(span - (dlo + i) % span);
+        }
+        Ok(())
+    }
+
+    /// Publishes what a range that is in transit shows. It cannot fail for lack of memory.
+    fn show(&mut self, range: PageRange, what: Option<Part>) -> Result<(), EditError> {
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.space.arena_or_new(index)?;
+            let part = what.map(|p| p.shown_at(range, index, lo, hi));
+            self.space.publish(arena, lo, hi, &Change::Put(part), Some(&mut self.reserve), |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, range: PageRange, fate: Fate) {
+        for (index, lo, hi) in range.by_arena() {
+            if let Some(arena) = self.space.arena(index) {
+                self.space.sweep(arena, lo, hi, fate, false);
+            }
+        }
+    }
+
+    /// Where a page of the source goes: its arena, and its page there.
+    fn place(&self, page: Page) -> (&Arena, u32) {
+        let to = Page(self.dst.start.0 + (page.0 - self.src.start.0));
+        // Made before the claims were taken.
+        (self.space.arena(to.arena()).expect("an arena that the move has made"), to.local())
+    }
+
+    /// Step 4. False: no memory; what was made stays, empty.
+    fn make_tables(&self, moving: PageRange) -> bool {
+        let m = self.space.memory();
+        for (index, lo, hi) in moving.by_arena() {
+            let Some(from) = self.space.arena(index) else { continue };
+            // AcqRel: as for a sweep; whoever reads `Empty(g)` reads the list with the mark.
+            let g = from.generation.fetch_add(1, AcqRel) + 1;
+            let mut page = lo;
+            while page < hi {
+                let pin = m.pin();
+                let (entry, e, level) = from.walk(m, &pin, page);
+                if level != 0 {
+                    if entry.empty(e, g).is_ok() {
+                        page = next_table(page, Some(level), hi);
+                    } else {
+                        m.stats.add(&m.machine, Counter::RetrySweep, 1);
+                    }
+                    continue;
+                }
+                let next = next_table(page, None, hi);
+                // The pages of one table may go to two.
+                let (first, last) = (Page::of(index, page), Page::of(index, next - 1));
+                if ![first, last].into_iter().all(|page| self.make_table(page)) {
+                    return false;
+                }
+                page = next;
+                drop(pin);
+                m.serve();
+            }
         }
         true
     }
 
-    fn move_pages(&self, from: &Arena, slo: u32, to: &Arena, dlo: u32, moving: u32) {
-        let m = self.memory();
-        let g = from.generation.fetch_add(1, AcqRel) + 1;
-        let mut i = 0;
-        while i < moving {
-            let mut words = [Word::empty(0); PIECE];
-            let mut pages = Pages::none();
-            let n = (moving - i).min(PIECE as u32);
-            {
-                let pin = m.pin();
-                let mut k = 0;
-                while k < n {
-                    let (entry, e, level) = from.walk(m, &pin, slo + i + k);
-                    if level == 0 {
-                        let was = entry.take(g);
-                        if was.is_swapped() {
-                            // Its answers are in: no scan is under way.
-                            words[k as usize] = was;
-                        } else if was.frame().is_some() {
-                            pages.push(Page::of(from.index, slo + i + k));
-                            words[k as usize] = was;
-                        }
-                    } else if entry.empty(e, g).is_err() {
-                        m.stats.add(&m.machine, Counter::RetrySweep, 1);
-                        continue;
-                    }
-                    k += 1;
-                }
+    /// Makes the table for where `page` goes. False: no memory.
+    fn make_table(&self, page: Page) -> bool {
+        let m = self.space.memory();
+        let (to, at) = self.place(page);
+        let pin = m.pin();
+        loop {
+            let (entry, e, level) = to.walk(m, &pin, at);
+            if level == 0 {
+                return true;
             }
-            if !mutant(Mutant::MoveNoFlush) {
-                self.answered(from, &pages);
+            let Some(t) = m.new_table() else { return false };
+            if entry.install_table(e, t).is_err() {
+                m.free(t);
+                m.stats.add(&m.machine, Counter::RetryTable, 1);
             }
-            let pin = m.pin();
-            for (k, word) in words[..n as usize].iter().enumerate().filter(|(_, w)| !w.is_empty()) {
-                let (entry, e, level) = to.walk(m, &pin, dlo + i + k as u32);
-                let arrived = level == 0 && entry.arrive(e, *word).is_ok();
-                assert!(arrived, "a claimed entry in transit changed under a move");
-            }
-            drop(pin);
-            if mutant(Mutant::MoveNoFlush) {
-                self.answered(from, &pages);
-            }
-            i += n;
         }
     }
 
+    /// Step 5.
+    fn move_pages(&self, moving: PageRange) {
+        let m = self.space.memory();
+        for (i, lo, hi) in moving.by_arena() {
+            let Some(from) = self.space.arena(i) else { continue };
+            let g = from.generation.fetch_add(1, AcqRel) + 1;
+            let mut at = lo;
+            while at < hi {
+                let mut words = [Word::empty(0); PIECE];
+                let mut pages = Pages::none();
+                let pin = m.pin();
+                let table = match from.leaf(m, &pin, at) {
+                    Ok(table) => table,
+                    Err(missing) => {
+                        at = next_table(at, Some(missing), hi);
+                        drop(pin);
+                        m.serve();
+                        continue;
+                    }
+                };
+                let first = at;
+                at = next_table(at, None, hi).min(at + PIECE as u32);
+                for ((page, entry), word) in (first..at).zip(&table[index(first, 0)..]).zip(&mut words) {
+                    *word = entry.take(g);
+                    if !word.is_empty() && !mutant(Mutant::MoveNoAnswer) {
+                        pages.push(Page::of(i, page));
+                    }
+                }
+                drop(pin);
+                if !mutant(Mutant::MoveNoFlush) {
+                    self.answered(from, &pages);
+                }
+                self.arrive(Page::of(i, first), &words);
+                if mutant(Mutant::MoveNoFlush) {
+                    self.answered(from, &pages);
+                }
+                m.serve();
+            }
+        }
+    }
+
+    /// Puts the words that were gathered from `first` on where they go.
+    fn arrive(&self, first: Page, words: &[Word]) {
+        let m = self.space.memory();
+        let pin = m.pin();
+        for (page, &word) in (first.0..).map(Page).zip(words).filter(|(_, w)| !w.is_empty()) {
+            let (to, at) = self.place(page);
+            let (entry, e, level) = to.walk(m, &pin, at);
+            let arrived = level == 0 && entry.arrive(e, word).is_ok();
+            assert!(arrived, "a claimed entry in transit changed under a move");
+        }
+    }
+
+    /// The CPUs that may have a window open there, or a translation of what was there, have answered.
     fn answered(&self, arena: &Arena, pages: &Pages) {
         if !pages.is_empty() {
             fence(SeqCst);
-            let others = self.others(arena);
+            let others = self.space.others(arena);
             if others != 0 {
-                self.memory().shoot(others, pages);
+                self.space.memory().shoot(others, pages);
             }
-            pages.invalidate_here(&self.memory().machine);
+            pages.invalidate_here(&self.space.memory().machine);
         }
     }
+}
 
+impl<M: Machine> Space<M> {
     /// Whether a range is free for a mapping, as it looks now (a mapping there decides).
     pub fn is_free(&self, range: PageRange) -> bool {
         range.by_arena().all(|(i, lo, hi)| {
@@ -309,7 +373,7 @@ impl<M: Machine> Space<M> {
 }
 
 /// The one segment that all of `lo .. hi` belongs to, clipped to it. Neighbours that only continue each other count as one.
-fn whole(list: crate::list::List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
+fn whole(list: List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
     let mut all: Option<Part> = None;
     let one = list.each(lo, hi, &mut |p| match &mut all {
         None if p.start <= lo => {

@@ -133,6 +133,19 @@ impl Part {
         })
     }
 
+    /// What `lo .. hi` in arena `index` shows, if this is what the first page of `range` shows, and all of it is one segment.
+    pub fn shown_at(&self, range: PageRange, index: usize, lo: u32, hi: u32) -> Part {
+        let before = Page::of(index, lo).0 - range.start.0;
+        let offset = self.offset + if self.object.is_null() { 0 } else { before };
+        Part { start: lo, end: hi, offset, ..*self }
+    }
+
+    /// Whether both show the same, wherever they are.
+    pub fn same(&self, other: &Part) -> bool {
+        let offsets = self.object.is_null() || self.offset == other.offset;
+        self.prot == other.prot && self.flags == other.flags && self.object == other.object && offsets
+    }
+
     /// As users see it. The caller is inside a read section.
     pub fn to_segment(self, arena: usize) -> Segment {
         let start = Page::of(arena, self.start);

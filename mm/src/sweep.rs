@@ -267,7 +267,11 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             self.flush.page(page);
             self.flush.frame(f);
         } else if was.is_swapped() {
-            // An eviction whose answers are not in holds the slot itself, and its scan makes this flush a full one (race 34).
+            // A fault that has read it must be over before a move brings one like it here (rule E4). An eviction whose answers are not
+            // in holds the slot itself, and its scan makes this flush a full one (race 34).
+            if !mutant(Mutant::SweepNoAnswer) {
+                self.flush.page(page);
+            }
             self.memory.release_slot(was);
         }
     }

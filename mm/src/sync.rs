@@ -146,13 +146,21 @@ pub enum Mutant {
     BareOnce,
     /// Bare tables: an unmap looks for them before its sweep.
     BareBeforeSweep,
+    /// Move: the destination's tables are made before the source is in transit.
+    TablesBeforeTransit,
+    /// Move: the words that it gathers are not answered for.
+    MoveNoAnswer,
+    /// Sweep: words that name a slot are not answered for.
+    SweepNoAnswer,
+    /// Eviction: an entry that loses its object's page loses its parity, too.
+    UnmapParity,
 }
 
 impl Mutant {
-    /// Those that host tests look for, and no model: they need memory to run out, or many frames.
-    pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart];
+    /// Those that host tests look for, and no model: they need memory to run out, many frames, or four CPUs.
+    pub const OF_HOST_TESTS: &[Mutant] = &[Mutant::NoReserve, Mutant::LinksFromStart, Mutant::UnmapParity];
     /// The last one: they are numbered from 1.
-    pub const LAST: u32 = Mutant::BareBeforeSweep as u32;
+    pub const LAST: u32 = Mutant::UnmapParity as u32;
 }
 
 /// Whether the defect `m` is switched on. A constant `false` where neither the model checker nor the fake machine is built in.

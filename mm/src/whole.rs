@@ -1,15 +1,16 @@
-//! All arenas of a space claimed whole: no edit of it is under way, and none begins. For fork, and for pages that leave all mappings.
+//! Claims in several arenas: ranges that may lie in more than one, for moves and mappings; or all arenas, whole, for fork and for pages
+//! that leave all mappings: no edit of the space is under way then, and none begins.
 
 use crate::arena::Arena;
 use crate::claims::Claim;
 use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, ARENAS};
+use crate::page::{ARENA_PAGES, ARENAS, PageRange};
 use crate::space::Space;
 use crate::sync::{Mutant, mutant};
 
 /// The claims, released on drop.
 #[must_use]
-pub(crate) struct Whole<'a, M: Machine> {
+pub(crate) struct Claimed<'a, M: Machine> {
     space: &'a Space<M>,
     /// Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
     words: [u32; ARENAS],
@@ -22,9 +23,9 @@ impl<M: Machine> Space<M> {
     /// arena that is claimed, so everything is given back and taken again: arenas are made a few times only. A move makes its
     /// destination's arena before it claims the source, so that after the last claim here either it is known, or
     /// nothing has moved there and nothing will.
-    pub(crate) fn claim_all(&self) -> Whole<'_, M> {
+    pub(crate) fn claim_all(&self) -> Claimed<'_, M> {
         loop {
-            let mut all = Whole { space: self, words: [0; ARENAS] };
+            let mut all = Claimed { space: self, words: [0; ARENAS] };
             for arena in self.each_arena() {
                 all.words[arena.index] = arena.claims.acquire(self.memory(), &[(0, ARENA_PAGES)]).keep();
             }
@@ -34,16 +35,34 @@ impl<M: Machine> Space<M> {
             }
         }
     }
+
+    /// Claims ranges, at most two, arena by arena, in ascending order; all at once where several lie in one arena. The arenas are
+    /// there; what is not there stays unclaimed. The caller holds no claim. Gives the CPU away while it waits.
+    pub(crate) fn claim_ranges<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
+        let mut all = Claimed { space: self, words: [0; ARENAS] };
+        let mut rest = ranges.map(|range| range.by_arena().peekable());
+        while let Some(index) = rest.iter_mut().filter_map(|r| r.peek().map(|&(index, ..)| index)).min() {
+            let (mut here, mut n) = ([(0, 0); N], 0);
+            for (_, lo, hi) in rest.iter_mut().filter_map(|r| r.next_if(|&(i, ..)| i == index)) {
+                here[n] = (lo, hi);
+                n += 1;
+            }
+            if let Some(arena) = self.arena(index) {
+                all.words[index] = arena.claims.acquire(self.memory(), &here[..n]).keep();
+            }
+        }
+        all
+    }
 }
 
-impl<'a, M: Machine> Whole<'a, M> {
+impl<'a, M: Machine> Claimed<'a, M> {
     /// The arenas, in ascending order.
     pub fn arenas(&self) -> impl Iterator<Item = &'a Arena> {
         self.space.each_arena().filter(|a| self.words[a.index] != 0)
     }
 }
 
-impl<M: Machine> Drop for Whole<'_, M> {
+impl<M: Machine> Drop for Claimed<'_, M> {
     fn drop(&mut self) {
         for arena in self.arenas() {
             drop(Claim::kept(&arena.claims, self.words[arena.index]));

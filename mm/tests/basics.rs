@@ -196,6 +196,35 @@ fn moves_carry_the_content() {
 }
 
 #[test]
+fn moves_and_growth_cross_arenas() {
+    let (mut cpu, space) = setup(8192);
+    let line = |n: u64| Page(n << 27);
+    let before = |n: u64| Page(line(n).0 - 1);
+    let map = |at, n| space.map(Place::FixedNoReplace(at), n, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    map(before(5), 2);
+    (0..2).for_each(|i| cpu.write(before(5).addr() + i * 4096, i + 1).unwrap());
+    assert_eq!(space.remap(range(before(5), 2), 4, Remap::InPlace, false), Ok(before(5)));
+    // One boundary, then none, then another one.
+    for (from, to, keep) in
+        [(before(5), before(6), true), (before(6), Page(7777), false), (Page(7777), before(7), false)]
+    {
+        assert_eq!(space.remap(range(from, 4), 4, Remap::Fixed(to), keep), Ok(to));
+        (0..2).for_each(|i| assert_eq!(cpu.read(to.addr() + i * 4096), Ok(i + 1)));
+        let left = if keep { Ok(0) } else { Err(Fault::NoSegment) };
+        assert_eq!((cpu.read(from.addr()), cpu.read(from.addr() + 4096)), (left, left));
+    }
+    map(before(9), 1);
+    map(Page(line(9).0 + 1), 1);
+    assert_eq!(
+        space.remap(range(before(9), 1), 3, Remap::InPlace, false),
+        Err(EditError::NoSpace),
+        "half of it is free"
+    );
+    assert_eq!(cpu.read(line(9).addr()), Err(Fault::NoSegment));
+    finish(cpu, space);
+}
+
+#[test]
 fn discard_zeroes_and_whole_tables_go() {
     let (mut cpu, space) = setup(8192);
     let m = cpu.memory;

@@ -367,6 +367,39 @@ fn race_6_26_move_race() {
     );
 }
 
+/// Moves of a range without tables, here and over the line between two arenas, against first touches of its pages.
+#[test]
+fn a_move_takes_what_is_touched_meanwhile() {
+    const SPAN: u64 = 512;
+    const N: u64 = 8 * SPAN;
+    let stop = AtomicBool::new(false);
+    run(
+        20_000,
+        4,
+        |cpu| fixed(cpu, BASE, N, RW),
+        |cpu, id| {
+            if id == 1 {
+                for round in 0..100u64 {
+                    let (keep, to) = (round % 2 == 1, if round % 4 < 2 { BASE + 8 * N } else { (6 << 27) - N / 2 });
+                    cpu.space().remap(range(BASE, N), N, Remap::Fixed(Page(to)), keep).unwrap();
+                    for i in 0..8 {
+                        let v = cpu.read(Page(to + i * SPAN).addr()).unwrap();
+                        assert!(v == 0 || v == i + 1, "page {i} holds {v}");
+                    }
+                    fixed(cpu, BASE, N, RW);
+                }
+                stop.store(true, SeqCst);
+            } else {
+                let mut random = Random(id as u64);
+                while !stop.load(SeqCst) {
+                    let i = random.next(8);
+                    let _ = cpu.write(Page(BASE + i * SPAN).addr(), i + 1);
+                }
+            }
+        },
+    );
+}
+
 /// Race 42: mappings without a hint never get one address.
 #[test]
 fn race_42_no_address_twice() {

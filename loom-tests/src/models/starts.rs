@@ -13,7 +13,7 @@ use crate::runner::Model;
 use crate::world::{NONE, R, RW, Scene, World, flag, on, script, spawn};
 use quire_mm::sync::Mutant::*;
 use quire_mm::sync::{Mutant, Ordering::*};
-use quire_mm::{Backing, Fault, Flags, ObjectRef, Page, Place, Space};
+use quire_mm::{Backing, Fault, Flags, ObjectRef, Page, Place, Remap, Space};
 
 /// What the page is when the edit comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,8 +100,24 @@ enum Edit {
     Punch,
     /// No store is lost.
     Evict,
+    /// To another table: the page is there with every store, and when the move has returned nobody has it here.
+    Move,
+    /// As `Move`, to another arena, where there is no table.
+    MoveFar,
+    /// To another arena, but the place stays mapped: each store is there or here, those after the move's return here.
+    MoveKeep,
 }
 use Edit::*;
+
+impl Edit {
+    /// Where the page goes.
+    fn to(self) -> u64 {
+        match self {
+            Move => 2,
+            _ => quire_mm::page::ARENA_PAGES as u64,
+        }
+    }
+}
 
 /// What the models of a run share.
 struct Stage {
@@ -156,7 +172,7 @@ fn stage(start: Start, swapping: bool) -> Stage {
         }
         Cached | Written => {
             own();
-            super::swap::out(&w, s, start == Written);
+            super::swap::out(&w, s, 0, start == Written);
         }
         Unmapped | Given => {
             own();
@@ -219,6 +235,10 @@ fn run(start: Start, edit: Edit) {
             Evict => {
                 s.page_out(Scene::range(0, 1));
                 pump(w.area());
+            }
+            Move | MoveFar | MoveKeep => {
+                let to = Page(edit.to());
+                assert_eq!((*s).remap(Scene::range(0, 1), 1, Remap::Fixed(to), edit == MoveKeep), Ok(to));
             }
         }
         returned.store(1, Release);
@@ -301,6 +321,26 @@ fn run(start: Start, edit: Edit) {
             _ => before_or_after(0),
         },
         Evict => assert_eq!(now(), kept, "a store was lost"),
+        Move | MoveFar => {
+            assert!(!(over && again) && look.is_none(), "an access after the move returned");
+            assert_eq!(now().0, Err(Fault::NoSegment));
+            assert_eq!(on(0, || (s.read(edit.to(), 0), s.read(edit.to(), 1))), kept, "the page was not moved");
+        }
+        MoveKeep => {
+            assert!(wrote, "a place that stays mapped was refused");
+            let (here, there) = (now(), on(0, || (s.read(edit.to(), 0), s.read(edit.to(), 1))));
+            assert_eq!(there.1, Ok(start.word()), "the page was not moved");
+            if start.shared() {
+                assert_eq!((here, there), (kept, kept), "a store was lost");
+            } else {
+                let words = (here.0.expect("mapped"), there.0.expect("mapped"));
+                let orders = if again { [(0, 3), (3, 2), (3, 0)] } else { [(0, 2), (2, 0), (2, 0)] };
+                assert!(orders.contains(&words), "stores were lost: {words:?}");
+                assert!(!(over && again) || words.0 == 3, "a store after the move went where the page is");
+                let left = Ok((start == View) as u64);
+                assert!(here.1 == left && look.is_none_or(|w| Ok(w) == left), "the place was not left empty");
+            }
+        }
     }
     drop(object);
     let spaces: Vec<Scene> = [Some(s), made, child].into_iter().flatten().collect();
@@ -417,4 +457,33 @@ pub const MODELS: &[Model] = models! {
         Object "object" &[&[EvictNoAnswer]],
         View "view" &[&[ReuseShared]],
         Copy "copy" &[&[EvictNoAnswer]];
+    Move "move":
+        Empty "empty" &[&[ListBeforeEntry]],
+        Zero "zero" &[&[MoveNoAnswer]],
+        Own "own" &[&[MoveNoAnswer]],
+        Shared "shared" &[&[ListBeforeEntry]],
+        Left "left" &[&[MoveNoAnswer]],
+        Hidden "hidden" &[&[MoveNoAnswer]],
+        Cached "cached" &[&[RestoreBlind]],
+        Written "written" &[&[RestoreBlind]],
+        Object "object" &[&[MoveNoAnswer]],
+        Given "given" &[&[ListBeforeEntry]],
+        View "view" &[&[MoveNoAnswer]],
+        Copy "copy" &[&[MoveNoAnswer]];
+    MoveFar "move-far":
+        Absent "absent" &[&[TablesBeforeTransit]],
+        Own "own" &[&[MoveNoAnswer]],
+        Hidden "hidden" &[&[MoveNoAnswer]],
+        Cached "cached" &[&[RestoreBlind]],
+        Object "object" &[&[MoveNoAnswer]];
+    MoveKeep "move-keep":
+        Absent "absent" &[&[TablesBeforeTransit]],
+        Empty "empty" &[&[ListBeforeEntry]],
+        Zero "zero" &[&[MoveNoAnswer]],
+        Own "own" &[&[MoveNoAnswer]],
+        Hidden "hidden" &[&[MoveNoAnswer]],
+        Cached "cached" &[&[RestoreBlind]],
+        Written "written" &[&[RestoreBlind]],
+        Object "object" &[&[MoveNoAnswer]],
+        View "view" &[&[MoveNoAnswer]];
 };

@@ -31,15 +31,15 @@ pub fn evicted(w: &World, cpus: std::ops::Range<usize>, v: u64, written: bool) -
             assert_eq!(s.read(0, 0), Ok(v));
         });
     }
-    out(w, s, written);
+    out(w, s, 0, written);
     s
 }
 
-/// CPU 2 evicts page 0.
-pub fn out(w: &World, s: Scene, written: bool) {
+/// CPU 2 evicts a page.
+pub fn out(w: &World, s: Scene, page: u64, written: bool) {
     let area = w.area();
     on(2, || {
-        assert_eq!(s.page_out(Scene::range(0, 1)).pages, 1);
+        assert_eq!(s.page_out(Scene::range(page, 1)).pages, 1);
         if written {
             pump(area);
         }

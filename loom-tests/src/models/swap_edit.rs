@@ -19,6 +19,8 @@ pub const MODELS: &[Model] = &[
     Model::new("swap-fork", fork, &[&[HoldAfterShare], &[NoParityFlip]]).bounds([Some(2); 2], [Some(2); 2]),
     Model::new("swap-fork-store", fork_store, &[&[EvictNoAnswer]]).bounds([Some(1), Some(2)], [Some(2); 2]),
     Model::new("swap-move", there_and_back, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
+    Model::new("swap-move-narrow", narrow_between, &[&[MoveNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("swap-unmap-move", another_life, &[&[SweepNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-fork-evict", fork_evict, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
     Model::new("swap-fork-afar", fork_afar, &[&[ScanUnderEdit]]).bounds([Some(2); 2], [Some(3); 2]),
 ];
@@ -129,7 +131,7 @@ fn fork_evict() {
         parent.leave();
         child
     });
-    out(&w, parent, true);
+    out(&w, parent, 0, true);
     on(0, || {
         s.enter();
         assert_eq!(s.read(0, 0), Ok(5));
@@ -237,4 +239,55 @@ fn there_and_back() {
     let _ = scan.join();
     on(0, || assert_eq!(s.read(0, 0), Ok(6), "a store was lost"));
     w.end(&[s]);
+}
+
+/// CPU 1 takes the page of CPU 0 back, which meanwhile hides it by `edit`. Nobody reads it afterwards.
+fn hidden_by(w: World, s: Scene, edit: fn(Scene)) {
+    let over = flag();
+    let seen = over.clone();
+    let t = spawn(&w, 1, move || {
+        let _ = s.read(0, 0);
+        let over = seen.load(Acquire);
+        let read = s.peek(0, 0);
+        assert!(over == 0 || read.is_none(), "a load after the last edit returned");
+    });
+    script(&w, || {
+        edit(s);
+        over.store(1, Release);
+    });
+    let _ = t.join();
+    on(0, || assert_eq!(s.peek(0, 0), None, "a readable page in a hidden segment"));
+    w.end(&[s]);
+}
+
+/// Page 4 is in another arena, where CPU 1 has not been, so that an edit there asks it nothing.
+const FAR: u64 = quire_mm::page::ARENA_PAGES as u64;
+
+fn go(s: Scene, from: u64, to: u64) {
+    assert!((*s).remap(Scene::range(from, 1), 1, Remap::Fixed(Page(to)), false).is_ok());
+}
+
+/// A swapped page moves to another arena, is hidden there, and moves back: its entry has the word again that it had, with fewer rights.
+fn narrow_between() {
+    let w = World::swapping(36, 2);
+    let s = evicted(&w, 0..2, 5, false);
+    hidden_by(w, s, |s| {
+        go(s, 0, FAR);
+        s.protect(FAR, 1, NONE);
+        go(s, FAR, 0);
+    });
+}
+
+/// A swapped page is unmapped. Another one, of another arena, gets its slot and comes into its place.
+fn another_life() {
+    let w = World::swapping(36, 2);
+    let s = evicted(&w, 0..2, 5, false);
+    s.map(FAR, 1, RW);
+    on(0, || assert!(s.write(FAR, 0, 6).is_ok()));
+    hidden_by(w, s, |s| {
+        s.unmap(0, 1);
+        s.page_out(Scene::range(FAR, 1));
+        s.protect(FAR, 1, NONE);
+        go(s, FAR, 0);
+    });
 }
