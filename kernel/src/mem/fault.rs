@@ -94,7 +94,7 @@ fn grow(space: &super::Space, page: Page) -> bool {
         let all = space.find(page).map_or(0, |above| above.range.start.0.saturating_sub(page.0));
         Counts { all, ..Counts::default() }
     };
-    let grown = within(&user.memory(), more, || Ok(space.grow_down(page, stack_limit() / 4096)));
+    let grown = within(user.memory(), more, || Ok(space.grow_down(page, stack_limit() / 4096)));
     match grown {
         Ok(Ok(())) => true,
         Ok(Err(EditError::OutOfFrames)) => !signal::is_dying() && wait_for_frames(),
