@@ -111,6 +111,9 @@ impl<M: Machine> Space<M> {
     /// Maps a part at `lo .. hi`, or unmaps what is there, as `act` says: map, replace and unmap.
     pub(crate) fn put(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>, over: Over) -> Result<(), EditError> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
+        if let Act::Insert(part) = act {
+            *part = self.with_future(*part);
+        }
         let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         let plain = over != Over::Spaced || !arena.is_guarded() && hi + GUARD <= ARENA_PAGES;
         if plain && !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
@@ -152,6 +155,7 @@ impl<M: Machine> Space<M> {
             false => None,
         };
         let claim = arena.claims.acquire_one(m, lo, hi);
+        let part = part.map(|p| self.with_future(p));
         let free = looks_free();
         if !free && part.is_some() && replace && reserve.is_none() {
             // Somebody mapped something meanwhile.

@@ -168,7 +168,8 @@ impl<M: Machine> Space<M> {
             Ok(())
         });
         for (index, lo, hi) in range.by_arena().take(marked) {
-            let (arena, all) = (self.arena_or_new(index)?, result.is_ok().then(|| part(index, lo, hi)));
+            let (arena, all) =
+                (self.arena_or_new(index)?, result.is_ok().then(|| self.with_future(part(index, lo, hi))));
             self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(()))?;
             if result.is_err() {
                 // A table that is bare was not, as long as the mark was there.

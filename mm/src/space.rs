@@ -18,7 +18,7 @@ use crate::list::Node;
 use crate::machine::{CPUS, GROUP, Machine};
 use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
-use crate::segment::Segment;
+use crate::segment::{Flags, Part, Segment};
 use crate::shootdown::bits;
 use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::null_mut;
@@ -42,6 +42,8 @@ pub struct Space<M: Machine> {
     pub(crate) slow: Slow,
     /// 0 while a fork fills it.
     pub(crate) ready: AtomicU64,
+    /// What every new segment gets.
+    future: AtomicU64,
 }
 
 impl<M: Machine> Space<M> {
@@ -56,6 +58,7 @@ impl<M: Machine> Space<M> {
             forking: AtomicU64::new(0),
             slow: Slow::new(),
             ready: AtomicU64::new(1),
+            future: AtomicU64::new(0),
         }
     }
 
@@ -70,6 +73,27 @@ impl<M: Machine> Space<M> {
     pub fn is_ready(&self) -> bool {
         // Acquire: pairs with the end of the fork, which comes with all that the fork has put in.
         self.ready.load(Acquire) != 0
+    }
+
+    /// Every segment that is mapped from now on gets these flags, too (MCL_FUTURE). A mapping reads them under its claim; so whoever edits
+    /// all segments afterwards finds each mapping that has not read them, or waits for it.
+    pub fn set_future_flags(&self, flags: Flags) {
+        self.future.store(flags.bits() as u64, Relaxed);
+        // Before the look which arenas there are: whoever makes one has done so before it reads the flags.
+        fence(SeqCst);
+    }
+
+    /// What every new segment gets. Relaxed: it comes with the claims.
+    #[inline]
+    pub fn future_flags(&self) -> Flags {
+        Flags::from_bits_truncate(self.future.load(Relaxed) as u16)
+    }
+
+    /// As it is mapped under a claim. What a child finds wiped is not locked (MAP_DROPPABLE).
+    #[inline]
+    pub(crate) fn with_future(&self, part: Part) -> Part {
+        let future = self.future_flags();
+        if part.flags.contains(Flags::WIPEONFORK) { part } else { Part { flags: part.flags | future, ..part } }
     }
 
     /// The memory it takes its frames from.

@@ -195,6 +195,29 @@ fn a_child_locks_nothing() {
     finish(cpu, space);
 }
 
+/// What is mapped from now on gets the flags, wherever it goes; not what comes into a child.
+#[test]
+fn new_segments_get_future_flags() {
+    let (cpu, space) = setup();
+    let plain = Backing::Anonymous;
+    let map = |place, pages, flags| space.map(place, pages, RW, &plain, flags).unwrap();
+    map(Place::Fixed(Page(BASE)), 4, Flags::empty());
+    space.set_future_flags(Flags::LOCKED);
+    map(Place::Fixed(Page(BASE + 8)), 1, Flags::empty());
+    map(Place::Fixed(Page(BASE + 1)), 1, Flags::empty());
+    let across = map(Place::FixedNoReplace(Page((1 << 27) * 5 - 2)), 4, Flags::empty());
+    map(Place::Fixed(Page(BASE + 16)), 1, Flags::WIPEONFORK);
+    let child = space.fork().unwrap();
+    child.map(Place::Fixed(Page(BASE + 32)), 1, RW, &plain, Flags::empty()).unwrap();
+    let locked = |s: &Space<Fake>, page: u64| s.find(Page(page)).map(|s| s.flags.contains(Flags::LOCKED));
+    let pages = [BASE, BASE + 1, BASE + 2, BASE + 8, across.0, across.0 + 3, BASE + 16];
+    assert_eq!(pages.map(|p| locked(&space, p)), [false, true, false, true, true, true, false].map(Some));
+    assert_eq!(pages.map(|p| locked(&child, p)), [Some(false); 7]);
+    assert_eq!(locked(&child, BASE + 32), Some(false));
+    drop(child);
+    finish(cpu, space);
+}
+
 /// What is left of a view goes, and nothing else: neither another view of the same object nor what has come into a hole of it.
 #[test]
 fn a_view_is_unmapped_by_what_it_shows() {

@@ -9,7 +9,7 @@ use crate::mem::{EditError, Flags, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -41,8 +41,6 @@ pub struct Memory {
     pub limited: SleepMutex<()>,
     /// Written once by exec.
     pub layout: Layout,
-    /// What mlockall(MCL_FUTURE) gives to new segments: no flags, LOCKED, or ON_FAULT with it.
-    pub lock_future: AtomicU16,
     /// The page at which the next scan for pages to evict begins.
     pub scan_cursor: AtomicU64,
     /// What it weighs where a victim is chosen.
@@ -71,10 +69,10 @@ pub fn each(mut see: impl FnMut(&Memory)) {
 }
 
 impl Memory {
-    /// The flags of a new segment that is not asked to be locked. Relaxed: whoever has called mlockall knows.
+    /// What mlockall(MCL_FUTURE) gives to new segments, as it looks now: no flags, LOCKED, or ON_FAULT with it. The edit decides.
     #[inline]
     pub fn future_flags(&self) -> Flags {
-        Flags::from_bits_truncate(self.lock_future.load(Ordering::Relaxed))
+        self.space.future_flags()
     }
 
     /// Wraps a space that exec has filled, or that a fork is about to fill.
@@ -84,7 +82,6 @@ impl Memory {
             heap: SleepMutex::new(heap),
             limited: SleepMutex::new(()),
             layout,
-            lock_future: AtomicU16::new(0),
             scan_cursor: AtomicU64::new(0),
             weight: Weight::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

@@ -7,7 +7,6 @@ use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::sys::Args;
 use crate::sys::errno::*;
-use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// Both flags of a locked segment.
@@ -76,25 +75,38 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
     }
     let locks = if flags & l::MCL_ONFAULT != 0 { LOCKS } else { Flags::LOCKED };
     let future = if flags & l::MCL_FUTURE != 0 { locks } else { Flags::empty() };
-    user().memory().lock_future.store(future.bits(), Ordering::Relaxed);
+    let space = &user().memory().space;
+    // First: a mapping that has not read it is found among the segments.
+    space.set_future_flags(future);
     if now {
-        each_segment(|start, len| _ = lock(start, len, locks));
+        lock_all(space, locks)?;
+        if locks == Flags::LOCKED {
+            // As on Linux, what cannot be had is left out.
+            each_part(space, ALL, |_, part| {
+                if part.pages() <= memory().total_frames() {
+                    let _ = bring_in(space, part);
+                }
+                Ok(())
+            })?;
+        }
     }
     Ok(0)
 }
 
-/// Calls `act` with each segment of this process, its address and length.
-fn each_segment(mut act: impl FnMut(usize, usize)) {
-    let all = PageRange { start: Page(0), end: PageRange::LIMIT };
-    let _ = each_part(&user().memory().space, all, |_, part| {
-        act(part.start.addr() as usize, part.pages() as usize * PAGE);
-        Ok(())
-    });
+/// All pages.
+const ALL: PageRange = PageRange { start: Page(0), end: PageRange::LIMIT };
+
+/// Gives all segments these of [`LOCKS`].
+fn lock_all(space: &Space, set: Flags) -> Result<(), Errno> {
+    vm::retry(|| match space.set_flags(ALL, set, LOCKS - set, &|_, _| true) {
+        Err(EditError::NotMapped) => Ok(()),
+        done => done,
+    })
 }
 
 /// `munlockall`
 pub fn munlockall(_: &mut UserRegs) -> SysResult {
-    user().memory().lock_future.store(0, Ordering::Relaxed);
-    each_segment(|start, len| _ = lock(start, len, Flags::empty()));
-    Ok(0)
+    let space = &user().memory().space;
+    space.set_future_flags(Flags::empty());
+    lock_all(space, Flags::empty()).map(|()| 0)
 }

@@ -123,7 +123,13 @@ fn duplicate(
     };
     let flags = segment.flags - Flags::SHARED;
     let pages = (len / PAGE) as u64;
-    let map = || vm::retry(|| memory.space.map(place(), pages, segment.prot, &backing, flags));
+    let map = || {
+        vm::retry(|| match memory.space.map(place(), pages, segment.prot, &backing, flags) {
+            // So the first view, which kept it open to writers, is gone.
+            Err(EditError::Closed) => Ok(Err(EFAULT)),
+            done => done.map(Ok),
+        })?
+    };
     let at = account::within(memory, || counts(segment, pages), map)?;
     Ok(at.addr() as usize)
 }
