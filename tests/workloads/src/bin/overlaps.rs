@@ -21,12 +21,14 @@ use quire_workloads::process::{Pipe, no_core_files, try_fork};
 use quire_workloads::{Area, Budget, PAGE, Random, Stop, canary, check, ok};
 
 const THREADS: usize = 4;
-const PAGES: usize = 32;
+const PAGES: usize = 16;
 const STEPS: usize = 60;
-/// The windows, each across the border of an arena of 512 GiB, and a place of each thread to move pages to.
+/// The windows, each across the border of an arena of 512 GiB, and where threads move pages to: each time to another place, which has
+/// no tables yet.
 const PRIVATE: usize = 0x100_0000_0000 - PAGES / 2 * PAGE;
 const SHARED: usize = 0x180_0000_0000 - PAGES / 2 * PAGE;
-const ASIDE: usize = 0x1c0_0000_0000;
+const ASIDE: usize = 0x200_0000_0000;
+const ASIDE_OF_ONE: usize = 0x20_0000_0000;
 
 const MAGIC: u64 = 0xa;
 
@@ -88,6 +90,8 @@ struct Worker<'a> {
     born: Option<u32>,
     random: Random,
     pipe: Pipe,
+    /// Moves aside so far.
+    moves: usize,
 }
 
 fn main() {
@@ -110,7 +114,8 @@ fn main() {
                         return;
                     }
                     let random = Random::new(u64::from(round) * 64 + slot as u64);
-                    let mut worker = Worker { common, slot, process: 0, round, born: None, random, pipe: Pipe::new() };
+                    let mut worker =
+                        Worker { common, slot, process: 0, round, born: None, random, pipe: Pipe::new(), moves: 0 };
                     (0..STEPS).for_each(|_| worker.step());
                     start.wait();
                 }
@@ -138,8 +143,11 @@ fn clear(common: &Common) {
     for index in 2..2 + THREADS * THREADS * PAGES {
         common.counter(index).store(0, Ordering::Relaxed);
     }
-    // SAFETY: the places of these programs' own, where no reference points.
-    unsafe { libc::munmap(ASIDE as *mut _, THREADS * PAGES * PAGE) };
+    // Their tables go, too: a round begins with first touches.
+    for (at, bytes) in [(PRIVATE, PAGES * PAGE), (SHARED, PAGES * PAGE), (ASIDE, THREADS * ASIDE_OF_ONE)] {
+        // SAFETY: the places of this program's own, where no reference points.
+        unsafe { libc::munmap(at as *mut _, bytes) };
+    }
     Area::mapped(PRIVATE, PAGES, READ_WRITE, libc::MAP_PRIVATE | libc::MAP_FIXED);
     Area::of_file(SHARED, common.file, PAGES, libc::MAP_SHARED | libc::MAP_FIXED);
 }
@@ -178,7 +186,7 @@ impl Worker<'_> {
         let child = try_fork(|| {
             let born = Some(common.counter(0).load(Ordering::SeqCst) as u32);
             let mut worker =
-                Worker { common, slot, process, round, born, random: Random::new(seed), pipe: Pipe::new() };
+                Worker { common, slot, process, round, born, random: Random::new(seed), pipe: Pipe::new(), moves: 0 };
             (0..STEPS / 2).for_each(|_| worker.step());
             0
         });
@@ -233,7 +241,7 @@ impl Worker<'_> {
         for slot in 0..THREADS {
             let before = self.common.seen(self.slot, slot, page).load(Ordering::Relaxed);
             let Some(value) = self.word(base, page, slot) else { continue };
-            self.has_seen(value, slot, page, before, "a mapping");
+            self.has_seen(value, slot, page, before, if base == SHARED { "the window" } else { "a place aside" });
             let mut value = 0u64;
             let at = (page * PAGE + slot * 8) as i64;
             let before = self.common.seen(self.slot, slot, page).load(Ordering::Relaxed);
@@ -247,7 +255,12 @@ impl Worker<'_> {
     fn has_seen(&self, value: u64, slot: usize, page: usize, before: u64, place: &str) {
         if value != 0 {
             let number = u64::from(self.is_ours(value, slot, place).number);
-            check!(number >= before, "{place}, page {page}: {number:#x} in slot {slot} is older than {before:#x}");
+            check!(
+                number >= before,
+                "{place}, page {page}: thread {} of process {} sees {number:#x} in slot {slot}, older than {before:#x}",
+                self.slot,
+                self.process
+            );
             self.common.seen(self.slot, slot, page).store(number, Ordering::Relaxed);
         }
     }
@@ -266,9 +279,16 @@ impl Worker<'_> {
             11 => self.done(unsafe { libc::munmap(at as *mut _, bytes) } == 0, "munmap"),
             12 => self.protect(at, bytes),
             13..=16 => {
-                let to = PRIVATE + self.random.below(PAGES - pages + 1) * PAGE;
                 let kept = if self.random.below(3) == 0 { libc::MREMAP_DONTUNMAP } else { 0 };
-                self.remap(at, bytes, to, kept);
+                let to = PRIVATE + self.random.below(PAGES - pages + 1) * PAGE;
+                if self.random.below(2) == 0 {
+                    self.remap(at, bytes, to, kept);
+                } else {
+                    let aside = self.aside();
+                    if self.remap(at, bytes, aside, kept) {
+                        self.remap(aside, bytes, to, 0);
+                    }
+                }
             }
             17 => {
                 let longer = (pages + self.random.below(3)).min(PAGES - page) * PAGE;
@@ -295,10 +315,11 @@ impl Worker<'_> {
             13 => self.protect(at, bytes),
             14 | 15 => {
                 // Away, a look, and back.
-                let aside = ASIDE + (self.slot * PAGES + page) * PAGE;
+                let base = self.aside();
+                let aside = base + page * PAGE;
                 let kept = if self.random.below(3) == 0 { libc::MREMAP_DONTUNMAP } else { 0 };
                 if self.remap(at, bytes, aside, kept) {
-                    self.look_shared(ASIDE + self.slot * PAGES * PAGE, page);
+                    self.look_shared(base, page);
                     self.remap(aside, bytes, at, 0);
                 }
             }
@@ -318,6 +339,16 @@ impl Worker<'_> {
             }
             _ => self.advise(at, bytes),
         }
+    }
+
+    /// A place without tables.
+    fn aside(&mut self) -> usize {
+        self.moves += 1;
+        let moves = self.moves % (ASIDE_OF_ONE >> 30);
+        let at = ASIDE + self.slot * ASIDE_OF_ONE + (moves << 30) + self.moves % 7 * (2 << 20);
+        // SAFETY: a place of this program's own, where no reference points.
+        unsafe { libc::munmap(at as *mut _, PAGES * PAGE) };
+        at
     }
 
     fn done(&self, done: bool, what: &str) {
