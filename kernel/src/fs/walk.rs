@@ -119,6 +119,7 @@ pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
     };
     let mut above: Vec<(Arc<Inode>, Vec<u8>)> = Vec::new();
     let mut at = root();
+    let mut named = None;
     let mut links = 0;
     while let Some(name) = todo.pop_front() {
         let last = todo.is_empty();
@@ -154,6 +155,8 @@ pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
             if let Kind::Proc(entry) = &node.kind
                 && let Some(direct) = procfs::follow(entry)
             {
+                // Reached by another name, it keeps the one that it was opened by.
+                named = procfs::read_link(entry).and_then(Result::ok);
                 above.push((at, name));
                 at = direct?;
                 continue;
@@ -174,11 +177,12 @@ pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
         }
         above.push((at, name));
         at = node;
+        named = None;
     }
     if wants_dir && last_is != Last::Name && !at.is_dir() {
         return Err(ENOTDIR);
     }
-    let full = join(&above, None);
+    let full = named.unwrap_or_else(|| join(&above, None));
     let (parent, name) = above.pop().unwrap_or((at.clone(), Vec::new()));
     Ok(Place { parent, name, ends_in, node: Some(at), path: full, wants_dir })
 }

@@ -265,9 +265,9 @@ pub fn refused(why: touch::Refused, to: &mut dyn Write) -> fmt::Result {
 pub fn by_kernel(world: &World, to: &mut dyn Write) -> fmt::Result {
     (0..PAGES).try_for_each(|page| {
         to.write_char(' ')?;
-        let mut value = 0u64;
-        match world.through_pipe(world.base + page * 4096, 8, (&mut value as *mut u64).cast()) {
-            8 => show(value, to),
+        let mut value = [0u8; 8];
+        match world.through_pipe(world.base + page * 4096, 8, &mut value) {
+            8 => show(u64::from_ne_bytes(value), to),
             -1 => write!(to, "e{}", super::run::errno()),
             n => write!(to, "{n} bytes"),
         }

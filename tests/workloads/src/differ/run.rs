@@ -112,14 +112,15 @@ impl World {
     }
 
     /// Lets the kernel copy from an address into a pipe, and takes it out again: how many bytes went in.
-    pub fn through_pipe(&self, from: u64, bytes: usize, to: *mut u8) -> isize {
-        // SAFETY: the kernel checks the first address; for the second the caller answers.
+    pub fn through_pipe(&self, from: u64, bytes: usize, to: &mut [u8]) -> isize {
+        assert!(bytes <= to.len(), "{bytes} bytes");
+        // SAFETY: the kernel checks the first address, and the second has room for as much.
         unsafe {
             let done = libc::write(self.pipe[1], from as *const _, bytes);
             let errno = errno();
             let mut left = done;
             while left > 0 {
-                let n = libc::read(self.pipe[0], to.add((done - left) as usize).cast(), left as usize);
+                let n = libc::read(self.pipe[0], to.as_mut_ptr().add((done - left) as usize).cast(), left as usize);
                 crate::check!(n > 0, "the pipe lost {left} bytes");
                 left -= n;
             }
@@ -343,7 +344,7 @@ impl World {
                 }
                 Call::PipeWrite => {
                     let mut copy = [0u8; 16 * PAGE];
-                    let value = self.through_pipe(at, b as usize, copy.as_mut_ptr());
+                    let value = self.through_pipe(at, (b as usize).min(copy.len()), &mut copy);
                     Self::done(board, value as i64)?;
                     let mut digest = Digest::new();
                     digest.add(&copy[..value.max(0) as usize]);
