@@ -86,6 +86,8 @@ impl<M: Machine> Space<M> {
             Backing::Object { object, shared: true, .. } if !flags.contains(Flags::READ_ONLY) => {
                 Some(object.write().ok_or(EditError::Closed)?)
             }
+            // Closed since the caller has looked at it first.
+            _ if shared && prot.contains(Prot::WRITE) => return Err(EditError::Closed),
             _ => None,
         };
         let part = |arena: usize, start: u32, end: u32| {

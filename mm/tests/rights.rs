@@ -173,6 +173,7 @@ fn an_object_is_closed_when_nobody_may_write_it() {
     assert!(m.close_object(&object, ALONE), "twice");
     assert_eq!(show(&space, &object, BASE, 1, RW, Flags::empty()), Err(EditError::Closed));
     assert_eq!(show(&space, &object, BASE, 1, R, Flags::empty()), Err(EditError::Closed));
+    assert_eq!(show(&space, &object, BASE, 1, RW, Flags::READ_ONLY), Err(EditError::Closed));
     assert!(show(&space, &object, BASE, 1, R, Flags::READ_ONLY).is_ok());
     assert_eq!(space.protect(range(BASE, 1), RW), Err(EditError::ReadOnly));
     assert_eq!(cpu.write(BASE * SIZE, 1), Err(Fault::Forbidden));
