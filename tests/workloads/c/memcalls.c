@@ -1,6 +1,6 @@
 /* Memory calls with many combinations of arguments: every answer, and what the range is afterwards. Linux is the oracle.
  * `memcalls numbers`: addresses, lengths and flags at their limits; `memcalls scenes`: ranges over segments of every kind;
- * `memcalls limits`: what counts for which limit, alone and by two threads; `memcalls`: all of them. A line for each group of calls,
+ * `memcalls limits`: what counts for which limit, alone and by two threads; `memcalls execve`: arguments and stacks; `memcalls`: all of them. A line for each group of calls,
  * with a sum over their answers; with `-v` behind it every answer, to be compared between two systems. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -559,8 +559,58 @@ static void limits(void) {
         }
 }
 
+/* --- Execve: arguments and stacks under a limit of the stack ------------------------------------------------------------------------ */
+
+/* The new program: its arguments are whole, and its stack goes as far as it should. */
+static int called(int count, char **arguments) {
+    for (int i = 2; i < count; i++)
+        for (char *c = arguments[i]; c == arguments[i] || c[-1]; c++)
+            if (c - arguments[i] < 100000 ? *c != 'a' + i % 26 : *c)
+                return 102;
+    int signal = sigsetjmp(back, 1);
+    word depth = 200;
+    struct rlimit stack;
+    getrlimit(RLIMIT_STACK, &stack);
+    volatile char *here = (char *)((word)&stack & -PG);
+    if (signal)
+        return stack.rlim_cur < 1 << 20 ? 40 : 103;
+    for (word i = 0; i < depth; i++)
+        here[-(long)(i * PG)] = 1;
+    return count;
+}
+
+static void exec_with(char *self, rlim_t stack, int strings) {
+    pid_t child = fork();
+    if (child == 0) {
+        char *arguments[80] = {self, "called"}, *none[] = {NULL};
+        struct rlimit limit = {stack, stack};
+        for (int i = 2; i < strings + 2; i++) {
+            arguments[i] = malloc(100001);
+            memset(arguments[i], 'a' + i % 26, 100000);
+            arguments[i][100000] = 0;
+        }
+        if (setrlimit(RLIMIT_STACK, &limit))
+            _exit(100);
+        execve(self, arguments, none);
+        _exit(errno == E2BIG ? 101 : 104);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    answer("stack %lx, %d strings: %x", (word)stack, strings, (unsigned)status);
+}
+
+static void execs(char *self) {
+    static const rlim_t stacks[] = {256 << 10, 1 << 20, 8 << 20, 32 << 20, 4ul << 30, RLIM_INFINITY};
+    static const int strings[] = {0, 1, 2, 5, 20, 22, 62, 64};
+    fflush(stdout);
+    for (size_t s = 0; s < COUNT(stacks); s++)
+        for (size_t n = 0; n < COUNT(strings); n++)
+            exec_with(self, stacks[s], strings[n]);
+    group("execve", "arguments and stacks");
+}
+
 int main(int argc, char **argv) {
-    if (argc > 2)
+    if (argc == 3)
         verbose = !strcmp(argv[2], "-v");
     static char stack[1 << 16];
     stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack};
@@ -568,6 +618,8 @@ int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = denied, .sa_flags = SA_ONSTACK};
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
+    if (argc > 1 && !strcmp(argv[1], "called"))
+        return called(argc, argv);
     static char buffer[1 << 16];
     setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     file = open("/tmp/memcalls", O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -583,6 +635,8 @@ int main(int argc, char **argv) {
         scenes();
     if (all || !strcmp(what, "limits"))
         limits();
+    if (all || !strcmp(what, "execve"))
+        execs(argv[0]);
     clear();
     unlink("/tmp/memcalls");
     return 0;
