@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | pin: word = epoch; SeqCst fence | loads of links | unlink; SeqCst fence; load of epoch and words | either the reader misses the link, or the retirer tags with an epoch not older than the reader's |
 //! | unpin: word = 0, Release | | advance: words, Acquire | a reader's last look comes before the free |
+//! | pin again: word = epoch, Release | | advance: words, Acquire | the same, where the zero is not seen |
 //!
 //! The hardware's walker is not stopped by any of this, only by the answers to a shootdown.
 
@@ -124,8 +125,10 @@ impl<M: Machine> Memory<M> {
         });
         if first {
             let word = &self.rcu.pinned[self.machine.cpu()];
-            // Relaxed: an old epoch only delays; the fence below makes the pin visible before any link is read.
-            word.store(self.rcu.epoch.load(Relaxed) | 1, Relaxed);
+            // An old epoch only delays, so its load is Relaxed. The fence below makes the pin visible before any link is read. Release:
+            // whoever reads this word has not read the zero before it, but must see the end of the section before all the same.
+            // No model finds it missing: loom's fences order more than the language's.
+            word.store(self.rcu.epoch.load(Relaxed) | 1, Release);
             if !mutant(Mutant::PinNoFence) {
                 fence(SeqCst);
             }
