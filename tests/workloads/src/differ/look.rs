@@ -168,7 +168,8 @@ pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
             continue;
         }
         let name = if name.contains("/differ") { "file" } else { name };
-        let name = if name == "[heap]" { "" } else { name };
+        // A private mapping of /dev/zero is anonymous memory, whatever name and offset it shows.
+        let name = if name == "[heap]" || name == "/dev/zero" { "" } else { name };
         if heap {
             start = start.max(world.heap);
         }
