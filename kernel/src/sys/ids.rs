@@ -130,11 +130,15 @@ pub fn setsid(_: &mut UserRegs) -> SysResult {
     (links.pgid, links.sid) = (me.pid, me.pid);
     Ok(me.pid as usize)
 }
+/// What root may do: all that Linux knows.
+pub const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
+
 /// `capget`: all of them.
 pub fn capget(r: &mut UserRegs) -> SysResult {
     UserPtr::<u32>::new(r.a0()).write(0x2008_0522)?;
     if r.a1() != 0 {
-        let all = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
+        let (low, high) = (ALL_CAPABILITIES as u32, (ALL_CAPABILITIES >> 32) as u32);
+        let all = [low, low, 0, high, high, 0];
         UserPtr::<[u32; 6]>::new(r.a1()).write(all)?;
     }
     Ok(0)

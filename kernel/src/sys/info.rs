@@ -7,6 +7,7 @@ use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
 use crate::proc::account::Counts;
 use crate::proc::process::Process;
+use crate::proc::signal::{MAX, bit};
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
 use crate::sched::{self, Usage, timer};
@@ -299,6 +300,29 @@ fn nice_of(process: &Process) -> i32 {
     process.threads.lock().list.first().map_or(0, |t| t.nice())
 }
 
+/// What /proc/self/status says of signals: of the leader's while it lives.
+fn signals(process: &Process) -> String {
+    let leader = process.threads.lock().list.first().cloned();
+    let (pending, blocked) =
+        leader.map_or((0, 0), |t| (of(&t).pending.lock().bits(), of(&t).blocked.load(Ordering::Relaxed)));
+    let actions = process.actions.lock().clone();
+    let (mut ignored, mut caught) = (0, 0);
+    for signal in 1..=MAX {
+        let action = actions.get(signal);
+        match (action.is_ignore(), action.is_default()) {
+            (true, _) => ignored |= bit(signal),
+            (_, false) => caught |= bit(signal),
+            _ => {}
+        }
+    }
+    let queued = process.pending.lock().bits().count_ones();
+    format!(
+        "SigQ:\t{queued}/{}\nSigPnd:\t{pending:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n",
+        process.limit(l::RLIMIT_SIGPENDING),
+        process.pending_bits.load(Ordering::Relaxed),
+    )
+}
+
 /// /proc/self/status
 pub fn status(process: &Process) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
@@ -314,14 +338,20 @@ pub fn status(process: &Process) -> Vec<u8> {
         'Z' => "zombie",
         _ => "sleeping",
     };
+    // Statements of their own: a guard in an argument would live until the text is made.
+    let threads = process.threads.lock().list.len();
+    let signals = signals(process);
+    let umask = process.fs.lock().upgrade().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
     let n = cpus();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
-        "Name:\t{name}\nUmask:\t0022\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
-         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
+        "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
+         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0 \nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
          VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
          RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n\
-         Threads:\t{threads}\nSigPnd:\t{sig:016x}\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n",
+         Threads:\t{threads}\n{signals}CapInh:\t{none:016x}\nCapPrm:\t{all:016x}\nCapEff:\t{all:016x}\nCapBnd:\t{all:016x}\n\
+         CapAmb:\t{none:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
+         Mems_allowed:\t1\nMems_allowed_list:\t0\n",
         name = crate::fs::Printable(&name),
         pid = process.pid,
         ppid = tree::parent_pid(process),
@@ -332,8 +362,8 @@ pub fn status(process: &Process) -> Vec<u8> {
         rss = resident * 4,
         swapped = usage.swapped * 4,
         tables = usage.tables * 4,
-        threads = process.threads.lock().list.len(),
-        sig = process.pending_bits.load(Ordering::Relaxed),
+        none = 0,
+        all = super::ids::ALL_CAPABILITIES,
         last = n - 1,
     )
     .into_bytes()
