@@ -42,10 +42,12 @@ fn lock(address: usize, len: usize, set: Flags) -> SysResult {
 fn bring_in(space: &Space, range: PageRange) -> SysResult {
     each_part(space, range, |s, part| {
         let shared = matches!(s.backing, Backing::Object { shared: true, .. });
-        populate(space, part, s.prot.contains(Prot::WRITE) && !shared).map_err(|why| match why {
-            Fault::OutOfFrames => EAGAIN,
-            _ => ENOMEM,
-        })
+        match populate(space, part, s.prot.contains(Prot::WRITE) && !shared) {
+            // Unmapped since it was locked: no fault of the call's, as on Linux.
+            Ok(()) | Err(Fault::NoSegment) => Ok(()),
+            Err(Fault::OutOfFrames) => Err(EAGAIN),
+            Err(_) => Err(ENOMEM),
+        }
     })?;
     Ok(0)
 }
