@@ -229,7 +229,7 @@ impl<M: Machine> Walk<'_, M> {
         let mut torn = part.is_none();
         if w.is_swapped() {
             self.r.slots += 1;
-            torn |= !w.is_private();
+            torn |= !w.is_swapped_private();
         }
         let (mut rights, mut foreign) = (false, false);
         if let Some(f) = w.frame() {

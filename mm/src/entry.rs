@@ -191,6 +191,11 @@ impl Word {
         self.0 & PRIVATE != 0 && (self.is_present() || self.is_hidden())
     }
 
+    /// Whether it is a swapped page of private memory. An object's page is swapped in the object's entry alone.
+    pub fn is_swapped_private(self) -> bool {
+        self.is_swapped() && self.0 & PRIVATE != 0
+    }
+
     /// Whether it is a page that only the right to store is missing of: present, private, not copy-on-write.
     #[inline]
     pub fn awaits_store(self) -> bool {
