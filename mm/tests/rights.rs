@@ -70,7 +70,7 @@ fn protecting_ends_at_a_view_for_reading() {
         show(&space, &object, view, 1, R, Flags::READ_ONLY).unwrap();
         assert_eq!(space.protect(range(BASE, segments), RW), Err(EditError::ReadOnly));
         let mut want = vec![Some(RW); segments as usize - 2];
-        want.extend([Some(R), Some(if (view + 1) % 2 == 0 { R } else { R | Prot::EXEC })]);
+        want.extend([Some(R), Some(if (view + 1).is_multiple_of(2) { R } else { R | Prot::EXEC })]);
         assert_eq!(rights(&space, BASE, segments), want);
         assert_eq!(space.protect(range(view, 1), RW), Err(EditError::ReadOnly));
         assert_eq!(space.protect(range(view, 1), Prot::empty()), Ok(()));

@@ -617,8 +617,8 @@ const CASES: &[Case] = &[
             answer(at as i64).min(0)
         },
         other: |scene| {
-            // SAFETY: nothing is asked for.
             let id = scene.id.load(Ordering::Relaxed) as c_int;
+            // SAFETY: nothing is asked for.
             answer(i64::from(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }))
         },
         legal: |_, at, removed| match at {
@@ -668,6 +668,7 @@ const CASES: &[Case] = &[
             let mut there = [0u8; 3];
             // SAFETY: three bytes for three pages.
             let core = answer(i64::from(unsafe { libc::mincore(AT as *mut _, 3 * PAGE, there.as_mut_ptr()) }));
+            // SAFETY: nothing of ours is read or written.
             let sync = answer(i64::from(unsafe { libc::msync(AT as *mut _, 3 * PAGE, libc::MS_ASYNC) }));
             core * 1000 + sync
         },
