@@ -492,7 +492,8 @@ impl Entry {
     #[must_use = "on failure there is something to sweep"]
     pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
-        self.swap_from(old, Word(Word::empty(g).0 | !old.0 & PARITY))
+        let parity = if mutant(Mutant::EmptyZero) { old.0 } else { !old.0 };
+        self.swap_from(old, Word(Word::empty(g).0 | parity & PARITY))
     }
 
     /// Anything `-> Sealed`, in a table that was detached: who still walks it begins again.

@@ -18,7 +18,7 @@ pub use self::model::{AtomicPtr, AtomicU64, fence};
 pub enum Mutant {
     /// Fault: the list is read before the entry.
     ListBeforeEntry = 1,
-    /// Sweep: absent entries become `Empty(0)`, whatever the generation.
+    /// Sweep: absent entries become `Empty(0)` with the parity that they had, whatever the generation.
     EmptyZero,
     /// Sweep, fork: entries that stay keep their parity.
     NoParityFlip,

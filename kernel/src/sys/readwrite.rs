@@ -184,13 +184,21 @@ pub fn fallocate(r: &mut UserRegs) -> SysResult {
     if offset < 0 || len <= 0 {
         return Err(EINVAL);
     }
-    if !matches!(mode, 0 | KEEP | HOLE) {
-        return Err(EOPNOTSUPP);
-    }
+    // What Linux knows; what its files in memory do not do is refused only behind the questions about the descriptor.
+    let elsewhere = match mode & !KEEP {
+        0 => false,
+        l::FALLOC_FL_PUNCH_HOLE if mode == HOLE => false,
+        l::FALLOC_FL_ZERO_RANGE | l::FALLOC_FL_UNSHARE_RANGE => true,
+        l::FALLOC_FL_COLLAPSE_RANGE | l::FALLOC_FL_INSERT_RANGE if mode & KEEP == 0 => true,
+        _ => return Err(EOPNOTSUPP),
+    };
     file.writable()?;
     let other = if file.file.as_any().is::<End>() { ESPIPE } else { ENODEV };
     let regular = file.regular().ok_or(other)?;
     let end = offset.checked_add(len).ok_or(EFBIG)? as u64;
+    if elsewhere {
+        return Err(EOPNOTSUPP);
+    }
     if mode == HOLE {
         regular.punch(offset as u64, end)?;
         return Ok(0);

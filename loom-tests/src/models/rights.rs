@@ -11,7 +11,7 @@ use quire_mm::{Backing, EditError, Flags, ObjectRef, Page, Place, Prot, Space};
 pub const MODELS: &[Model] = &[
     Model::new("protect-decides", decides, &[&[ProtectLookedBefore]]).bounds([Some(2), Some(3)], [Some(3); 2]),
     Model::new("close-map", map, &[&[WriteClosed], &[CloseBlind]]),
-    Model::new("close-move", moved, &[&[CloseBlind]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("close-move", moved, &[&[CloseBlind]]).bounds([Some(1), Some(2)], [Some(3); 2]),
 ];
 
 const SIZE: u64 = 4096;

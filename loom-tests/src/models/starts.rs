@@ -478,12 +478,10 @@ pub const MODELS: &[Model] = models! {
         Object "object" &[&[MoveNoAnswer]];
     MoveKeep "move-keep":
         Absent "absent" &[&[TablesBeforeTransit]],
-        Empty "empty" &[&[ListBeforeEntry]],
         Zero "zero" &[&[MoveNoAnswer]],
         Own "own" &[&[MoveNoAnswer]],
         Hidden "hidden" &[&[MoveNoAnswer]],
         Cached "cached" &[&[RestoreBlind]],
         Written "written" &[&[RestoreBlind]],
-        Object "object" &[&[MoveNoAnswer]],
         View "view" &[&[MoveNoAnswer]];
 };

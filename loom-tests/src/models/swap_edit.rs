@@ -13,7 +13,7 @@ use quire_mm::sync::Ordering::*;
 use quire_mm::{Page, Remap};
 
 pub const MODELS: &[Model] = &[
-    Model::new("swap-unmap", unmap, &[&[ScannedNoFlush]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("swap-unmap", unmap, &[&[ScannedNoFlush, SweepNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-unmap-alone", unmap_alone, &[&[AloneBesideScan]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-protect", protect, &[&[NoParityFlip]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-fork", fork, &[&[HoldAfterShare], &[NoParityFlip]]).bounds([Some(2); 2], [Some(2); 2]),
