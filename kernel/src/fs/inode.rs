@@ -76,9 +76,9 @@ pub fn end_of_boot() {
 }
 
 impl Inode {
-    /// Whether a program has made it.
+    /// Whether a program has made it. Entries of /proc have numbers of their own, and programs make none.
     pub fn is_of_program(&self) -> bool {
-        self.ino > LAST_OF_BOOT.load(Ordering::Relaxed)
+        !matches!(self.kind, Kind::Proc(_)) && self.ino > LAST_OF_BOOT.load(Ordering::Relaxed)
     }
     /// Makes a node.
     pub fn new(kind: Kind, mode: u32) -> Arc<Self> {

@@ -83,17 +83,20 @@ fn key(address: usize, shared: bool) -> Result<Key, Errno> {
         return Ok(Key::Private(memory.id, address as u64));
     }
     // As Linux does it: for writing if that may be, so that a private page is the copy.
-    if super::vm::touch_write(address).is_err() {
+    let read_only = super::vm::touch_write(address).is_err();
+    if read_only {
         read_word(address)?;
     }
     let page = Page::containing(address as u64);
     // The mapping may have changed since: then it is as if it had before, for who unmaps what others wait on cannot know.
     let segment = memory.space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
     Ok(match &segment.backing {
-        Backing::Object { object, offset, shared: true } => {
+        Backing::Object { object, offset, shared } if *shared || read_only => {
             let within = address as u64 - segment.range.start.addr();
             Key::Object(object.id(), (offset << 12) + within)
         }
+        // A private page that cannot be made the copy.
+        _ if read_only => return Err(EFAULT),
         _ => Key::Own(memory.id, address as u64),
     })
 }
