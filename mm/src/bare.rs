@@ -16,7 +16,7 @@
 //!    is mapped in the span, there is nothing to do: whoever unmaps it comes to rule 2.
 //! 4. *No span is lost between 2 and 3*: whoever unmaps publishes, fences (SeqCst, `Space::sweep`), reads the remembered spans;
 //!    whoever forgets changes them, fences (SeqCst, at the beginning of the read section), reads the list. One of them sees what the
-//!    other has done (model `bare-again`).
+//!    other has done.
 //! 5. No claim is held when another one is waited for. Spans where somebody edits are left alone as long as there is another one to
 //!    forget, so that disjoint edits wait for each other only if all the remembered spans are being edited.
 

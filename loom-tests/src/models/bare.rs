@@ -13,7 +13,6 @@ pub const MODELS: &[Model] = &[
     Model::new("bare-fault", fault, &[&[EmptyZero, NoSeal]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("bare-look", look, &[&[NoGrace]]).collecting(),
     Model::new("bare-table", table, &[&[BareBeforeSweep]]).bounds([Some(2); 2], [Some(3); 2]),
-    Model::new("bare-again", again, &[&[PinNoFence]]).bounds([Some(2); 2], [Some(3); 2]),
 ];
 
 /// Two CPUs that have joined an arena, in which they have used `pages`.
@@ -90,20 +89,5 @@ fn table() {
     });
     script(&w, || s.unmap(0, 1));
     let _ = t.join();
-    w.end(&[s]);
-}
-
-/// The remembered span is in use again; it is unmapped while it is forgotten. No page is there: an answer to a shootdown would
-/// order the two.
-fn again() {
-    let (w, s) = scene(&[0, 2]);
-    on(0, || {
-        s.unmap(0, 1);
-        s.map(0, 1, RW);
-        assert!((*s).discard(Scene::range(2, 1)).is_ok());
-    });
-    let t = spawn(&w, 1, move || s.unmap(2, 1));
-    script(&w, || s.unmap(0, 1));
-    assert!(t.join().is_ok());
     w.end(&[s]);
 }
