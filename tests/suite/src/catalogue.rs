@@ -65,7 +65,6 @@ pub const ALL: &[Workload] = &[
     stress("signals", &["3"]),
     stress("names", &["2"]),
     stress("locks", &["2"]),
-    stress("waits", &["1"]),
     basic("registers", &[]),
     stress("rights", &["5"]),
     stress("copies", &["2"]),
