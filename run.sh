@@ -161,7 +161,7 @@ build_workloads() {
     mkdir -p "$bin"
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static -Crelocation-model=static" \
         cargo_in workloads build --quiet --profile program --target $host -p quire-workloads
-    for source in "$root"/tests/workloads/src/bin/*.rs; do
+    for source in "$root"/tests/workloads/src/bin/*; do
         name=$(basename "$source" .rs)
         ln -f "$workloads/$host/program/$name" "$bin/$name"
     done

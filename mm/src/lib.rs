@@ -41,6 +41,7 @@ mod grow;
 mod inplace;
 mod link;
 mod list;
+mod look;
 mod shared;
 mod splice;
 mod swapin;

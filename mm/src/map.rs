@@ -132,7 +132,8 @@ impl<M: Machine> Space<M> {
         self.map_claimed(range, range, part, over, &|| Ok(()))
     }
 
-    /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then.
+    /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then. What
+    /// `part` tells is asked for only after that.
     /// In several arenas all of it is published as in transit first, which may fail; then what it shows, or nothing again, which may
     /// not.
     pub(crate) fn map_claimed(

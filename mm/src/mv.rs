@@ -19,7 +19,6 @@ use crate::build::Change;
 use crate::edit::{EditError, Over, transit};
 use crate::entry::Word;
 use crate::exchange::Reserve;
-use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{Page, PageRange};
 use crate::segment::{Flags, Part};
@@ -29,6 +28,7 @@ use crate::stats::Counter;
 use crate::swapin::next_table;
 use crate::sweep::Fate;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use core::cell::Cell;
 
 /// Pages that move between two shootdowns.
 const PIECE: usize = 64;
@@ -50,23 +50,23 @@ impl<M: Machine> Space<M> {
     ///
     /// All of `old` must be one segment (`NotMapped` else). On `OutOfFrames` a fixed destination may be unmapped already.
     pub fn remap(&self, old: PageRange, pages: u64, to: Remap, keep: bool) -> Result<Page, EditError> {
-        let part = self.one_segment(old)?;
         if let Remap::Fixed(dst) = to {
             let dst = PageRange::new(dst, pages).ok_or(EditError::Invalid)?;
             if dst.overlaps(&old) {
-                return Err(EditError::Invalid);
+                return self.one_segment(old).and(Err(EditError::Invalid));
             }
             return self.move_to(old, dst, keep, true);
         }
         if !keep {
             if pages <= old.pages() {
+                self.one_segment(old)?;
                 if let Some(rest) = PageRange::new(Page(old.start.0 + pages), old.pages() - pages) {
                     self.unmap(rest)?;
                 }
                 return Ok(old.start);
             }
             if let Some(more) = PageRange::new(old.end, pages - old.pages()) {
-                match self.extend(old, more, &part) {
+                match self.extend(old, more) {
                     Err(EditError::Exists) => {}
                     other => return other.map(|()| old.start),
                 }
@@ -91,28 +91,16 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// The segment that `range` is part of; as its part in the first arena.
-    fn one_segment(&self, range: PageRange) -> Result<Part, EditError> {
-        let mut first: Option<Part> = None;
-        for (index, lo, hi) in range.by_arena() {
-            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let pin = self.memory().pin();
-            let part = whole(arena.list(&pin), lo, hi)?;
-            match first {
-                None => first = Some(part),
-                Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
-                Some(_) => return Err(EditError::NotMapped),
-            }
-        }
-        first.ok_or(EditError::NotMapped)
-    }
-
-    /// Maps `more`, right behind `old`, as a continuation of what the caller has seen there.
-    fn extend(&self, old: PageRange, more: PageRange, like: &Part) -> Result<(), EditError> {
+    /// Maps `more`, right behind `old`, as a continuation of what is there.
+    fn extend(&self, old: PageRange, more: PageRange) -> Result<(), EditError> {
         let all = PageRange { start: old.start, end: more.end };
-        // The object and its pages, the rights and the flags are those that were looked at before the claim, or the caller starts again.
-        let check = || if self.one_segment(old)?.same(like) { Ok(()) } else { Err(EditError::NotMapped) };
-        self.map_claimed(all, more, &|index, lo, hi| like.shown_at(all, index, lo, hi), Over::Nothing, &check)
+        let like = Cell::new(None);
+        let look = || {
+            like.set(Some(self.shown(old)?));
+            Ok(())
+        };
+        let part = |index, lo, hi| like.get().expect("seen under the claim").shown_at(all, index, lo, hi);
+        self.map_claimed(all, more, &part, Over::Nothing, &look)
     }
 
     fn move_to(&self, src: PageRange, dst: PageRange, keep: bool, replace: bool) -> Result<Page, EditError> {
@@ -126,7 +114,7 @@ impl<M: Machine> Space<M> {
         let claims = self.claim_ranges([src, dst]);
         // A reclaimer must not hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
-        let shown = self.one_segment(src)?;
+        let shown = self.shown(src)?;
         if !replace && !self.is_free(dst) {
             return Err(EditError::Exists);
         }
@@ -359,35 +347,5 @@ impl<M: Machine> Move<'_, M> {
             }
             pages.invalidate_here(&self.space.memory().machine);
         }
-    }
-}
-
-impl<M: Machine> Space<M> {
-    /// Whether a range is free for a mapping, as it looks now (a mapping there decides).
-    pub fn is_free(&self, range: PageRange) -> bool {
-        range.by_arena().all(|(i, lo, hi)| {
-            let pin = self.memory().pin();
-            self.arena(i).is_none_or(|a| a.list(&pin).is_free(lo, hi))
-        })
-    }
-}
-
-/// The one segment that all of `lo .. hi` belongs to, clipped to it. Neighbours that only continue each other count as one.
-fn whole(list: List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
-    let mut all: Option<Part> = None;
-    let one = list.each(lo, hi, &mut |p| match &mut all {
-        None if p.start <= lo => {
-            all = Some(p.clip(lo, hi));
-            true
-        }
-        Some(a) if a.joins(&p.clip(p.start, hi)) => {
-            a.end = p.end.min(hi);
-            true
-        }
-        _ => false,
-    });
-    match all {
-        Some(p) if one && p.end >= hi && !p.flags.contains(Flags::TRANSIT) => Ok(p),
-        _ => Err(EditError::NotMapped),
     }
 }

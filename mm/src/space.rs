@@ -17,8 +17,8 @@ use crate::frames::{Frame, Left};
 use crate::list::Node;
 use crate::machine::{CPUS, GROUP, Machine};
 use crate::memory::Memory;
-use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page, PageRange};
-use crate::segment::{Flags, Part, Segment};
+use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page};
+use crate::segment::{Flags, Part};
 use crate::shootdown::bits;
 use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
 use core::ptr::null_mut;
@@ -292,52 +292,6 @@ impl<M: Machine> Space<M> {
             }
         }
         Err(EditError::NoSpace)
-    }
-
-    /// The segment that contains a page, or the next one above it.
-    pub fn find(&self, page: Page) -> Option<Segment> {
-        (page.arena()..ARENAS).find_map(|i| {
-            let arena = self.arena(i)?;
-            let pin = self.memory.pin();
-            let from = if i == page.arena() { page.local() } else { 0 };
-            arena.list(&pin).at_or_above(from).map(|p| p.to_segment(i))
-        })
-    }
-
-    /// Calls `see` for each segment that touches a range, in order; equal neighbours come as one. `see` must not wait: it runs
-    /// inside a read section.
-    pub fn each_segment(&self, range: PageRange, mut see: impl FnMut(&Segment)) {
-        for (i, lo, hi) in range.by_arena() {
-            let Some(arena) = self.arena(i) else { continue };
-            let pin = self.memory.pin();
-            arena.list(&pin).each(lo, hi, &mut |p| {
-                see(&p.to_segment(i));
-                true
-            });
-        }
-    }
-
-    /// Pages mapped, touched or not.
-    pub fn mapped(&self) -> u64 {
-        let mut n = 0;
-        self.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |s| n += s.range.pages());
-        n
-    }
-
-    /// Whether a page is in a frame.
-    pub fn is_resident(&self, page: Page) -> bool {
-        let Some(arena) = self.arena(page.arena()) else { return false };
-        let pin = self.memory.pin();
-        arena.walk(self.memory, &pin, page.local()).1.frame().is_some()
-    }
-
-    /// Calls `see` for each page of a range that is in a frame.
-    pub fn each_page(&self, range: PageRange, see: &mut dyn FnMut(Page, Frame)) {
-        self.each_entry(range, &mut |page, entry| {
-            if let Some(f) = entry.load().frame() {
-                see(page, f);
-            }
-        });
     }
 
     /// The frames of the CPUs' top-level tables. For the audit.

@@ -1,7 +1,7 @@
 //! Several CPUs on one space: threads with software TLBs, real races, the audit at the end. Names carry race numbers.
 
 use quire_mm::fake::{Cpu, Fake, POISON, audit, memory};
-use quire_mm::{Backing, EditError, Fault, Flags, Page, PageRange, Place, Prot, Remap, Space};
+use quire_mm::{Backing, EditError, Fault, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -394,6 +394,43 @@ fn a_move_takes_what_is_touched_meanwhile() {
                 while !stop.load(SeqCst) {
                     let i = random.next(8);
                     let _ = cpu.write(Page(BASE + i * SPAN).addr(), i + 1);
+                }
+            }
+        },
+    );
+}
+
+/// Whoever looks for a segment that moves back and forth finds it or nothing, never the mark of the move.
+#[test]
+fn a_settled_look_never_sees_a_range_in_transit() {
+    const N: u64 = 8;
+    let stop = AtomicBool::new(false);
+    let shows = |s: Option<Segment>| s.filter(|s| s.range.start == Page(BASE)).map(|s| s.prot);
+    let (marks, looks) = (AtomicU64::new(0), AtomicU64::new(0));
+    run(
+        20_000,
+        4,
+        |cpu| fixed(cpu, BASE, N, RW),
+        |cpu, id| {
+            if id == 1 {
+                let mut round = 0;
+                while looks.load(SeqCst) < 3000 || marks.load(SeqCst) == 0 {
+                    round += 1;
+                    let (from, to) = if round % 2 == 1 { (BASE, BASE + 8 * N) } else { (BASE + 8 * N, BASE) };
+                    (from..from + N).for_each(|page| cpu.write(Page(page).addr(), page).unwrap());
+                    cpu.space().remap(range(from, N), N, Remap::Fixed(Page(to)), false).unwrap();
+                }
+                stop.store(true, SeqCst);
+            } else {
+                while !stop.load(SeqCst) {
+                    // So that moves wait for this CPU's answer.
+                    let _ = cpu.read(Page(BASE).addr());
+                    marks.fetch_add((shows(cpu.space().find(Page(BASE))) == Some(Prot::empty())) as u64, SeqCst);
+                    looks.fetch_add(1, SeqCst);
+                    let seen = shows(cpu.space().find_settled(Page(BASE)));
+                    assert!(seen.is_none_or(|prot| prot == RW), "{seen:?}");
+                    let all = cpu.space().one_segment(range(BASE, N)).ok();
+                    assert!(all.is_none_or(|s| s.prot == RW && s.range == range(BASE, N)), "a part of it");
                 }
             }
         },

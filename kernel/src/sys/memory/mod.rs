@@ -87,14 +87,14 @@ impl Span {
 }
 
 /// Calls `act` with each segment that touches `range`, and its part in it, in order, until it fails. Whether there are no holes. What
-/// `act` is told may have changed: it is for calls that only look, or whose edits look again.
+/// `act` is told may have changed: it is for calls that only look, or whose edits look again. Waits for what is in transit.
 fn each_part(
     space: &Space,
     range: PageRange,
     mut act: impl FnMut(&Segment, PageRange) -> Result<(), Errno>,
 ) -> Result<bool, Errno> {
     let (mut at, mut covered) = (range.start, true);
-    while let Some(s) = space.find(at).filter(|s| at < range.end && s.range.start < range.end) {
+    while let Some(s) = space.find_settled(at).filter(|s| at < range.end && s.range.start < range.end) {
         let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
         covered &= start == at;
         let Some(part) = PageRange::new(start, end.0 - start.0) else { break };
@@ -401,12 +401,12 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
     let down = bits & l::PROT_GROWSDOWN as usize != 0;
     let range = if bits & GROWS != 0 { grown(&memory.space, range, bits)? } else { range };
     let edit = |room: Option<Room>| {
-        let (moved, too_much) = (Cell::new(false), Cell::new(false));
+        // With PROT_GROWSDOWN: the segment that the range begins with was seen, where it begins.
+        let (found, too_much) = (Cell::new(false), Cell::new(false));
         // Each segment is asked about several times, perhaps.
         let (counted, data) = (Cell::new(range.start), Cell::new(0));
         let check = |s: &Seen| {
-            let begins = s.range.start != range.start || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN);
-            moved.set(down && !begins);
+            found.set(found.get() || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN));
             let becomes = prot.contains(Prot::WRITE) && !s.prot.contains(Prot::WRITE);
             let fresh = becomes && !s.flags.intersects(Flags::NORESERVE | Flags::SHARED);
             let mut over = fresh && hopeless(s.range.pages());
@@ -419,15 +419,20 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
                 over |= data.get() + more > room.data && more <= room.all;
             }
             too_much.set(over);
-            let may = !moved.get() && !over;
+            let may = (found.get() || !down) && !over;
             if may && s.range.end > counted.get() {
                 counted.set(s.range.end);
                 data.set(data.get() + more);
             }
             may
         };
-        match vm::retry(|| memory.space.protect_checked(range, prot, Some(&check))) {
-            Err(_) if moved.get() => Ok(false),
+        let once = || {
+            found.set(false);
+            memory.space.protect_checked(range, prot, Some(&check))
+        };
+        match vm::retry(once) {
+            // A hole there is no segment, either: whatever the range begins with now is looked up again.
+            Err(_) if down && !found.get() => Ok(false),
             Err(_) if too_much.get() => Err(ENOMEM),
             done => done.map(|()| true),
         }
@@ -443,7 +448,7 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
 #[cold]
 #[inline(never)]
 fn grown(space: &Space, range: PageRange, bits: usize) -> Result<PageRange, Errno> {
-    let segment = space.find(range.start).filter(|s| s.range.start < range.end).ok_or(ENOMEM)?;
+    let segment = space.find_settled(range.start).filter(|s| s.range.start < range.end).ok_or(ENOMEM)?;
     if bits & l::PROT_GROWSUP as usize != 0 {
         return Err(if segment.range.start > range.start { ENOMEM } else { EINVAL });
     }

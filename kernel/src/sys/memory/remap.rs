@@ -1,6 +1,6 @@
 //! `mremap`: a mapping grows, shrinks or moves, or is seen a second time. The move itself is the memory manager's.
 
-use super::{PAGE, Span, aligned, each_part, hopeless, populate, range};
+use super::{PAGE, Span, aligned, hopeless, populate, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment};
@@ -40,7 +40,7 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
     let memory = user().memory();
     let space = &memory.space;
     let page = Page::containing(old as u64);
-    let segment = space.find(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
+    let segment = space.find_settled(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
     if old_len == 0 {
         return duplicate(memory, &segment, page, new_len, fixed.then_some(new), may_move);
     }
@@ -60,10 +60,8 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
         vm::retry(|| space.unmap(rest))?;
     }
     let range = range(old, old_len.min(new_len)).ok_or(EFAULT)?;
-    let one = |s: &Segment, _| if s.prot == segment.prot && s.flags == segment.flags { Ok(()) } else { Err(EFAULT) };
-    if !each_part(space, range, one)? {
-        return Err(EFAULT);
-    }
+    // What is there now is only a guess of what will be moved: for the order of errors, and for what is no promise.
+    let segment = space.one_segment(range).map_err(|_| EFAULT)?;
     let more = if keep { pages } else { pages.saturating_sub(range.pages()) };
     let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
     if reserved && hopeless(more) {
@@ -81,14 +79,16 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
             done => done.map(Ok),
         })
     };
-    let at = account::within(memory, || counts(&segment, more), edit)??;
-    let lock = segment.flags.contains(Flags::LOCKED) && !segment.flags.contains(Flags::ON_FAULT);
-    if lock
-        && pages > range.pages()
-        && let Some(fresh) = PageRange::new(Page(at.0 + range.pages()), pages - range.pages())
-    {
-        let shared = matches!(segment.backing, Backing::Object { shared: true, .. });
-        let _ = populate(space, fresh, segment.prot.contains(Prot::WRITE) && !shared);
+    // Alone among the edits that the limits look at, so what it counts for is what will be moved.
+    let counts = || space.one_segment(range).map_or(Counts::default(), |s| counts(&s, more));
+    let at = account::within(memory, counts, edit)??;
+    if let Some(fresh) = PageRange::new(Page(at.0 + range.pages()), pages.saturating_sub(range.pages())) {
+        // Whoever locks it from now on brings its pages in himself.
+        let locked = |s: &Segment| s.flags.contains(Flags::LOCKED) && !s.flags.contains(Flags::ON_FAULT);
+        if let Some(s) = space.find_settled(at).filter(|s| s.range.start <= at && locked(s)) {
+            let shared = matches!(s.backing, Backing::Object { shared: true, .. });
+            let _ = populate(space, fresh, s.prot.contains(Prot::WRITE) && !shared);
+        }
     }
     Ok(at.addr() as usize)
 }

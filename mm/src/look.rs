@@ -1,0 +1,128 @@
+//! What a space shows, for whoever only looks: segments and pages, without a claim.
+//!
+//! What a look finds may be gone when it returns. While a range is [in transit](crate::mv) its list shows a mark there instead of the
+//! segment; who must know the segment waits until it has arrived.
+
+use crate::edit::EditError;
+use crate::frames::Frame;
+use crate::list::List;
+use crate::machine::Machine;
+use crate::page::{ARENAS, Page, PageRange};
+use crate::segment::{Flags, Part, Segment};
+use crate::space::Space;
+
+impl<M: Machine> Space<M> {
+    /// The segment that contains a page, or the next one above it.
+    pub fn find(&self, page: Page) -> Option<Segment> {
+        (page.arena()..ARENAS).find_map(|i| {
+            let arena = self.arena(i)?;
+            let pin = self.memory.pin();
+            let from = if i == page.arena() { page.local() } else { 0 };
+            arena.list(&pin).at_or_above(from).map(|p| p.to_segment(i))
+        })
+    }
+
+    /// As [`Space::find`], but never the mark of a range in transit: it waits until that has arrived. The caller holds no claim and
+    /// no lock.
+    pub fn find_settled(&self, page: Page) -> Option<Segment> {
+        loop {
+            let found = self.find(page)?;
+            if !found.flags.contains(Flags::TRANSIT) {
+                return Some(found);
+            }
+            // Granted when the move has ended.
+            drop(self.claim_ranges([found.range]));
+        }
+    }
+
+    /// The one segment that all of `range` is part of, clipped to it, as the edit after the last one left it. `NotMapped`: there is a
+    /// hole, or there are several. Waits for edits of the range; the caller holds no claim and no lock.
+    pub fn one_segment(&self, range: PageRange) -> Result<Segment, EditError> {
+        let claims = self.claim_ranges([range]);
+        let shown = self.shown(range)?;
+        let _pin = self.memory().pin();
+        let segment = shown.to_segment(range.start.arena());
+        drop(claims);
+        Ok(Segment { range, ..segment })
+    }
+
+    /// As [`Space::one_segment`], for whoever has claimed the range; as the segment's part in the first arena.
+    pub(crate) fn shown(&self, range: PageRange) -> Result<Part, EditError> {
+        let mut first: Option<Part> = None;
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let pin = self.memory().pin();
+            let part = whole(arena.list(&pin), lo, hi)?;
+            match first {
+                None => first = Some(part),
+                Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
+                Some(_) => return Err(EditError::NotMapped),
+            }
+        }
+        first.ok_or(EditError::NotMapped)
+    }
+
+    /// Whether a range is free for a mapping, as it looks now (a mapping there decides).
+    pub fn is_free(&self, range: PageRange) -> bool {
+        range.by_arena().all(|(i, lo, hi)| {
+            let pin = self.memory().pin();
+            self.arena(i).is_none_or(|a| a.list(&pin).is_free(lo, hi))
+        })
+    }
+
+    /// Calls `see` for each segment that touches a range, in order; equal neighbours come as one. `see` must not wait: it runs
+    /// inside a read section.
+    pub fn each_segment(&self, range: PageRange, mut see: impl FnMut(&Segment)) {
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(i) else { continue };
+            let pin = self.memory.pin();
+            arena.list(&pin).each(lo, hi, &mut |p| {
+                see(&p.to_segment(i));
+                true
+            });
+        }
+    }
+
+    /// Pages mapped, touched or not.
+    pub fn mapped(&self) -> u64 {
+        let mut n = 0;
+        self.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |s| n += s.range.pages());
+        n
+    }
+
+    /// Whether a page is in a frame.
+    pub fn is_resident(&self, page: Page) -> bool {
+        let Some(arena) = self.arena(page.arena()) else { return false };
+        let pin = self.memory.pin();
+        arena.walk(self.memory, &pin, page.local()).1.frame().is_some()
+    }
+
+    /// Calls `see` for each page of a range that is in a frame.
+    pub fn each_page(&self, range: PageRange, see: &mut dyn FnMut(Page, Frame)) {
+        self.each_entry(range, &mut |page, entry| {
+            if let Some(f) = entry.load().frame() {
+                see(page, f);
+            }
+        });
+    }
+}
+
+/// The one segment that all of `lo .. hi` belongs to, clipped to it. Neighbours that only continue each other count as one.
+fn whole(list: List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
+    let mut all: Option<Part> = None;
+    let one = list.each(lo, hi, &mut |p| match &mut all {
+        None if p.start <= lo => {
+            all = Some(p.clip(lo, hi));
+            true
+        }
+        Some(a) if a.joins(&p.clip(p.start, hi)) => {
+            a.end = p.end.min(hi);
+            true
+        }
+        _ => false,
+    });
+    match all {
+        Some(p) if one && p.end >= hi && !p.flags.contains(Flags::TRANSIT) => Ok(p),
+        _ => Err(EditError::NotMapped),
+    }
+}
