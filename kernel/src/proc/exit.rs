@@ -1,7 +1,7 @@
 //! The end of a thread, and of a process with its last thread.
 
 use super::process::{Ended, Process};
-use super::signal::{self, Detail, SIGCHLD, SigInfo, send};
+use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, send};
 use super::thread::{self, user};
 use super::{futex, tree, wait};
 use crate::arch::UserRegs;
@@ -185,7 +185,8 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         }
     }
     if let Some(parent) = parent {
-        if exit_signal != 0 && parent.pid != 1 {
+        // clone takes any byte for it, as on Linux.
+        if (1..=MAX).contains(&exit_signal) && parent.pid != 1 {
             let (code, status) = match ended {
                 Ended::Exited(code) => (1, i32::from(code)),
                 Ended::Killed(signal) => (2, i32::from(signal)),

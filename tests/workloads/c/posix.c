@@ -397,6 +397,28 @@ static void half_closed(void) {
     CHECK(close(fd) == 0 && close(dir) == 0);
 }
 
+/* The signal that a child ends with is a byte of any value; only what is a signal comes. */
+static void exit_signals(void) {
+    /* The libraries keep some signals for themselves. */
+    unsigned long all = ~0ul, before, pending;
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8) == 0);
+    for (int number = 0; number < 256; number++) {
+        if (number == SIGKILL || number == SIGSTOP)
+            continue;
+        long child = syscall(SYS_clone, (long)number, 0l, 0l, 0l, 0l);
+        if (child == 0)
+            syscall(SYS_exit_group, 5);
+        int status;
+        CHECK(child > 0 && waitpid((pid_t)child, &status, __WALL) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5);
+        CHECK(syscall(SYS_rt_sigpending, &pending, 8) == 0);
+        CHECK(pending == (number >= 1 && number <= 64 ? 1ul << (number - 1) : 0));
+        struct timespec none = {0, 0};
+        while (syscall(SYS_rt_sigtimedwait, &all, NULL, &none, 8) > 0)
+            ;
+    }
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8) == 0);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     threads();
@@ -407,6 +429,7 @@ int main(void) {
     sealed_files();
     shared_segments();
     half_closed();
+    exit_signals();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(reserved != MAP_FAILED && mprotect((char *)reserved + (1ul << 40), 1 << 20, PROT_READ | PROT_WRITE) == 0);
     ((char *)reserved)[(1ul << 40) + 4097] = 1;
