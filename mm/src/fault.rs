@@ -32,6 +32,8 @@ pub enum Fault {
     Beyond,
     /// No memory: free some, then fault again.
     OutOfFrames,
+    /// As [`PageError::Full`]: SIGBUS, unless what waits for a grace period makes room.
+    Full,
     /// The content is in this swap slot: read it, or wait for what is under way, then fault again.
     SwapIn(Slot),
     /// The content could not be read from the swap area (SIGBUS).
@@ -221,8 +223,8 @@ impl<M: Machine> Space<M> {
             let object = unsafe { &*p.object };
             let frame = match m.object_page(object, p.offset + (page.local() - p.start) as u64) {
                 Ok(f) => f,
-                // SIGBUS in both cases, as on Linux.
-                Err(PageError::Beyond | PageError::Full) => return End(Fault::Beyond),
+                Err(PageError::Beyond) => return End(Fault::Beyond),
+                Err(PageError::Full) => return End(Fault::Full),
                 Err(PageError::OutOfFrames) => return End(Fault::OutOfFrames),
                 Err(PageError::SwapIn(slot)) => return End(Fault::SwapIn(slot)),
                 Err(PageError::Lost) => return End(Fault::Lost),

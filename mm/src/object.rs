@@ -60,7 +60,8 @@ pub enum PageError {
     Beyond,
     /// No memory.
     OutOfFrames,
-    /// The object's quota is used up, or the page has as many references as its frame can count.
+    /// The object's quota is used up, or the page has as many references as its frame can count. Objects that are gone count until
+    /// the grace periods of the last leaves that show them are over: [`Memory::await_retired`] before this is believed.
     Full,
     /// The content is in this swap slot: read it, or wait for what is under way, then ask again.
     SwapIn(Slot),

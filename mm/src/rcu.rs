@@ -226,7 +226,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// Waits until all is freed that was retired before, on whichever of the CPUs `targets`. The caller is in no read section.
-    pub(crate) fn await_retired(&self, targets: u64) {
+    pub fn await_retired(&self, targets: u64) {
         static EPOCH: What = What { text: "the epoch", show: |n, f| write!(f, "{n}") };
         // Acquire: who has retired something tagged it with no later epoch.
         let until = self.rcu.epoch.load(Acquire) + 4;

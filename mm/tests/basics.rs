@@ -1,9 +1,6 @@
 //! One CPU, one operation at a time: what each edit and fault does, and that the audit finds nothing after it.
 
-mod common;
-
-use common::{RW, finish, setup};
-use quire_mm::fake::{Fake, audit, must_fail};
+use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
 use quire_mm::frames::slab::NodePlace;
 use quire_mm::sync::Mutant;
 use quire_mm::{
@@ -11,12 +8,32 @@ use quire_mm::{
 };
 use std::sync::Arc;
 
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
 fn range(page: Page, pages: u64) -> PageRange {
     PageRange::new(page, pages).unwrap()
 }
 
+fn setup(frames: usize) -> (Cpu, Arc<Space<quire_mm::fake::Fake>>) {
+    let m = memory(frames);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    (cpu, space)
+}
+
 fn anon(space: &Space<quire_mm::fake::Fake>, pages: u64, prot: Prot) -> u64 {
     space.map(Place::Anywhere, pages, prot, &Backing::Anonymous, Flags::empty()).unwrap().addr()
+}
+
+fn finish(mut cpu: Cpu, space: Arc<Space<quire_mm::fake::Fake>>) {
+    let m = cpu.memory;
+    cpu.leave();
+    audit(m, &[&space]);
+    drop(space);
+    drop(cpu);
+    let r = audit(m, &[]);
+    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
 }
 
 #[test]
@@ -408,7 +425,7 @@ fn objects_keep_to_their_quota() {
     let a = space.map(Place::Anywhere, 40, RW, &backing, Flags::empty()).unwrap().addr();
     drop(backing);
     cpu.write(a, 3).unwrap();
-    assert_eq!(cpu.write(a + 9 * PAGE as u64, 3), Err(Fault::Beyond));
+    assert_eq!(cpu.write(a + 9 * PAGE as u64, 3), Err(Fault::Full));
     // Cut off, or gone with its object, it is free for others.
     assert!(!m.set_object_len(&object, PAGE as u64).unwrap().is_empty());
     assert_eq!(QUOTA.used(), 5);
@@ -416,7 +433,7 @@ fn objects_keep_to_their_quota() {
     assert_eq!(QUOTA.used(), 1);
     assert!(m.set_object_len(&object, 40 * PAGE as u64).unwrap().is_empty());
     (0..9).for_each(|i| cpu.write(a + (20 + i) * PAGE as u64, i).unwrap());
-    assert_eq!(cpu.write(a + 39 * PAGE as u64, 3), Err(Fault::Beyond));
+    assert_eq!(cpu.write(a + 39 * PAGE as u64, 3), Err(Fault::Full));
     space.unmap(range(Page::containing(a), 40)).unwrap();
     drop(object);
     // The list's old leaf had a reference, until its grace period was over.

@@ -1,6 +1,6 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
-use super::wait_for_frames;
+use super::shortage::{settle_quota, wait_for_frames};
 use crate::arch::UserRegs;
 use crate::arch::cpu;
 use crate::arch::trap::{PAGE_FAULT, Trap};
@@ -58,6 +58,7 @@ fn resolve(address: u64, access: Access) -> Outcome {
     let thread = sched::current();
     let Some(space) = thread.space() else { return Outcome::Denied };
     relief::before_fault();
+    let mut asked = false;
     loop {
         match space.fault(page, access) {
             Fault::Done => return Outcome::Done,
@@ -68,7 +69,8 @@ fn resolve(address: u64, access: Access) -> Outcome {
                 Brought::Lost => return Outcome::NoContent,
                 Brought::Dying => return given_up(),
             },
-            Fault::Beyond | Fault::Lost => return Outcome::NoContent,
+            Fault::Full if settle_quota(&mut asked) => {}
+            Fault::Beyond | Fault::Full | Fault::Lost => return Outcome::NoContent,
             Fault::OutOfFrames => {
                 if signal::is_dying() || !wait_for_frames() {
                     return given_up();

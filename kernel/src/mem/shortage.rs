@@ -97,6 +97,16 @@ pub fn room_for(want: u64) -> bool {
     }
 }
 
+/// A quota is used up: waits until what others have given back counts no more, once for each page that is `asked` for. False: it
+/// has been, so there is no room.
+pub fn settle_quota(asked: &mut bool) -> bool {
+    if core::mem::replace(asked, true) {
+        return false;
+    }
+    memory().await_retired(cpu::online());
+    true
+}
+
 /// What can be had without ending anybody.
 fn without_victim(want: u64) -> Relief {
     memory().drain_all(cpu::online());

@@ -78,23 +78,26 @@ pub fn touch_write(address: usize) -> Result<(), Errno> {
 
 /// Resolves a fault on behalf of the kernel.
 pub fn touch(space: &Space, page: Page, access: Access) -> Result<(), Errno> {
+    let mut asked = false;
     for _ in 0..ROUNDS {
         match space.fault(page, access) {
             Fault::Done => return Ok(()),
-            needs => provide(space, page, needs)?,
+            needs => provide(space, page, needs, &mut asked)?,
         }
     }
     Err(ENOMEM)
 }
 
-/// Gets a fault what it needs from outside of the memory manager: frames, or a page's content. It is to be tried again then.
-pub fn provide(space: &Space, page: Page, needs: Fault) -> Result<(), Errno> {
+/// Gets a fault what it needs from outside of the memory manager: frames, a page's content, room (`asked`: see
+/// [`shortage::settle_quota`]). It is to be tried again then.
+pub fn provide(space: &Space, page: Page, needs: Fault, asked: &mut bool) -> Result<(), Errno> {
     match needs {
         Fault::Done => Ok(()),
         Fault::OutOfFrames if !signal::is_dying() && crate::mem::wait_for_frames() => Ok(()),
         Fault::OutOfFrames => Err(ENOMEM),
         Fault::SwapIn(slot) => came(bring::bring(space, page, slot)),
-        Fault::NoSegment | Fault::Forbidden | Fault::Beyond | Fault::Lost => Err(EFAULT),
+        Fault::Full if shortage::settle_quota(asked) => Ok(()),
+        Fault::NoSegment | Fault::Forbidden | Fault::Beyond | Fault::Full | Fault::Lost => Err(EFAULT),
     }
 }
 
@@ -128,6 +131,7 @@ pub fn punch_object(object: &Object, from: u64, to: u64, holders: u64) -> Result
 }
 
 fn cut<'o>(object: &Object, holders: u64, mut act: impl FnMut() -> Result<Cut<'o>, PageError>) -> Result<(), Errno> {
+    let mut asked = false;
     for _ in 0..ROUNDS {
         match act() {
             Ok(cut) => {
@@ -140,6 +144,7 @@ fn cut<'o>(object: &Object, holders: u64, mut act: impl FnMut() -> Result<Cut<'o
             Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
             Err(PageError::Lost) => return Err(EIO),
             Err(PageError::Beyond) => return Err(EFBIG),
+            Err(PageError::Full) if shortage::settle_quota(&mut asked) => {}
             Err(PageError::Full) => return Err(ENOSPC),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
@@ -165,6 +170,7 @@ pub fn new_object_within(
 
 /// Copies between a page of an object and `bytes`, at `at` within the page.
 fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Result<(), Errno> {
+    let mut asked = false;
     for _ in 0..ROUNDS {
         match memory().hold_page(object, index) {
             Ok(page) => {
@@ -172,6 +178,7 @@ fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Resul
                 return Ok(());
             }
             Err(PageError::Beyond) => return Err(EINVAL),
+            Err(PageError::Full) if shortage::settle_quota(&mut asked) => {}
             Err(PageError::Full) => return Err(ENOSPC),
             Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,

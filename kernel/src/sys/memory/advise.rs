@@ -84,7 +84,7 @@ fn bring_in(space: &Space, range: PageRange, write: bool) -> Result<bool, Errno>
         }
         populate(space, part, write).map_err(|why| match why {
             Fault::Forbidden => EINVAL,
-            Fault::Beyond | Fault::Lost => EFAULT,
+            Fault::Beyond | Fault::Full | Fault::Lost => EFAULT,
             _ => ENOMEM,
         })
     })

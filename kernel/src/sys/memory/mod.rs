@@ -322,7 +322,7 @@ const PIECE: u64 = 512;
 
 /// Brings a range in, up to a page that cannot be had; and why.
 fn populate(space: &Space, range: PageRange, write: bool) -> Result<(), Fault> {
-    let mut at = range.start;
+    let (mut at, mut asked) = (range.start, false);
     while let Some(piece) = PageRange::new(at, PIECE.min(range.end.0 - at.0)) {
         match space.populate(piece, write) {
             Ok(()) => {
@@ -335,7 +335,8 @@ fn populate(space: &Space, range: PageRange, write: bool) -> Result<(), Fault> {
             }
             Err((page, needs)) => {
                 relief::before_fault();
-                vm::provide(space, page, needs).map_err(|_| needs)?;
+                asked &= page == at;
+                vm::provide(space, page, needs, &mut asked).map_err(|_| needs)?;
                 at = page;
             }
         }

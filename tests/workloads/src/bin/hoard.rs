@@ -2,7 +2,7 @@
 //! told that there is no more, or ended; what it had is free again for the next one.
 
 use std::io::Write;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use quire_workloads::process::{Ended, fork, no_core_files, try_fork};
@@ -67,8 +67,37 @@ fn files() {
         let area = Area::new(1000);
         area.fill(0..1000, 9);
         area.expect(0..1000, 9, "memory beside a full /tmp");
+        check!(file.set_len((pages - 2 * PASSING) * 4096).is_ok(), "the file does not become shorter");
+        (0..40).for_each(passing);
         check!(std::fs::remove_file("/tmp/hoard").is_ok(), "the file does not go");
     }
+}
+
+/// Pages of a file that comes and goes.
+const PASSING: u64 = 256;
+
+/// A file that is written, mapped and gone again. What the kernel frees of it later, in its own time, must not count against the next.
+fn passing(turn: u64) {
+    let Ok(file) = std::fs::File::options().read(true).write(true).create(true).truncate(true).open("/tmp/passing")
+    else {
+        violated(format_args!("no file in /tmp"))
+    };
+    let bytes = vec![turn as u8; PASSING as usize * 4096];
+    let refused = file.write_all_at(&bytes, 0);
+    check!(refused.is_ok(), "turn {turn}: {refused:?} with room for two in /tmp");
+    let view = || {
+        let (rights, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping, which nobody else knows, of as many bytes as the file has; it is gone before anybody looks for it.
+        unsafe {
+            let at = libc::mmap(std::ptr::null_mut(), bytes.len(), rights, shared, file.as_raw_fd(), 0);
+            check!(at != libc::MAP_FAILED, "no mapping of a file in /tmp");
+            at.cast::<u8>().write_bytes(turn as u8 + 1, bytes.len());
+            libc::munmap(at, bytes.len());
+        }
+    };
+    view();
+    let removed = std::fs::remove_file("/tmp/passing");
+    check!(removed.is_ok(), "the file does not go: {removed:?}");
 }
 
 fn many_descriptors() {
