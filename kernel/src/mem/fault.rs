@@ -89,7 +89,8 @@ fn given_up() -> Outcome {
 fn grow(space: &super::Space, page: Page) -> bool {
     const LOWEST: u64 = 0x1_0000;
     let Some(user) = &sched::current().user else { return false };
-    if page.addr() < LOWEST || !user.has_memory() {
+    // A copy from or to another program's memory grows nothing there, as on Linux.
+    if page.addr() < LOWEST || !user.has_memory() || !core::ptr::eq(&*user.memory().space, space) {
         return false;
     }
     let more = || {

@@ -4,11 +4,13 @@
 //! What only moves is in `remap`, what stays as it is in `advise`, what stays in memory in `lock`, System V's segments in `shm`.
 
 mod advise;
+mod foreign;
 mod lock;
 mod remap;
 mod shm;
 
 pub use advise::{madvise, mincore, msync};
+pub use foreign::{process_vm_readv, process_vm_writev};
 pub use lock::{mlock, mlock2, mlockall, munlock, munlockall};
 pub use remap::mremap;
 pub use shm::{shmat, shmctl, shmdt, shmget};
