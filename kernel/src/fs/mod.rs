@@ -16,6 +16,7 @@ pub mod inode;
 pub mod io;
 pub mod locks;
 pub mod open;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod procfs;

@@ -113,7 +113,7 @@ const SYSTEM: [(&str, System); 10] = [
     ("filesystems", System::Filesystems),
     ("quire", System::Counters),
 ];
-const SYSCTL: [(&str, System); 9] = [
+const SYSCTL: [(&str, System); 13] = [
     ("vm/overcommit_memory", System::Fixed("0\n")),
     ("vm/max_map_count", System::MaxMapCount),
     ("vm/mmap_min_addr", System::Fixed("65536\n")),
@@ -122,6 +122,10 @@ const SYSCTL: [(&str, System); 9] = [
     ("kernel/osrelease", System::Fixed("6.12.0-quire\n")),
     ("kernel/ostype", System::Fixed("Linux\n")),
     ("kernel/randomize_va_space", System::Fixed("0\n")),
+    ("kernel/shmall", System::Fixed("18446744073692774399\n")),
+    ("kernel/shmmax", System::Fixed("18446744073692774399\n")),
+    ("kernel/shmmni", System::Fixed("4096\n")),
+    ("kernel/tainted", System::Fixed("0\n")),
     ("net/core/somaxconn", System::Fixed("4096\n")),
 ];
 

@@ -18,12 +18,12 @@ const SMALL: u64 = 128;
 /// Bytes that go when the process goes. `first` says of each table of descriptors whether it is new to the caller.
 pub fn of_process(process: &Process, mut first: impl FnMut(&FileTable) -> bool) -> u64 {
     let mut bytes = PROCESS;
-    bytes += SMALL * (process.pending.lock().queued() + process.intervals.lock().len()) as u64;
+    bytes += SMALL * (process.pending.lock().len() + process.intervals.lock().len()) as u64;
     for n in 0.. {
         // Nothing is locked while a thread is looked at: what it has may go with the look.
         let thread = process.threads.lock().list.get(n).cloned();
         let Some(thread) = thread else { break };
-        bytes += THREAD + SMALL * of(&thread).pending.lock().queued() as u64;
+        bytes += THREAD + SMALL * of(&thread).pending.lock().len() as u64;
     }
     let files = process.files.lock().clone();
     bytes + files.upgrade().filter(|files| first(files)).map_or(0, |files| files.held())

@@ -6,6 +6,7 @@ use super::sleep::wait_killable;
 use super::thread::{self, UserThread, of};
 use super::{tree, vm};
 use crate::arch::UserRegs;
+use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::sched::{self, WaitQueue};
@@ -27,15 +28,16 @@ const CLONE_PARENT_SETTID: u64 = l::CLONE_PARENT_SETTID as u64;
 const CLONE_CHILD_CLEARTID: u64 = l::CLONE_CHILD_CLEARTID as u64;
 const CLONE_CHILD_SETTID: u64 = l::CLONE_CHILD_SETTID as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-/// Namespaces, pid file descriptors and cgroups are not offered.
+const CLONE_PIDFD: u64 = l::CLONE_PIDFD as u64;
+const CLONE_DETACHED: u64 = l::CLONE_DETACHED as u64;
+/// Namespaces and cgroups are not offered.
 const REFUSED: u64 = (l::CLONE_NEWNS
     | l::CLONE_NEWCGROUP
     | l::CLONE_NEWUTS
     | l::CLONE_NEWIPC
     | l::CLONE_NEWUSER
     | l::CLONE_NEWPID
-    | l::CLONE_NEWNET
-    | l::CLONE_PIDFD) as u64
+    | l::CLONE_NEWNET) as u64
     | 0x2_0000_0000;
 
 /// What a new thread gets.
@@ -47,6 +49,7 @@ struct Request {
     tls: u64,
     parent_tid: usize,
     child_tid: usize,
+    pidfd: usize,
 }
 
 /// The parent of a vfork waits here until the child has left its memory.
@@ -86,7 +89,12 @@ pub fn clone(r: &mut UserRegs) -> SysResult {
         parent_tid: r.a2(),
         child_tid: r.a3(),
         tls: r.a4() as u64,
+        pidfd: r.a2(),
     };
+    // One place for two numbers; and what the flag meant before it meant nothing.
+    if flags & CLONE_PIDFD != 0 && flags & (CLONE_PARENT_SETTID | CLONE_DETACHED) != 0 {
+        return Err(EINVAL);
+    }
     create(r, request)
 }
 
@@ -129,7 +137,12 @@ pub fn clone3(r: &mut UserRegs) -> SysResult {
         tls: field(7),
         parent_tid: field(3) as usize,
         child_tid: field(2) as usize,
+        pidfd: field(1) as usize,
     };
+    let both = CLONE_PIDFD | CLONE_PARENT_SETTID;
+    if flags & both == both && request.pidfd == request.parent_tid || flags & CLONE_DETACHED != 0 {
+        return Err(EINVAL);
+    }
     create(r, request)
 }
 
@@ -138,6 +151,8 @@ fn check(flags: u64) -> Result<(), Errno> {
     let wrong = (has(CLONE_SIGHAND) && !has(CLONE_VM))
         || (has(CLONE_THREAD) && !has(CLONE_SIGHAND))
         || (has(CLONE_SIGHAND) && has(CLONE_CLEAR_SIGHAND))
+        // Descriptors of threads are not offered.
+        || (has(CLONE_THREAD) && has(CLONE_PIDFD))
         || flags & REFUSED != 0;
     if wrong { Err(EINVAL) } else { Ok(()) }
 }
@@ -147,6 +162,27 @@ struct ReservedId(u32);
 impl Drop for ReservedId {
     fn drop(&mut self) {
         tree::lock().settle_id(self.0);
+    }
+}
+
+/// The descriptor of the new process in its parent's table: it goes again unless there is a process.
+struct Descriptor<'a> {
+    table: &'a FileTable,
+    fd: usize,
+}
+
+impl<'a> Descriptor<'a> {
+    fn new(table: &'a FileTable, process: &Arc<Process>, at: usize) -> Result<Descriptor<'a>, Errno> {
+        let fd = table.add(pidfd::open(process, 0)?, true)?;
+        let descriptor = Descriptor { table, fd };
+        UserPtr::<u32>::new(at).write(fd as u32)?;
+        Ok(descriptor)
+    }
+}
+
+impl Drop for Descriptor<'_> {
+    fn drop(&mut self) {
+        drop(self.table.remove(self.fd as i32));
     }
 }
 
@@ -189,6 +225,11 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
         None
     };
 
+    let descriptor = match flags & CLONE_PIDFD {
+        0 => None,
+        _ => Some(Descriptor::new(parent.files(), &process, request.pidfd)?),
+    };
+
     let mut regs = *r;
     regs.rax = 0;
     if request.stack != 0 {
@@ -212,6 +253,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
         discard(&new);
         return Err(error);
     }
+    core::mem::forget(descriptor);
     if flags & CLONE_CHILD_SETTID != 0 {
         new.attention().store(true, Ordering::SeqCst);
     }

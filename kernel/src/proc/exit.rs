@@ -184,6 +184,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
     }
+    crate::fs::pidfd::changed();
     if let Some(parent) = parent {
         // clone takes any byte for it, as on Linux.
         if (1..=MAX).contains(&exit_signal) && parent.pid != 1 {

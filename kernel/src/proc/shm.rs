@@ -19,6 +19,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// As many as there may be: Linux's SHMMNI.
 pub const MOST: usize = 4096;
 
+/// The longest one: Linux's SHMMAX.
+pub const LONGEST: u64 = u64::MAX - (1 << 24);
+
 /// A segment.
 #[derive(Clone)]
 pub struct Segment {
@@ -93,6 +96,14 @@ pub fn create(key: i32, len: u64, mode: u32, pid: i32) -> Result<i32, Errno> {
 /// Calls `change` for a segment.
 pub fn with<T>(id: i32, change: impl FnOnce(&mut Segment) -> T) -> Result<T, Errno> {
     TABLE.lock().get_mut(&id).map(change).ok_or(EINVAL)
+}
+
+/// Changes a segment's permissions.
+pub fn set_mode(id: i32, mode: u32) -> Result<(), Errno> {
+    with(id, |s| {
+        s.mode = s.mode & !0o777 | mode & 0o777;
+        s.times[2] = now();
+    })
 }
 
 /// The segments' numbers, ascending, from one on.

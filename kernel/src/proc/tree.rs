@@ -124,6 +124,27 @@ pub fn process(pid: u32) -> Option<Arc<Process>> {
     lock().processes.get(&pid).cloned()
 }
 
+/// How far a process's life has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has a thread.
+    Living,
+    /// Its last thread is gone.
+    Ended,
+    /// It has been waited for: its id may be another's.
+    Gone,
+}
+
+/// How far the process has come.
+pub fn state(process: &Arc<Process>) -> State {
+    let mut tree = lock();
+    if tree.links(process).ended.is_none() {
+        return State::Living;
+    }
+    let known = tree.processes.get(&process.pid).is_some_and(|p| Arc::ptr_eq(p, process));
+    if known { State::Ended } else { State::Gone }
+}
+
 /// The process with this id, or that of the living thread with this id: as on Linux, where calls take either.
 pub fn process_of(id: u32) -> Option<Arc<Process>> {
     let tree = lock();

@@ -6,6 +6,7 @@ use super::sleep::wait_on;
 use super::thread::current;
 use super::tree::{self, JobEvent, Tree};
 use crate::arch::UserRegs;
+use crate::fs::pidfd;
 use crate::mem::user::UserPtr;
 use crate::sched::Usage;
 use crate::sys::Args;
@@ -16,9 +17,9 @@ use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// Which children are meant.
-#[derive(Clone, Copy)]
 enum Which {
     Any,
+    Process(Arc<Process>),
     Pid(u32),
     Group(u32),
 }
@@ -83,7 +84,7 @@ pub fn tell_of(process: &Process, parent: Option<Arc<Process>>, event: JobEvent)
 }
 
 /// Looks through the children once. `Some(Err)`: there is none of that kind.
-fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
+fn scan(which: &Which, options: u32) -> Option<Result<Found, Errno>> {
     let me = current();
     let mut tree = tree::lock();
     let mut any = false;
@@ -92,8 +93,9 @@ fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
         let links = tree.links(&child);
         let meant = match which {
             Which::Any => true,
-            Which::Pid(pid) => child.pid == pid,
-            Which::Group(group) => links.pgid == group,
+            Which::Process(process) => Arc::ptr_eq(&child, process),
+            Which::Pid(pid) => child.pid == *pid,
+            Which::Group(group) => links.pgid == *group,
         };
         // Children made by clone without SIGCHLD are waited for only with __WCLONE or __WALL.
         let is_clone = links.exit_signal != SIGCHLD;
@@ -111,6 +113,7 @@ fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
             if !keep {
                 bury(&mut tree, Some(me), &child);
                 drop(tree);
+                pidfd::changed();
                 *me.child_usage.lock() += usage;
                 me.max_resident.fetch_max(child.max_resident.load(Ordering::Relaxed), Ordering::Relaxed);
             }
@@ -135,7 +138,7 @@ fn scan(which: Which, options: u32) -> Option<Result<Found, Errno>> {
     (!any).then_some(Err(ECHILD))
 }
 
-fn wait(which: Which, options: u32) -> Result<Option<Found>, Errno> {
+fn wait(which: &Which, options: u32) -> Result<Option<Found>, Errno> {
     if options & l::WNOHANG != 0 {
         return scan(which, options).transpose();
     }
@@ -155,7 +158,7 @@ pub fn wait4(r: &mut UserRegs) -> SysResult {
         0 => Which::Group(tree::group_of(current())),
         _ => Which::Pid(pid as u32),
     };
-    let Some(found) = wait(which, options | l::WEXITED)? else { return Ok(0) };
+    let Some(found) = wait(&which, options | l::WEXITED)? else { return Ok(0) };
     UserPtr::<i32>::new(status_at).write_opt(found.status)?;
     UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
     Ok(found.pid as usize)
@@ -169,14 +172,24 @@ pub fn waitid(r: &mut UserRegs) -> SysResult {
     if options & !known != 0 || options & (l::WEXITED | l::WSTOPPED | l::WCONTINUED) == 0 {
         return Err(EINVAL);
     }
+    let (mut options, mut nonblock) = (options, false);
     let which = match kind {
         l::P_ALL => Which::Any,
         l::P_PID if id > 0 => Which::Pid(id as u32),
         l::P_PGID if id >= 0 => Which::Group(if id == 0 { tree::group_of(current()) } else { id as u32 }),
-        l::P_PIDFD => return Err(EBADF),
+        l::P_PIDFD if id >= 0 => {
+            let (process, now) = pidfd::process_of(id)?;
+            // A wait that the descriptor says not to make: it tells so.
+            nonblock = now && options & l::WNOHANG == 0;
+            options |= if now { l::WNOHANG } else { 0 };
+            Which::Process(process)
+        }
         _ => return Err(EINVAL),
     };
-    let found = wait(which, options)?;
+    let found = wait(&which, options)?;
+    if found.is_none() && nonblock {
+        return Err(EAGAIN);
+    }
     if let Some(found) = &found {
         UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
     }

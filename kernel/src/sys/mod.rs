@@ -22,7 +22,7 @@ pub mod tls;
 pub mod xattr;
 
 use crate::arch::UserRegs;
-use crate::fs::{directory, epoll, poll, signalfd, timerfd};
+use crate::fs::{directory, epoll, pidfd, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
 use crate::proc::{clone, exec, exit, futex, interval, itimer, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -328,6 +328,9 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_rt_sigreturn => frame::sigreturn,
     __NR_sigaltstack => sig::sigaltstack,
     __NR_kill => sig::kill,
+    __NR_pidfd_open => pidfd::pidfd_open,
+    __NR_pidfd_send_signal => pidfd::send_signal,
+    __NR_pidfd_getfd => pidfd::getfd,
     __NR_tkill => sig::tkill,
     __NR_tgkill => sig::tgkill,
     __NR_pause => sig::pause,

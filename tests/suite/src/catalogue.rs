@@ -32,6 +32,7 @@ pub const ALL: &[Workload] = &[
     basic("filepaths-musl", &[]),
     basic("filefaults-glibc", &[]),
     basic("clocks-musl", &[]),
+    basic("processes-glibc", &[]),
     stress("threads", &["2"]),
     stress("fault_storm", &["2"]),
     stress("map_race", &["40"]),

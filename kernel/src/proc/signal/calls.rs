@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// Checks a signal number that may be 0 (only a test of existence).
-fn number(value: usize) -> Result<Option<u8>, Errno> {
+pub fn number(value: usize) -> Result<Option<u8>, Errno> {
     match value as u32 {
         0 => Ok(None),
         n if n <= u32::from(MAX) => Ok(Some(n as u8)),
@@ -227,8 +227,8 @@ pub fn tgkill(r: &mut UserRegs) -> SysResult {
     to_tid(Some(group as u32), r.a1() as i32, number(r.a2())?.map(|s| SigInfo::from_current(s, code::TKILL)))
 }
 
-fn read_info(signal: usize, at: usize) -> Result<SigInfo, Errno> {
-    let signal = number(signal)?.ok_or(EINVAL)?;
+/// Copies in what is to be sent with a signal.
+pub fn read_info(signal: u8, at: usize) -> Result<SigInfo, Errno> {
     let raw = UserPtr::<[u8; 128]>::new(at).read()?;
     let int = |at: usize| i32::from_ne_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
     let code = int(8);
@@ -238,11 +238,16 @@ fn read_info(signal: usize, at: usize) -> Result<SigInfo, Errno> {
     Ok(SigInfo { signal, errno: int(4), code, detail })
 }
 
+/// Whether it says that it comes from the kernel, or from kill: only a process itself may send itself that.
+pub fn is_forged(info: &SigInfo) -> bool {
+    info.code >= 0 || info.code == code::TKILL
+}
+
 /// `rt_sigqueueinfo`
 pub fn sigqueueinfo(r: &mut UserRegs) -> SysResult {
-    let info = read_info(r.a1(), r.a2())?;
+    let info = read_info(number(r.a1())?.ok_or(EINVAL)?, r.a2())?;
     let pid = r.a0() as u32;
-    if (info.code >= 0 || info.code == code::TKILL) && pid != current().pid {
+    if is_forged(&info) && pid != current().pid {
         return Err(EPERM);
     }
     let process = tree::process_of(pid).ok_or(ESRCH)?;
@@ -252,6 +257,6 @@ pub fn sigqueueinfo(r: &mut UserRegs) -> SysResult {
 
 /// `rt_tgsigqueueinfo`
 pub fn tgsigqueueinfo(r: &mut UserRegs) -> SysResult {
-    let info = read_info(r.a2(), r.a3())?;
+    let info = read_info(number(r.a2())?.ok_or(EINVAL)?, r.a3())?;
     to_tid(Some(r.a0() as u32), r.a1() as i32, Some(info))
 }

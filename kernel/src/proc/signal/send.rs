@@ -10,6 +10,7 @@ use crate::sched::{self, ThreadRef};
 use crate::sys::errno::{EAGAIN, Errno};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use linux_raw_sys::general as l;
 
 /// Makes a thread look at its signals soon, wherever it is.
 pub fn poke(thread: &ThreadRef) {
@@ -81,7 +82,7 @@ pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
     }
     {
         let mut pending = process.pending.lock();
-        if !pending.push(info) {
+        if !pending.push(info, process.limit(l::RLIMIT_SIGPENDING)) {
             return Err(EAGAIN);
         }
         process.pending_bits.store(pending.bits(), Ordering::SeqCst);
@@ -105,7 +106,7 @@ pub fn to_thread(target: &ThreadRef, info: SigInfo) -> Result<(), Errno> {
     if !blocked && actions(&user.process).get(info.signal).ignores(info.signal) {
         return Ok(());
     }
-    if !user.pending.lock().push(info) {
+    if !user.pending.lock().push(info, user.process.limit(l::RLIMIT_SIGPENDING)) {
         return Err(EAGAIN);
     }
     signalfd::sent();

@@ -30,8 +30,6 @@ const SHM_REMAP: u32 = 0o40000;
 const SHM_EXEC: u32 = 0o100000;
 const SHM_DEST: u32 = 0o1000;
 const SHM_LOCKED: u32 = 0o2000;
-/// The longest segment.
-const SHMMAX: u64 = u64::MAX - (1 << 24);
 
 fn pid() -> i32 {
     current().pid as i32
@@ -51,7 +49,7 @@ pub fn shmget(r: &mut UserRegs) -> SysResult {
         if key != 0 && flags & IPC_CREAT == 0 {
             return Err(ENOENT);
         }
-        if len == 0 || len > SHMMAX {
+        if len == 0 || len > shm::LONGEST {
             return Err(EINVAL);
         }
         if flags & SHM_HUGETLB != 0 || hopeless(len.div_ceil(PAGE as u64)) {
@@ -171,7 +169,7 @@ pub fn shmctl(r: &mut UserRegs) -> SysResult {
         IPC_RMID => shm::remove(id).map(|()| 0),
         IPC_SET => {
             let mode = UserPtr::<u32>::new(at).at(5).read()?;
-            shm::with(id, |s| s.mode = s.mode & !0o777 | mode & 0o777).map(|()| 0)
+            shm::set_mode(id, mode).map(|()| 0)
         }
         SHM_LOCK => shm::with(id, |s| s.mode |= SHM_LOCKED).map(|()| 0),
         SHM_UNLOCK => shm::with(id, |s| s.mode &= !SHM_LOCKED).map(|()| 0),
@@ -199,7 +197,7 @@ pub fn shmctl(r: &mut UserRegs) -> SysResult {
         }
         IPC_INFO => {
             // struct shminfo64: longest, shortest, most, most for a process, pages of all.
-            put(&[SHMMAX, 1, shm::MOST as u64, shm::MOST as u64, SHMMAX, 0, 0, 0, 0])?;
+            put(&[shm::LONGEST, 1, shm::MOST as u64, shm::MOST as u64, shm::LONGEST, 0, 0, 0, 0])?;
             Ok(last())
         }
         SHM_INFO => {
