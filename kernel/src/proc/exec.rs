@@ -8,13 +8,14 @@ use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, tree, vm};
 use crate::arch::UserRegs;
-use crate::fs::{self, Regular};
+use crate::fs::{self, Kind, Regular};
 use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
 use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
 use crate::sched;
 use crate::sys::Args;
 use crate::sys::errno::*;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -50,8 +51,18 @@ pub struct Start {
 
 impl Image {
     /// Finds and checks the program `name` as seen from `cwd`.
-    pub fn open(cwd: &[u8], name: &[u8], mut args: Vec<Vec<u8>>, envs: Vec<Vec<u8>>) -> Result<Self, Errno> {
-        let (mut file, mut path) = executable(cwd, name)?;
+    pub fn open(cwd: &[u8], name: &[u8], args: Vec<Vec<u8>>, envs: Vec<Vec<u8>>) -> Result<Self, Errno> {
+        Self::of(executable(cwd, name, true)?, cwd, name, args, envs)
+    }
+
+    /// As [`Image::open`], of a program that has been found already, with its path.
+    fn of(
+        (mut file, mut path): (Arc<Regular>, Vec<u8>),
+        cwd: &[u8],
+        name: &[u8],
+        mut args: Vec<Vec<u8>>,
+        envs: Vec<Vec<u8>>,
+    ) -> Result<Self, Errno> {
         // `#!` lines, four deep as on Linux.
         for depth in 0.. {
             let Some((interpreter, argument)) = script(&file)? else { break };
@@ -64,13 +75,13 @@ impl Image {
             front.push(if depth == 0 { name.to_vec() } else { path.clone() });
             front.extend(args.into_iter().skip(1));
             args = front;
-            (file, path) = executable(cwd, &interpreter)?;
+            (file, path) = executable(cwd, &interpreter, true)?;
         }
         stack::check(name, &args, &envs)?;
         let program = elf::read(&file, &path)?;
         let interpreter = match &program.interpreter {
             Some(at) => {
-                let (file, path) = executable(cwd, at)?;
+                let (file, path) = executable(cwd, at, true)?;
                 Some(elf::read(&file, &path)?)
             }
             None => None,
@@ -90,7 +101,12 @@ impl Image {
 
     /// The last part of the name, as the thread is called.
     pub fn thread_name(&self) -> [u8; 16] {
-        let base = self.name.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        // Of one that is named by its descriptor: the file's name, as Linux does since 6.14.
+        let name = match self.name.starts_with(b"/dev/fd/") {
+            true => self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path),
+            false => &self.name,
+        };
+        let base = name.rsplit(|b| *b == b'/').next().unwrap_or_default();
         let mut name = [0u8; 16];
         let len = base.len().min(15);
         name[..len].copy_from_slice(&base[..len]);
@@ -147,13 +163,29 @@ impl Image {
     }
 }
 
-fn executable(cwd: &[u8], name: &[u8]) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
-    let (node, path) = fs::resolve(cwd, name, true)?;
+/// The program that a path names, and its absolute path.
+fn executable(cwd: &[u8], name: &[u8], follow: bool) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
+    let (node, path) = fs::resolve(cwd, name, follow)?;
+    if matches!(node.kind, Kind::Link(_)) {
+        return Err(ELOOP);
+    }
     let file = node.regular().ok_or(EACCES)?;
     if node.mode() & 0o111 == 0 {
         return Err(EACCES);
     }
     Ok((file, path))
+}
+
+/// The program that a descriptor means, whatever its path names by now.
+fn opened(fd: i32) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
+    let open = user().files().get_any(fd)?;
+    // One that only names its file has no other way to it.
+    let of_node = || open.inode.as_ref().and_then(|node| node.regular());
+    let file = open.regular().cloned().or_else(of_node).ok_or(EACCES)?;
+    if open.stat().mode & 0o111 == 0 {
+        return Err(EACCES);
+    }
+    Ok((file, open.path.to_vec()))
 }
 
 /// Strings one after the other, each with the zero behind it.
@@ -261,32 +293,43 @@ pub fn execve(r: &mut UserRegs) -> SysResult {
     let (args, envs) = (r.a1(), r.a2());
     // A statement of its own: in the call's, the guard would live as long as the call, which waits for the other threads.
     let cwd = user().fs.get().cwd.lock().clone();
-    run(r, &cwd, name, args, envs)
+    run(r, executable(&cwd, &name, true)?, &cwd, &name, args, envs)
 }
 
-/// `execveat`: with AT_FDCWD or an absolute path.
+/// `execveat`
 pub fn execveat(r: &mut UserRegs) -> SysResult {
     let name = read_path(r.a1())?;
-    let (args, envs, flags) = (r.a2(), r.a3(), r.a4() as u32);
+    let (fd, args, envs, flags) = (r.a0() as i32, r.a2(), r.a3(), r.a4() as u32);
+    if flags & !(l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH) != 0 {
+        return Err(EINVAL);
+    }
     if name.is_empty() {
         if flags & l::AT_EMPTY_PATH == 0 {
             return Err(ENOENT);
         }
-        let file = user().files().get_any(r.a0() as i32)?;
-        let path = file.path.clone();
-        return run(r, b"/", path.to_vec(), args, envs);
+        let program = opened(fd)?;
+        // Under this name a script's interpreter finds it.
+        return run(r, program, b"/", format!("/dev/fd/{fd}").as_bytes(), args, envs);
     }
-    let cwd = fs::base_of(r.a0() as i32, &name)?;
-    run(r, &cwd, name, args, envs)
+    let cwd = fs::base_of(fd, &name)?;
+    let program = executable(&cwd, &name, flags & l::AT_SYMLINK_NOFOLLOW == 0)?;
+    run(r, program, &cwd, &name, args, envs)
 }
 
-fn run(r: &mut UserRegs, cwd: &[u8], name: Vec<u8>, args: usize, envs: usize) -> SysResult {
+fn run(
+    r: &mut UserRegs,
+    program: (Arc<Regular>, Vec<u8>),
+    cwd: &[u8],
+    name: &[u8],
+    args: usize,
+    envs: usize,
+) -> SysResult {
     let mut args = read_strings(args)?;
     if args.is_empty() {
         // Linux gives a program without arguments one empty argument.
         args.push(Vec::new());
     }
-    let image = Image::open(cwd, &name, args, read_strings(envs)?)?;
+    let image = Image::of(program, cwd, name, args, read_strings(envs)?)?;
     let arguments = image.arguments()?;
     let space = new_space()?;
     let thread = user();
