@@ -8,6 +8,7 @@ use crate::proc::process::Process;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
+use crate::sched::ThreadRef;
 use crate::swap;
 use crate::sys::errno::*;
 use crate::sys::info;
@@ -24,10 +25,14 @@ pub enum ProcEntry {
     Root,
     /// /proc/self: a link to the number.
     SelfLink,
+    /// /proc/thread-self: a link to the current thread's directory.
+    ThreadSelf,
     /// /proc/N.
     Process(u32),
     /// /proc/N/task.
     Tasks(u32),
+    /// /proc/N/task/T: the process and the thread.
+    Task(u32, u32),
     /// /proc/N/fd.
     Fds(u32),
     /// /proc/N/fd/M.
@@ -36,6 +41,8 @@ pub enum ProcEntry {
     Link(u32, Place),
     /// A file of a process.
     Of(u32, Text),
+    /// A file of a thread.
+    OfTask(u32, Text),
     /// A file of the system.
     System(System),
 }
@@ -142,18 +149,26 @@ impl ProcEntry {
 
     /// Whether it takes what is written to it.
     fn is_written(&self) -> bool {
-        matches!(self, ProcEntry::Of(_, Text::OomScoreAdj) | ProcEntry::System(System::MaxMapCount))
+        matches!(
+            self,
+            ProcEntry::Of(_, Text::OomScoreAdj | Text::Comm)
+                | ProcEntry::OfTask(_, Text::OomScoreAdj | Text::Comm)
+                | ProcEntry::System(System::MaxMapCount)
+        )
     }
 
     /// Whether it has entries.
     pub fn is_dir(&self) -> bool {
-        matches!(self, ProcEntry::Root | ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Fds(_))
+        matches!(
+            self,
+            ProcEntry::Root | ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Task(..) | ProcEntry::Fds(_)
+        )
     }
     /// Its file type.
     pub fn file_type(&self) -> u32 {
         match self {
             e if e.is_dir() => kind::DIR,
-            ProcEntry::SelfLink | ProcEntry::Fd(..) | ProcEntry::Link(..) => kind::LINK,
+            ProcEntry::SelfLink | ProcEntry::ThreadSelf | ProcEntry::Fd(..) | ProcEntry::Link(..) => kind::LINK,
             _ => kind::REG,
         }
     }
@@ -171,6 +186,9 @@ impl ProcEntry {
             ProcEntry::Fd(pid, fd) => (6, pid, fd as u64),
             ProcEntry::Link(pid, place) => (7, pid, place as u64),
             ProcEntry::Of(pid, text) => (8, pid, text as u64),
+            ProcEntry::Task(_, tid) => (10, tid, 0),
+            ProcEntry::OfTask(tid, text) => (11, tid, text as u64),
+            ProcEntry::ThreadSelf => (12, 0, 0),
             ProcEntry::System(System::Fixed(_)) => return super::inode::new_number(),
             ProcEntry::System(file) => {
                 (9, 0, SYSTEM.iter().position(|(_, s)| *s == file).unwrap_or(SYSTEM.len()) as u64)
@@ -199,7 +217,8 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
     let text = core::str::from_utf8(name).ok()?;
     let found = match dir {
         ProcEntry::Root => match text {
-            "self" | "thread-self" => ProcEntry::SelfLink,
+            "self" => ProcEntry::SelfLink,
+            "thread-self" => ProcEntry::ThreadSelf,
             "mounts" => ProcEntry::Of(thread::current().pid, Text::Mounts),
             "sys" => return Some(sysctl()),
             _ => match SYSTEM.iter().find(|(n, _)| *n == text) {
@@ -223,8 +242,16 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
         ProcEntry::Tasks(pid) => {
             let tid = number(name)?;
             tree::thread(tid).filter(|t| of(t).process.pid == *pid)?;
-            ProcEntry::Process(*pid)
+            ProcEntry::Task(*pid, tid)
         }
+        ProcEntry::Task(pid, tid) => match text {
+            "fd" => ProcEntry::Fds(*pid),
+            _ => {
+                let link = LINKS.iter().find(|(n, _)| *n == text).map(|(_, p)| ProcEntry::Link(*pid, *p));
+                let file = || TEXTS.iter().find(|(n, _)| *n == text).map(|(_, t)| ProcEntry::OfTask(*tid, *t));
+                link.or_else(file)?
+            }
+        },
         ProcEntry::Fds(pid) => {
             let fd = number(name)? as i32;
             file_of(*pid, fd).ok()?;
@@ -269,6 +296,7 @@ pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u64, u32)> {
         ProcEntry::Root => {
             let mut out: Vec<_> = SYSTEM.iter().map(|(n, file)| one(n, ProcEntry::System(*file))).collect();
             out.push(one("self", ProcEntry::SelfLink));
+            out.push(one("thread-self", ProcEntry::ThreadSelf));
             out.push((b"sys".to_vec(), sysctl().ino, kind::DIR));
             let pids: Vec<u32> = tree::lock().processes.keys().copied().collect();
             out.extend(pids.into_iter().map(|pid| numbered(pid, ProcEntry::Process(pid))));
@@ -283,7 +311,13 @@ pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u64, u32)> {
         }
         ProcEntry::Tasks(pid) => {
             let threads = tree::process(*pid).map(|p| p.thread_list()).unwrap_or_default();
-            threads.iter().map(|t| numbered(of(t).tid(), ProcEntry::Process(*pid))).collect()
+            threads.iter().map(|t| numbered(of(t).tid(), ProcEntry::Task(*pid, of(t).tid()))).collect()
+        }
+        ProcEntry::Task(pid, tid) => {
+            let mut out: Vec<_> = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::OfTask(*tid, *text))).collect();
+            out.extend(LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place))));
+            out.push(one("fd", ProcEntry::Fds(*pid)));
+            out
         }
         ProcEntry::Fds(pid) => {
             let fds = files_of(*pid).map(|files| files.list()).unwrap_or_default();
@@ -308,6 +342,10 @@ pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     let result = match entry {
         ProcEntry::SelfLink => Ok(alloc::format!("/proc/{}", thread::current().pid).into_bytes()),
+        ProcEntry::ThreadSelf => {
+            let me = thread::user();
+            Ok(alloc::format!("/proc/{}/task/{}", me.process.pid, me.tid()).into_bytes())
+        }
         ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.path.to_vec()),
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
@@ -339,7 +377,11 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
     match entry {
         ProcEntry::Of(pid, text) => {
             let process = tree::process(*pid).ok_or(ESRCH)?;
-            Ok(of_process(&process, *text))
+            Ok(of_process(&process, None, *text))
+        }
+        ProcEntry::OfTask(tid, text) => {
+            let thread = tree::thread(*tid).ok_or(ESRCH)?;
+            Ok(of_process(&of(&thread).process, Some(&thread), *text))
         }
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
@@ -361,15 +403,16 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
     }
 }
 
-fn of_process(process: &Arc<Process>, text: Text) -> Vec<u8> {
+/// A file of a process; where a thread is given, of that one, as far as the file is about threads.
+fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) -> Vec<u8> {
     match text {
         Text::Maps => info::maps(process),
-        Text::Status => info::status(process),
-        Text::Stat => info::process_stat(process),
+        Text::Status => info::status(process, thread),
+        Text::Stat => info::process_stat(process, thread),
         Text::Statm => info::statm(process),
         Text::Cmdline => process.arguments.lock().args.clone(),
         Text::Comm => {
-            let mut name = info::name_of(process);
+            let mut name = info::name_of(process, thread);
             name.push(b'\n');
             name
         }
@@ -382,15 +425,30 @@ fn of_process(process: &Arc<Process>, text: Text) -> Vec<u8> {
     }
 }
 
-/// Takes a number that was written to a file.
-fn set(entry: &ProcEntry, number: i64) -> Result<(), Errno> {
+/// Takes what was written to a file.
+fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {
+    let process = |tid: u32| tree::process_of(tid).ok_or(ESRCH);
     match entry {
-        ProcEntry::Of(pid, Text::OomScoreAdj) => {
-            let adj = i32::try_from(number).ok().filter(|adj| (oom::NEVER..=oom::FIRST).contains(adj)).ok_or(EINVAL)?;
-            oom::adjust(&tree::process(*pid).ok_or(ESRCH)?, adj);
+        ProcEntry::Of(id, Text::Comm) | ProcEntry::OfTask(id, Text::Comm) => {
+            // A process may name its own threads.
+            let thread = tree::thread(*id).ok_or(ESRCH)?;
+            if of(&thread).process.pid != thread::current().pid {
+                return Err(EINVAL);
+            }
+            let mut name = [0; 16];
+            let len = text.iter().position(|b| *b == 0).unwrap_or(text.len()).min(15);
+            name[..len].copy_from_slice(&text[..len]);
+            *of(&thread).name.lock() = name;
         }
-        _ => memory()
-            .set_most_segments(i32::try_from(number).ok().and_then(|most| u64::try_from(most).ok()).ok_or(EINVAL)?),
+        ProcEntry::Of(id, _) | ProcEntry::OfTask(id, _) => {
+            let adj = i32::try_from(number_in(text)?).ok();
+            let adj = adj.filter(|adj| (oom::NEVER..=oom::FIRST).contains(adj)).ok_or(EINVAL)?;
+            oom::adjust(&process(*id)?, adj);
+        }
+        _ => {
+            let most = i32::try_from(number_in(text)?).ok().and_then(|most| u64::try_from(most).ok());
+            memory().set_most_segments(most.ok_or(EINVAL)?);
+        }
     }
     Ok(())
 }
@@ -434,7 +492,7 @@ impl File for Snapshot {
         if io.get(&mut text[..want]) < want {
             return Err(EFAULT);
         }
-        set(&self.entry, number_in(&text[..want])?)?;
+        set(&self.entry, &text[..want])?;
         io.discard();
         *self.bytes.lock() = contents(&self.entry)?;
         Ok(all)

@@ -57,6 +57,8 @@ pub struct UserThread {
     pub fs: Own<Arc<FsContext>>,
     /// Its processor clocks.
     pub clock: CpuClock,
+    /// When it was started.
+    pub started: u64,
     /// Signals sent to this thread alone.
     pub pending: Mutex<Pending>,
     /// Blocked signals; written only by the thread itself, read by senders.
@@ -105,6 +107,7 @@ impl UserThread {
             files: Own::new(Some(files)),
             fs: Own::new(fs),
             clock: CpuClock::new(),
+            started: crate::sched::timer::now_ns(),
             pending: Mutex::new(Pending::new()),
             blocked: AtomicU64::new(blocked),
             awaited: AtomicU64::new(0),

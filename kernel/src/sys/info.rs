@@ -10,7 +10,7 @@ use crate::proc::process::Process;
 use crate::proc::signal::{self, MAX, bit};
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
-use crate::sched::{self, Usage, timer};
+use crate::sched::{self, ThreadRef, Usage, timer};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -193,9 +193,14 @@ pub fn uptime() -> Vec<u8> {
     format!("{}.{:02} 0.00\n", t / 100, t % 100).into_bytes()
 }
 
-/// The name of the process's leader.
-pub fn name_of(process: &Process) -> Vec<u8> {
-    let name = process.threads.lock().list.first().map(|t| *of(t).name.lock()).unwrap_or([0; 16]);
+/// The thread that a file of /proc is about: the one it belongs to, or else the process's oldest.
+fn shown(process: &Process, thread: Option<&ThreadRef>) -> Option<ThreadRef> {
+    thread.cloned().or_else(|| process.threads.lock().list.first().cloned())
+}
+
+/// The name of a thread, or else of the process's oldest.
+pub fn name_of(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
+    let name = shown(process, thread).map(|t| *of(&t).name.lock()).unwrap_or([0; 16]);
     name.iter().copied().take_while(|b| *b != 0).collect()
 }
 
@@ -284,25 +289,20 @@ pub fn statm(process: &Process) -> Vec<u8> {
     format!("{all} {resident} 0 {code} 0 {data} 0\n").into_bytes()
 }
 
-/// The state of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
-fn state(process: &Process) -> char {
-    let leader = process.threads.lock().list.iter().find(|t| of(t).tid() == process.pid).cloned();
-    match leader {
+/// The state of a thread, or of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
+fn state(process: &Process, thread: Option<&ThreadRef>) -> char {
+    let leader = || process.threads.lock().list.iter().find(|t| of(t).tid() == process.pid).cloned();
+    match thread.cloned().or_else(leader) {
         None => 'Z',
         Some(_) if process.stopped.load(Ordering::Relaxed) => 'T',
-        Some(leader) if leader.is_runnable() => 'R',
+        Some(thread) if thread.is_runnable() => 'R',
         Some(_) => 'S',
     }
 }
 
-/// The nice value of the process's leader.
-fn nice_of(process: &Process) -> i32 {
-    process.threads.lock().list.first().map_or(0, |t| t.nice())
-}
-
 /// What /proc/self/status says of signals: of the leader's while it lives.
-fn signals(process: &Process) -> String {
-    let leader = process.threads.lock().list.first().cloned();
+fn signals(process: &Process, thread: Option<&ThreadRef>) -> String {
+    let leader = shown(process, thread);
     let (pending, blocked) =
         leader.map_or((0, 0), |t| (of(&t).pending.lock().bits(), of(&t).blocked.load(Ordering::Relaxed)));
     let actions = process.actions.lock().clone();
@@ -323,15 +323,15 @@ fn signals(process: &Process) -> String {
     )
 }
 
-/// /proc/self/status
-pub fn status(process: &Process) -> Vec<u8> {
+/// /proc/self/status, and that of a thread
+pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
     process.note_resident();
     let peak = process.max_resident.load(Ordering::Relaxed) * 4;
     let memory = process.memory.lock().clone();
     let usage = memory.map(|m| m.space.usage()).unwrap_or_default();
-    let name = name_of(process);
-    let letter = state(process);
+    let name = name_of(process, thread);
+    let letter = state(process, thread);
     let long = match letter {
         'R' => "running",
         'T' => "stopped",
@@ -340,12 +340,12 @@ pub fn status(process: &Process) -> Vec<u8> {
     };
     // Statements of their own: a guard in an argument would live until the text is made.
     let threads = process.threads.lock().list.len();
-    let signals = signals(process);
+    let signals = signals(process, thread);
     let umask = process.fs.lock().upgrade().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
     let n = cpus();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
-        "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{ppid}\n\
+        "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\
          TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0 \nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
          VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
          RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n\
@@ -354,6 +354,7 @@ pub fn status(process: &Process) -> Vec<u8> {
          Mems_allowed:\t1\nMems_allowed_list:\t0\n",
         name = crate::fs::Printable(&name),
         pid = process.pid,
+        tid = thread.map_or(process.pid, |t| of(t).tid()),
         ppid = tree::parent_pid(process),
         vm = mapped.all * 4,
         locked = mapped.locked * 4,
@@ -369,11 +370,12 @@ pub fn status(process: &Process) -> Vec<u8> {
     .into_bytes()
 }
 
-/// /proc/self/stat
-pub fn process_stat(process: &Process) -> Vec<u8> {
+/// /proc/self/stat, and that of a thread
+pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let (mapped, resident) = sizes(process);
-    let usage = process.usage();
-    let name = name_of(process);
+    let usage = thread.map_or_else(|| process.usage(), |t| t.usage());
+    let name = name_of(process, thread);
+    let nice = shown(process, thread).map_or(0, |t| t.nice());
     let (pgid, sid) = {
         let mut tree = tree::lock();
         let links = tree.links(process);
@@ -383,18 +385,17 @@ pub fn process_stat(process: &Process) -> Vec<u8> {
     format!(
         "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 {start} \
          {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-        pid = process.pid,
+        pid = thread.map_or(process.pid, |t| of(t).tid()),
         name = crate::fs::Printable(&name),
-        state = state(process),
+        state = state(process, thread),
         ppid = tree::parent_pid(process),
         minor = usage.minor_faults,
         major = usage.major_faults,
         user = usage.user / TICK,
         system = usage.system / TICK,
-        priority = 20 + nice_of(process),
-        nice = nice_of(process),
+        priority = 20 + nice,
         threads = process.threads.lock().list.len(),
-        start = process.started / TICK,
+        start = thread.map_or(process.started, |t| of(t).started) / TICK,
         vsize = mapped.all * 4096,
         c0 = layout.code.0,
         c1 = layout.code.1,

@@ -1,5 +1,7 @@
-/* Processes behind descriptors, copies between memories, signals that find no room, times and limits of System V's segments. */
+/* Processes behind descriptors, programs run by descriptors, copies between memories, signals that find no room, times and limits of System V's segments. */
 #include "calls.h"
+#include <pthread.h>
+#include <sys/sendfile.h>
 #include <sys/shm.h>
 
 #define P_FD ((idtype_t)3)
@@ -243,8 +245,90 @@ static void memories(void) {
     wait(NULL), munmap(m, PAGES * PAGE), munmap(edge - PAGE, 2 * PAGE), close(fd), close(tell[0]), close(done[0]), close(done[1]);
 }
 
-int main(void) {
+/* A child that runs what `fd` or `path` means; how it ended, or why not. */
+static void run(const char *what, int fd, const char *path, int flags) {
+    char *args[] = {"processes", "run", NULL};
+    int status;
+    fflush(stdout);
+    if (fork() == 0)
+        _exit(-answer(syscall(SYS_execveat, fd, path, args, NULL, flags)));
+    wait(&status);
+    printf("%s: %x\n", what, status);
+}
+
+/* A program is run by its descriptor: the open file, whatever its path names. */
+static void programs(void) {
+    int me = MUST(open("/proc/self/exe", O_RDONLY)), memory = MUST(memfd_create("run", MFD_CLOEXEC));
+    int named = MUST(open("named", O_RDWR | O_CREAT, 0700));
+    struct stat s;
+    fstat(me, &s);
+    ONE("copied", sendfile(memory, me, (off_t[]){0}, s.st_size) == s.st_size && sendfile(named, me, (off_t[]){0}, s.st_size) == s.st_size);
+    close(named), named = MUST(open("named", O_PATH | O_CLOEXEC)), close(me);
+    MUST(unlink("named")), MUST(symlink("other", "named")), close(MUST(open("other", O_RDWR | O_CREAT, 0600)));
+    run("memory", memory, "", AT_EMPTY_PATH), run("without a name", named, "", AT_EMPTY_PATH), run("no flag", memory, "", 0);
+    run("no program", AT_FDCWD, "named", 0), run("a link", AT_FDCWD, "named", AT_SYMLINK_NOFOLLOW);
+    run("flags", memory, "", -1), run("closed", 77, "", AT_EMPTY_PATH), run("directory", home, "", AT_EMPTY_PATH);
+    MUST(fchmod(memory, 0600)), run("no rights", memory, "", AT_EMPTY_PATH);
+    MUST(unlink("named")), MUST(unlink("other")), close(memory), close(named);
+}
+
+static volatile int tid;
+static int told[2];
+static void *sleeper(void *unused) {
+    char c, link[64] = "";
+    (void)unused;
+    tid = CALL(gettid);
+    ONE("its own link", readlink("/proc/thread-self", link, sizeof link - 1) > 0 && atoi(strrchr(link, '/') + 1) == tid);
+    nice(3);
+    return (void *)read(told[0], &c, 1);
+}
+
+/* The text of a file about the thread, without what changes. */
+static char *about(const char *file) {
+    static char text[4096];
+    char path[64];
+    sprintf(path, "/proc/self/task/%d/%s", tid, file);
+    int fd = open(path, O_RDONLY);
+    long n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    text[n < 0 ? 0 : n] = 0;
+    close(fd);
+    return text;
+}
+
+/* /proc/N/task/T is about the thread: its state, name, nice value, signals. */
+static void threads(void) {
+    pthread_t thread;
+    char path[64], letter = 0;
+    if (pipe(told) || pthread_create(&thread, NULL, sleeper, NULL))
+        exit(1);
+    for (int i = 0; i < 20000 && letter != 'S'; i++) {
+        usleep(1000);
+        char *end = tid ? strrchr(about("stat"), ')') : NULL;
+        letter = end ? end[2] : 0;
+    }
+    printf("sleeps: %c\n", letter);
+    sprintf(path, "/proc/self/task/%d/comm", tid);
+    int fd = open(path, O_RDWR);
+    ONE("named", answer(write(fd, "a longer name than fits", 23))), close(fd);
+    printf("comm: %s", about("comm"));
+    long number = 0, nice = 0;
+    char *text = about("stat");
+    sscanf(text, "%ld", &number), sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %ld", &nice);
+    ONE("number", number == tid), ONE("nice", nice);
+    pthread_kill(thread, 0), text = about("status");
+    ONE("of the process", atoi(strstr(text, "Tgid:") + 5) == getpid()), ONE("thread", atoi(strstr(text, "\nPid:") + 5) == tid);
+    printf("%.21s\n", text);
+    sprintf(path, "/proc/%d/task/%d", getppid(), tid);
+    ONE("of another process", answer(open(path, O_RDONLY)));
+    close(told[1]), pthread_join(thread, NULL), close(told[0]);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2)
+        return printf("as %s\n", argv[1]) < 0 ? 1 : 6;
     begin();
+    programs();
+    threads();
     memories();
     descriptors();
     made_with();
