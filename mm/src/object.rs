@@ -291,6 +291,18 @@ impl<M: Machine> Memory<M> {
         Ok(HeldPage { memory: self, frame: self.object_page(object, index)? })
     }
 
+    /// As [`Memory::hold_page`], for reads: `None` is a page that was never written. It reads as zeros, and stays a hole.
+    pub fn hold_page_there(&self, object: &Object, index: u64) -> Result<Option<HeldPage<'_, M>>, PageError> {
+        if index >= object.pages() {
+            return Err(PageError::Beyond);
+        }
+        let hole = self.object_entry(object, index, false)?.is_none_or(|entry| entry.load().is_empty());
+        if hole && index >= object.image.len().div_ceil(PAGE) as u64 {
+            return Ok(None);
+        }
+        self.hold_page(object, index).map(Some)
+    }
+
     /// Closes an object to writers for ever: no shared mapping of it that is writable, or may become so, is there, and none comes. False:
     /// there is one, or an edit is about to make one. `cpus`: those that work in mm. Edits that have taken a writable mapping away may
     /// not have swept it yet: [`Space::await_edits`](crate::Space::await_edits) waits for them. The caller is in no read section.

@@ -409,6 +409,23 @@ fn a_mapping_across_arenas_is_whole_or_not_there() {
 }
 
 #[test]
+fn a_hole_that_is_read_stays_one() {
+    static IMAGE: [u8; PAGE + 1] = [7; PAGE + 1];
+    let (cpu, space) = setup(4096);
+    let m = cpu.memory;
+    let object = m.new_object(8 * PAGE as u64, 0, &IMAGE).unwrap();
+    let read = |index| m.hold_page_there(&object, index).map(|page| page.is_some());
+    assert_eq!((read(2), read(7), object.held()), (Ok(false), Ok(false), 0));
+    drop(m.hold_page(&object, 7).unwrap());
+    assert_eq!((read(6), read(7), object.held()), (Ok(false), Ok(true), 1));
+    // What has an image is no hole, even where nobody has asked for it; behind the end there is nothing.
+    assert_eq!((read(0), read(1), read(8)), (Ok(true), Ok(true), Err(PageError::Beyond)));
+    assert_eq!(object.held(), 3);
+    drop(object);
+    finish(cpu, space);
+}
+
+#[test]
 fn objects_keep_to_their_quota() {
     static QUOTA: Quota = Quota::new();
     QUOTA.limit(10);
@@ -524,6 +541,24 @@ fn a_stack_grows_over_the_border_of_an_arena() {
     assert_eq!(space.grow_down(Page(BORDER.0 - 100), u64::MAX), Ok(()));
     cpu.write(Page(BORDER.0 - 100).addr(), 1).unwrap();
     assert_eq!(is_at(&space, Place::Hint(Page(BORDER.0 - 399)), Flags::empty()), Page(BORDER.0 - 399));
+    finish(cpu, space);
+}
+
+/// Where moves go, and mappings larger than an arena, is outside the guard, too.
+#[test]
+fn moves_and_wide_mappings_keep_out_of_the_guard() {
+    const ARENA: u64 = 1 << 27;
+    let (cpu, space) = setup(4096);
+    is_at(&space, Place::Fixed(Page(3 * ARENA)), DOWN);
+    let moved = |hint| space.remap(range(Page(9 * ARENA), 1), 1, Remap::MayMove(hint), true).unwrap();
+    is_at(&space, Place::Fixed(Page(9 * ARENA)), Flags::empty());
+    assert_ne!(moved(Page(3 * ARENA - 1)), Page(3 * ARENA - 1));
+    let far = Page(3 * ARENA - 1 - quire_mm::GUARD as u64);
+    assert_eq!(moved(far), far);
+    space.unmap(range(far, 1)).unwrap();
+    // The first two empty arenas would end where it begins.
+    let wide = space.map(Place::Anywhere, 2 * ARENA, RW, &Backing::Anonymous, Flags::NORESERVE).unwrap();
+    assert!(wide.0 > 3 * ARENA, "at {wide:?}");
     finish(cpu, space);
 }
 

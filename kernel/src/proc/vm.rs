@@ -168,15 +168,12 @@ pub fn new_object_within(
     shortage::insist(|| memory().new_object_within(len, capacity, image, quota)).ok_or(ENOMEM)
 }
 
-/// Copies between a page of an object and `bytes`, at `at` within the page.
-fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Result<(), Errno> {
+/// Holds a page of an object, as `hold` does, however long that takes.
+fn held<T>(hold: impl Fn() -> Result<T, PageError>) -> Result<T, Errno> {
     let mut asked = false;
     for _ in 0..ROUNDS {
-        match memory().hold_page(object, index) {
-            Ok(page) => {
-                act(page.bytes());
-                return Ok(());
-            }
+        match hold() {
+            Ok(page) => return Ok(page),
             Err(PageError::Beyond) => return Err(EINVAL),
             Err(PageError::Full) if shortage::settle_quota(&mut asked) => {}
             Err(PageError::Full) => return Err(ENOSPC),
@@ -189,22 +186,24 @@ fn with_page(object: &Object, index: u64, mut act: impl FnMut(*mut u8)) -> Resul
     Err(ENOMEM)
 }
 
-/// Reads bytes of an object that lie within one page.
+/// Reads bytes of an object that lie within one page. A hole stays one.
 pub fn read_object(object: &Object, at: u64, to: &mut [u8]) -> Result<(), Errno> {
     let within = (at % 4096) as usize;
     debug_assert!(within + to.len() <= 4096);
-    with_page(object, at / 4096, |page| {
+    match held(|| memory().hold_page_there(object, at / 4096))? {
         // SAFETY: the page is held and the range lies inside it; a raw copy, since programs may change it meanwhile.
-        unsafe { core::ptr::copy(page.add(within), to.as_mut_ptr(), to.len()) }
-    })
+        Some(page) => unsafe { core::ptr::copy(page.bytes().add(within), to.as_mut_ptr(), to.len()) },
+        None => to.fill(0),
+    }
+    Ok(())
 }
 
 /// Writes bytes of an object that lie within one page.
 pub fn write_object(object: &Object, at: u64, from: &[u8]) -> Result<(), Errno> {
     let within = (at % 4096) as usize;
     debug_assert!(within + from.len() <= 4096);
-    with_page(object, at / 4096, |page| {
-        // SAFETY: the page is held and the range lies inside it.
-        unsafe { core::ptr::copy(from.as_ptr(), page.add(within), from.len()) }
-    })
+    let page = held(|| memory().hold_page(object, at / 4096))?;
+    // SAFETY: the page is held and the range lies inside it.
+    unsafe { core::ptr::copy(from.as_ptr(), page.bytes().add(within), from.len()) };
+    Ok(())
 }
