@@ -94,6 +94,15 @@ impl<M: Machine> Space<M> {
         };
         above.filter(|p| p.flags.contains(Flags::GROWS_DOWN))
     }
+
+    /// Whether what ends at `end` lies in the guard of a segment that grows down.
+    pub(crate) fn is_guard_below(&self, end: Page) -> bool {
+        let last = Page(end.0 - 1);
+        self.arena(last.arena()).is_some_and(|arena| {
+            let pin = self.memory().pin();
+            self.guarded(arena, arena.list(&pin), last.local() + 1).is_some()
+        })
+    }
 }
 
 impl Arena {

@@ -38,7 +38,7 @@ const PIECE: usize = 64;
 pub enum Remap {
     /// It stays where it is.
     InPlace,
-    /// It may move: here if this is free and not page 0, else anywhere.
+    /// It may move: here if this is free, out of the guard of segments that grow down, and not page 0; else anywhere.
     MayMove(Page),
     /// It moves here, replacing what is here.
     Fixed(Page),
@@ -115,7 +115,7 @@ impl<M: Machine> Space<M> {
         // A reclaimer must not hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
         let shown = self.shown(src)?;
-        if !replace && !self.is_free(dst) {
+        if !replace && (!self.is_free(dst) || self.is_guard_below(dst.end)) {
             return Err(EditError::Exists);
         }
         // Counts for the object when neither list does.

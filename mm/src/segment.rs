@@ -23,6 +23,8 @@ bitflags! {
         const LOCKED = 32;
         /// Grows towards lower addresses.
         const GROWS_DOWN = 1 << 8;
+        /// A private view of a file that has nothing but zeros (/dev/zero): the file is still named.
+        const OF_ZEROS = 1 << 7;
         /// Not charged when mapped (MAP_NORESERVE).
         const NORESERVE = 1 << 9;
         /// The initial stack.

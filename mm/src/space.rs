@@ -287,8 +287,9 @@ impl<M: Machine> Space<M> {
         for i in 1..ARENAS - 1 {
             let empty = self.arena(i).is_none_or(|a| a.list.load(Acquire).is_null());
             run = if empty { run + 1 } else { 0 };
-            if run >= need {
-                return Ok(Page::of(i + 1 - need, 0));
+            let at = Page::of((i + 1).saturating_sub(need), 0);
+            if run >= need && !self.is_guard_below(Page(at.0 + pages)) {
+                return Ok(at);
             }
         }
         Err(EditError::NoSpace)

@@ -63,6 +63,13 @@ fn resolve(address: u64, access: Access) -> Outcome {
         match space.fault(page, access) {
             Fault::Done => return Outcome::Done,
             Fault::NoSegment if grow(space, page) => {}
+            // As on Linux, an absent page comes in before it is refused, or there is none: SIGBUS.
+            Fault::Forbidden if access == Access::Exec => {
+                return match resolve(address, Access::Read) {
+                    Outcome::Done => Outcome::Denied,
+                    other => other,
+                };
+            }
             Fault::NoSegment | Fault::Forbidden => return Outcome::Denied,
             Fault::SwapIn(slot) => match bring(space, page, slot) {
                 Brought::Again => {}

@@ -9,7 +9,7 @@ use crate::mem::{EditError, Flags, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -39,6 +39,8 @@ pub struct Memory {
     pub heap: SleepMutex<Heap>,
     /// Held from the look at the limits to the edit, where there are limits: see [`super::account`].
     pub limited: SleepMutex<()>,
+    /// Something may be locked: memory that becomes writable may have to be brought in.
+    pub uses_locks: AtomicBool,
     /// Written once by exec.
     pub layout: Layout,
     /// The page at which the next scan for pages to evict begins.
@@ -81,6 +83,7 @@ impl Memory {
             space,
             heap: SleepMutex::new(heap),
             limited: SleepMutex::new(()),
+            uses_locks: AtomicBool::new(false),
             layout,
             scan_cursor: AtomicU64::new(0),
             weight: Weight::default(),

@@ -45,7 +45,8 @@ fn advise(space: &Space, range: PageRange, advice: u32) -> Result<bool, Errno> {
         l::MADV_DONTFORK => set(Flags::DONTFORK, Flags::empty()),
         l::MADV_DOFORK => set(Flags::empty(), Flags::DONTFORK),
         l::MADV_WIPEONFORK => {
-            vm::retry(|| covered(space.set_flags(range, Flags::WIPEONFORK, Flags::empty(), &|_, object| !object)))
+            let takes = |flags: Flags, object: bool| !object && !flags.contains(Flags::OF_ZEROS);
+            vm::retry(|| covered(space.set_flags(range, Flags::WIPEONFORK, Flags::empty(), &takes)))
         }
         l::MADV_KEEPONFORK => set(Flags::empty(), Flags::WIPEONFORK),
         l::MADV_POPULATE_READ | l::MADV_POPULATE_WRITE => bring_in(space, range, advice == l::MADV_POPULATE_WRITE),
@@ -100,6 +101,7 @@ fn remove(s: &Segment, part: PageRange) -> Result<(), Errno> {
             let byte = |page: Page| (offset + page.0 - s.range.start.0) * PAGE as u64;
             regular::punch_mapped(object, byte(part.start), byte(part.end))
         }
+        Backing::Anonymous if s.flags & (Flags::OF_ZEROS | Flags::LOCKED) == Flags::OF_ZEROS => Err(EACCES),
         _ => Err(EINVAL),
     }
 }

@@ -7,6 +7,8 @@ use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::sys::Args;
 use crate::sys::errno::*;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// Both flags of a locked segment.
@@ -21,8 +23,8 @@ fn lock(address: usize, len: usize, set: Flags) -> SysResult {
         Span::Pages(range, all) => range.map(|range| (range, all)),
     };
     let Some((range, all)) = range else { return Err(ENOMEM) };
-    if !set.is_empty() && range.pages() > memory().total_frames() {
-        return Err(ENOMEM);
+    if !set.is_empty() {
+        use_it();
     }
     let space = &user().memory().space;
     let covered = vm::retry(|| match space.set_flags_to_hole(range, set, LOCKS - set) {
@@ -33,6 +35,10 @@ fn lock(address: usize, len: usize, set: Flags) -> SysResult {
         return Err(ENOMEM);
     }
     if set == Flags::LOCKED {
+        // They are locked nevertheless, as on Linux, which would bring in what it can until somebody is killed for it.
+        if range.pages() > memory().total_frames() {
+            return Err(ENOMEM);
+        }
         bring_in(space, range)?;
     }
     Ok(0)
@@ -50,6 +56,45 @@ fn bring_in(space: &Space, range: PageRange) -> SysResult {
         }
     })?;
     Ok(0)
+}
+
+/// Something of this process is locked from now on, or will be.
+pub fn use_it() {
+    user().memory().uses_locks.store(true, Ordering::Relaxed);
+}
+
+/// Whether something of this process may be locked. Relaxed: who finds out late brings pages in late.
+pub fn is_used() -> bool {
+    user().memory().uses_locks.load(Ordering::Relaxed)
+}
+
+/// The parts of a range that are locked, private and not writable.
+#[cold]
+pub fn not_writable(space: &Space, range: PageRange) -> Result<Vec<PageRange>, Errno> {
+    let mut parts = Vec::new();
+    each_part(space, range, |s, part| {
+        if s.flags & (LOCKS | Flags::SHARED) == Flags::LOCKED && !s.prot.contains(Prot::WRITE) {
+            parts.try_reserve(1).map_err(|_| ENOMEM)?;
+            parts.push(part);
+        }
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// As Linux, brings in copies of pages for those of the parts that have become writable since, so that a store needs no fault there.
+pub fn bring_in_writable(space: &Space, parts: &[PageRange]) {
+    for &part in parts {
+        let _ = each_part(space, part, |s, part| {
+            if s.flags & LOCKS == Flags::LOCKED
+                && s.prot.contains(Prot::WRITE)
+                && part.pages() <= memory().total_frames()
+            {
+                let _ = populate(space, part, true);
+            }
+            Ok(())
+        });
+    }
 }
 
 /// `mlock`
@@ -76,6 +121,7 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
         return Err(EINVAL);
     }
     let locks = if flags & l::MCL_ONFAULT != 0 { LOCKS } else { Flags::LOCKED };
+    use_it();
     let future = if flags & l::MCL_FUTURE != 0 { locks } else { Flags::empty() };
     let space = &user().memory().space;
     // First: a mapping that has not read it is found among the segments.

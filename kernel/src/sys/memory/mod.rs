@@ -27,6 +27,7 @@ use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
 use crate::swap::{self, relief};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use linux_raw_sys::general as l;
 
@@ -146,8 +147,9 @@ fn file_backing(file: &OpenFile, bits: u32, flags: usize, offset: usize, len: us
         if !shared {
             return Ok(Backing::Anonymous);
         }
+        // As Linux: the object is as long as the mapping, wherever in it that begins.
         let object = vm::new_object(len as u64, 0, &[])?;
-        return Ok(Backing::Object { object, offset: 0, shared: true });
+        return Ok(Backing::Object { object, offset: (offset / PAGE) as u64, shared: true });
     }
     if let Some(regular) = file.file.as_any().downcast_ref::<Arc<Regular>>() {
         regular.note_mapped(&object, &file.path);
@@ -209,8 +211,13 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         }
     }
     let len = len.checked_next_multiple_of(PAGE).ok_or(ENOMEM)?;
-    if len > USER_END || fixed && address > USER_END - len {
+    if len > USER_END {
         return Err(ENOMEM);
+    }
+    if fixed && address > USER_END - len {
+        // As Linux, which takes an address from where its error numbers lie for an error.
+        let number = address.wrapping_neg();
+        return Err(if (1..PAGE).contains(&number) { Errno(number as u16) } else { ENOMEM });
     }
     if fixed {
         aligned(address)?;
@@ -252,7 +259,9 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     kind.set(Flags::GROWS_DOWN, has(l::MAP_GROWSDOWN));
     kind.set(Flags::NORESERVE, has(l::MAP_NORESERVE) || droppable);
     kind.set(Flags::WIPEONFORK, droppable);
+    kind.set(Flags::OF_ZEROS, file.is_some() && matches!(backing, Backing::Anonymous));
     if has(l::MAP_LOCKED) {
+        lock::use_it();
         kind |= Flags::LOCKED;
     }
     if droppable {
@@ -387,12 +396,20 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     let prot = protection(bits as u32);
     let writes = prot.contains(Prot::WRITE);
-    if bits & GROWS == 0 && !(writes && (hopeless(range.pages()) || current().limits.hold_memory())) {
-        vm::retry(move || space.protect(range, prot))?;
+    let locked = if writes && lock::is_used() { lock::not_writable(space, range)? } else { Vec::new() };
+    let done = if bits & GROWS == 0 && !(writes && (hopeless(range.pages()) || current().limits.hold_memory())) {
+        vm::retry(move || space.protect(range, prot))
     } else {
-        while !protect_checked(range, prot, bits)? {}
-    }
+        until_checked(range, prot, bits)
+    };
+    lock::bring_in_writable(space, &locked);
+    done?;
     if all { Ok(0) } else { Err(ENOMEM) }
+}
+
+fn until_checked(range: PageRange, prot: Prot, bits: usize) -> Result<(), Errno> {
+    while !protect_checked(range, prot, bits)? {}
+    Ok(())
 }
 
 /// What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did

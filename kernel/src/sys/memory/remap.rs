@@ -6,7 +6,7 @@ use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment};
 use crate::proc::account::{self, Counts};
 use crate::proc::thread::user;
-use crate::proc::{Memory, vm};
+use crate::proc::{Memory, shm, vm};
 use crate::sys::Args;
 use crate::sys::errno::*;
 use linux_raw_sys::general as l;
@@ -54,24 +54,73 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
             _ => Err(EINVAL),
         };
     }
-    // A move that makes it smaller: first what is too much goes, as above.
-    if new_len < old_len && old.checked_add(old_len).is_some_and(|end| end <= USER_END) {
-        let rest = range(old + new_len, old_len - new_len).ok_or(EFAULT)?;
-        vm::retry(|| space.unmap(rest))?;
-    }
     let range = range(old, old_len.min(new_len)).ok_or(EFAULT)?;
     // What is there now is only a guess of what will be moved: for the order of errors, and for what is no promise.
-    let segment = space.one_segment(range).map_err(|_| EFAULT)?;
-    let more = if keep { pages } else { pages.saturating_sub(range.pages()) };
-    let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
-    if reserved && hopeless(more) {
-        return Err(ENOMEM);
+    let only_moves = fixed && old_len == new_len;
+    let Ok(segment) = space.one_segment(range) else {
+        return if only_moves { move_each(memory, range, new, keep) } else { Err(EFAULT) };
+    };
+    // A move that makes it smaller: first what is too much goes, as above.
+    if new_len < old_len && old.checked_add(old_len).is_some_and(|end| end <= USER_END) {
+        let rest = self::range(old + new_len, old_len - new_len).ok_or(EFAULT)?;
+        vm::retry(|| space.unmap(rest))?;
     }
     let to = || match (fixed, may_move) {
         (true, _) => Remap::Fixed(Page::containing(new as u64)),
         (_, true) => Remap::MayMove(if keep { Page::containing(new as u64) } else { Page(0) }),
         _ => Remap::InPlace,
     };
+    match carry(memory, &segment, range, pages, &to, keep) {
+        // Several by now.
+        Err(EFAULT) if only_moves => move_each(memory, range, new, keep),
+        done => done,
+    }
+}
+
+/// Whether a segment only moves alone, as on Linux: a private view of /dev/zero, and System V's.
+fn moves_alone(segment: &Segment) -> bool {
+    segment.flags.contains(Flags::OF_ZEROS)
+        || matches!(&segment.backing, Backing::Object { object, shared: true, .. } if shm::showing(object).is_some())
+}
+
+/// Moves all that is mapped in a range, piece by piece, with the gaps between, which replace nothing. As Linux since 6.17: it begins
+/// with a mapping, and a piece that cannot be moved ends it.
+fn move_each(memory: &Memory, range: PageRange, new: usize, keep: bool) -> SysResult {
+    let space = &memory.space;
+    let mut at = range.start;
+    while let Some(s) = space.find_settled(at).filter(|s| at < range.end && s.range.start < range.end) {
+        let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
+        let alone = start == range.start && end == range.end;
+        if at == range.start && start > at || moves_alone(&s) && !alone {
+            return Err(EFAULT);
+        }
+        let part = PageRange::new(start, end.0 - start.0).ok_or(EFAULT)?;
+        let to = Page(Page::containing(new as u64).0 + (start.0 - range.start.0));
+        match carry(memory, &s, part, part.pages(), &|| Remap::Fixed(to), keep) {
+            Ok(_) => at = end,
+            // Not what was seen any more: look again.
+            Err(EFAULT) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    if at == range.start { Err(EFAULT) } else { Ok(new) }
+}
+
+/// Makes a range of one segment so many pages, there or elsewhere. EFAULT: it is not one segment, by now.
+fn carry(
+    memory: &Memory,
+    segment: &Segment,
+    range: PageRange,
+    pages: u64,
+    to: &dyn Fn() -> Remap,
+    keep: bool,
+) -> SysResult {
+    let space = &memory.space;
+    let more = if keep { pages } else { pages.saturating_sub(range.pages()) };
+    let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
+    if reserved && hopeless(more) {
+        return Err(ENOMEM);
+    }
     let edit = || {
         vm::retry(|| match space.remap(range, pages, to(), keep) {
             // More than one segment, or none any more.
@@ -113,7 +162,14 @@ fn duplicate(
 ) -> SysResult {
     let Backing::Object { object, offset, shared: true } = &segment.backing else { return Err(EINVAL) };
     if !may_move {
-        return Err(EINVAL);
+        return Err(ENOMEM);
+    }
+    if let Some(at) = fixed
+        && let Some(place) = range(at, len).filter(|place| (place.start..place.end).contains(&page))
+    {
+        // As Linux, where the place is made free before the view is looked at again, which is gone then.
+        vm::retry(|| memory.space.unmap(place))?;
+        return Err(EFAULT);
     }
     let offset = offset + (page.0 - segment.range.start.0);
     let backing = Backing::Object { object: object.clone(), offset, shared: true };

@@ -75,13 +75,15 @@ pub fn shmat(r: &mut UserRegs) -> SysResult {
     if address == 0 && flags & SHM_REMAP != 0 {
         return Err(EINVAL);
     }
+    // Rounded down it may be 0, which is an address nevertheless.
+    let at = (r.a1() != 0).then_some(address);
     let (object, len) = shm::attach(id)?;
-    let done = map(Backing::Object { object, offset: 0, shared: true }, len, address, flags);
+    let done = map(Backing::Object { object, offset: 0, shared: true }, len, at, flags);
     shm::attached(id, done.is_ok().then(pid));
     done
 }
 
-fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
+fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
     let memory = user().memory();
     let space = &memory.space;
     let pages = len.div_ceil(PAGE as u64);
@@ -93,14 +95,18 @@ fn map(backing: Backing, len: u64, address: usize, flags: u32) -> SysResult {
         kind |= Flags::READ_ONLY;
     }
     kind |= memory.future_flags();
-    let page = Page::containing(address as u64);
-    if address != 0 && (address > USER_END || pages as usize > (USER_END - address) / PAGE) {
-        return Err(EINVAL);
+    let replaces = flags & SHM_REMAP != 0;
+    if let Some(address) = at
+        && (address > USER_END || pages as usize > (USER_END - address) / PAGE)
+    {
+        let wraps = address.checked_add(len as usize).is_none();
+        return Err(if wraps && !replaces { EINVAL } else { ENOMEM });
     }
-    let place = match flags {
-        _ if address == 0 => Place::Shared,
-        f if f & SHM_REMAP != 0 => Place::Fixed(page),
-        _ => Place::FixedNoReplace(page),
+    let place = match at {
+        None => Place::Shared,
+        // As Linux, which does not look what is at address 0.
+        Some(address) if replaces || address == 0 => Place::Fixed(Page::containing(address as u64)),
+        Some(address) => Place::FixedNoReplace(Page::containing(address as u64)),
     };
     let more = || {
         let replaced = match place {
