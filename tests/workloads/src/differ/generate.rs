@@ -54,6 +54,11 @@ const CALLS: [(Call, u32); 30] = [
     (Call::LookByKernel, 16),
 ];
 
+/// A length that is no longer than `most`, or wraps around the end of all addresses.
+fn bounded(bytes: u64, most: u64) -> u64 {
+    if bytes <= 1 << 63 { bytes.min(most) } else { bytes }
+}
+
 struct Maker {
     random: Random,
     /// Which pages of the window are likely to be mapped: most steps are to find something.
@@ -315,10 +320,15 @@ impl Maker {
             }
             Call::Madvise => {
                 let advice = match self.below(40) {
-                    0..=14 => self.one(&[4, 4, 9, 22, 23, 18, 10, 21, 24]),
+                    0..=14 => self.one(&[4, 4, 9, 22, 23, 18, 10, 20, 24]),
                     15 => self.one(&[5, 7, 26, 99, 1 << 31]),
                     _ => self.one(names::ADVICE).1,
                 };
+                // These split mappings, which can only be seen with mremap, and cannot be taken back.
+                let advice = if matches!(advice, 14 | 15) { 0 } else { advice };
+                // What lies far behind the window is the process's own: its contents are to stay, and the kernel's pages there answer
+                // as they like.
+                let bytes = bounded(bytes, 1 << 40);
                 &[at, bytes, advice]
             }
             Call::Mlock2 => &[at, bytes, self.bits(names::LOCK, 60)],
@@ -326,7 +336,8 @@ impl Maker {
             Call::Msync => &[at, bytes, self.bits(names::SYNC, 40)],
             Call::Mincore => {
                 let to = if self.chance(80) { Address::Raw(1).encode() } else { self.touched().0 };
-                &[at, bytes, to]
+                // Room for the answer is looked for first, and there is some behind the program's.
+                &[at, bounded(bytes, 1 << 24), to]
             }
             Call::Brk => {
                 let bytes = self.below(12) * PAGE + if self.chance(20) { self.below(PAGE) } else { 0 };

@@ -71,7 +71,7 @@ pub const SEALS: &[(&str, u64)] =
 pub const WHENCE: &[(&str, u64)] = &[("SEEK_SET", 0), ("SEEK_END", 2), ("SEEK_DATA", 3), ("SEEK_HOLE", 4)];
 /// Limits.
 pub const LIMITS: &[(&str, u64)] = names!(RLIMIT_AS RLIMIT_DATA RLIMIT_MEMLOCK RLIMIT_FSIZE RLIMIT_STACK);
-/// Of `madvise`. Never MADV_HWPOISON and MADV_SOFT_OFFLINE: with root's rights they take frames from the machine for good.
+/// Of `madvise`, as far as Linux 6.12 knows them, whose release Quire names. Never MADV_HWPOISON and MADV_SOFT_OFFLINE: with root's rights they take frames from the machine for good.
 pub const ADVICE: &[(&str, u64)] = &[
     ("MADV_NORMAL", 0),
     ("MADV_RANDOM", 1),
@@ -96,8 +96,6 @@ pub const ADVICE: &[(&str, u64)] = &[
     ("MADV_POPULATE_WRITE", 23),
     ("MADV_DONTNEED_LOCKED", 24),
     ("MADV_COLLAPSE", 25),
-    ("MADV_GUARD_INSTALL", 102),
-    ("MADV_GUARD_REMOVE", 103),
 ];
 /// The program's files.
 pub const FILES: &[(&str, u64)] = &[

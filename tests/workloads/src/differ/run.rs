@@ -30,6 +30,8 @@ pub struct World {
     pub heap: u64,
     /// The sizes at the beginning.
     pub sizes: Sizes,
+    /// This process is a child.
+    pub is_child: bool,
     /// MCL_CURRENT was called.
     pub all_locked: bool,
     files: [i32; 10],
@@ -95,7 +97,7 @@ impl World {
             let limit =
                 libc::rlimit { rlim_cur: (sizes.of[0] as u64 + (256 << 10)) << 10, rlim_max: libc::RLIM_INFINITY };
             libc::setrlimit(libc::RLIMIT_AS, &raw const limit);
-            Self { base: WINDOWS[window], heap, sizes, all_locked: false, files, pipe, segment }
+            Self { base: WINDOWS[window], heap, sizes, is_child: false, all_locked: false, files, pipe, segment }
         }
     }
 
@@ -136,7 +138,10 @@ fn tag(step: usize, page: u64) -> u64 {
 }
 
 /// Runs the program; this process, or a child of it that a step made, ends with it.
-pub fn run(program: &Program, segment: i32, show: Show, board: &mut Board) -> ! {
+pub fn run(program: &Program, segment: i32, mut show: Show, board: &mut Board) -> ! {
+    // Which pages it takes depends on queues of each processor's, on Linux.
+    let pages_out = |step: &Step| step.call == Call::Madvise && step.arguments[2] == libc::MADV_PAGEOUT as u64;
+    show.swaps |= program.steps.iter().any(pages_out);
     touch::install();
     // SAFETY: calls on numbers.
     unsafe {
@@ -154,7 +159,10 @@ pub fn run(program: &Program, segment: i32, show: Show, board: &mut Board) -> ! 
         let _ = write!(board, "{:depth$}{index} {} =", "", step.call.name());
         if step.call == Call::Fork {
             match fork(board) {
-                Some(0) => depth += 1,
+                Some(0) => {
+                    depth += 1;
+                    world.is_child = true;
+                }
                 None => {}
                 // What the child did is not for the parent.
                 Some(_) => index = end_of_child(program, index),
@@ -292,10 +300,16 @@ impl World {
                 Call::Madvise => {
                     let value = call(libc::SYS_madvise, [at, b, c, 0, 0, 0]);
                     Self::done(board, value)?;
-                    if c == 8 {
+                    let then = match c as i32 {
                         // Freed contents may stay or go, as the system likes: here they go.
-                        call(libc::SYS_madvise, [at, b, 4, 0, 0, 0]);
-                    }
+                        libc::MADV_FREE => Some(libc::MADV_DONTNEED),
+                        // Hints split mappings on Linux, which only a later mremap shows.
+                        libc::MADV_RANDOM | libc::MADV_SEQUENTIAL => Some(libc::MADV_NORMAL),
+                        libc::MADV_DONTDUMP => Some(libc::MADV_DODUMP),
+                        libc::MADV_MERGEABLE => Some(libc::MADV_UNMERGEABLE),
+                        _ => None,
+                    };
+                    then.inspect(|&then| _ = call(libc::SYS_madvise, [at, b, then as u64, 0, 0, 0]));
                     Ok(())
                 }
                 Call::Mlock => Self::done(board, call(libc::SYS_mlock, [at, b, 0, 0, 0, 0])),
@@ -340,7 +354,17 @@ impl World {
                     Self::done(board, call(libc::SYS_pread64, [self.file(a) as u64, self.address(b), c, d, 0, 0]))
                 }
                 Call::Pwrite => {
-                    Self::done(board, call(libc::SYS_pwrite64, [self.file(a) as u64, self.address(b), c, d, 0, 0]))
+                    // What a write that cannot read its source leaves in a file of tmpfs is another thing since Linux 6.16: a page, and
+                    // a length. So it is only told to write what can be read.
+                    let from = self.address(b);
+                    let bytes = touch::readable(from, c);
+                    if bytes < c {
+                        write!(board, " {bytes} readable")?;
+                    }
+                    if bytes == 0 && c != 0 {
+                        return Ok(());
+                    }
+                    Self::done(board, call(libc::SYS_pwrite64, [self.file(a) as u64, from, bytes, d, 0, 0]))
                 }
                 Call::PipeWrite => {
                     let mut copy = [0u8; 16 * PAGE];
@@ -389,8 +413,12 @@ impl World {
         if !own || show.swaps {
             return Ok(());
         }
+        let own = look::own_pages(self, at);
         board.write_str(" ")?;
-        answer[..128].iter().try_for_each(|byte| board.write_char(char::from(b'0' + byte % 10)))
+        answer[..128].iter().enumerate().try_for_each(|(page, byte)| match own >> page & 1 {
+            0 => board.write_char(char::from(b'0' + byte % 10)),
+            _ => board.write_char('p'),
+        })
     }
 
     /// Runs what is at an address where that is harmless: where it cannot be read, it cannot be run.

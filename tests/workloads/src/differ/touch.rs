@@ -101,6 +101,15 @@ pub fn load(at: u64) -> Result<u64, Refused> {
     answer(unsafe { differ_load(at) })
 }
 
+/// How many of these bytes can be read, up to the first page that cannot.
+pub fn readable(from: u64, bytes: u64) -> u64 {
+    const PAGE: u64 = crate::PAGE as u64;
+    let end = from.saturating_add(bytes);
+    let pages = (from / PAGE * PAGE..end).step_by(crate::PAGE);
+    let refused = pages.into_iter().find(|&page| load(page).is_err());
+    refused.map_or(bytes, |page| page.saturating_sub(from))
+}
+
 /// Eight bytes, inside the window or the heap's end, where nobody else has anything.
 pub fn store(at: u64, value: u64) -> Result<(), Refused> {
     // SAFETY: callers stay where nobody else has anything; a failure comes back through the handler.
