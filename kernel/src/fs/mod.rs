@@ -23,6 +23,7 @@ pub mod procfs;
 pub mod regular;
 pub mod rights;
 pub mod signalfd;
+pub mod snapshot;
 pub mod socket;
 pub mod stat;
 pub mod table;

@@ -1,11 +1,9 @@
 //! /proc and /sys, as far as allocators, run-time libraries and curious programs read them.
 
-use super::io::short;
-use super::stat::{Stat, kind};
-use super::{File, FileTable, Inode, Kind, OpenFile, UserIo};
+use super::stat::kind;
+use super::{FileTable, Inode, Kind, OpenFile};
 use crate::mem::memory;
 use crate::proc::process::Process;
-use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
 use crate::sched::ThreadRef;
@@ -14,7 +12,6 @@ use crate::sys::errno::*;
 use crate::sys::info;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::Ordering;
 use spin::Once;
 
@@ -148,7 +145,7 @@ impl ProcEntry {
     ];
 
     /// Whether it takes what is written to it.
-    fn is_written(&self) -> bool {
+    pub fn is_written(&self) -> bool {
         matches!(
             self,
             ProcEntry::Of(_, Text::OomScoreAdj | Text::Comm)
@@ -422,91 +419,5 @@ fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) ->
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
         Text::OomScore => alloc::format!("{}\n", oom::score(process)).into_bytes(),
         Text::OomScoreAdj => alloc::format!("{}\n", process.oom_adj.load(Ordering::Relaxed)).into_bytes(),
-    }
-}
-
-/// Takes what was written to a file.
-fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {
-    let process = |tid: u32| tree::process_of(tid).ok_or(ESRCH);
-    match entry {
-        ProcEntry::Of(id, Text::Comm) | ProcEntry::OfTask(id, Text::Comm) => {
-            // A process may name its own threads.
-            let thread = tree::thread(*id).ok_or(ESRCH)?;
-            if of(&thread).process.pid != thread::current().pid {
-                return Err(EINVAL);
-            }
-            let mut name = [0; 16];
-            let len = text.iter().position(|b| *b == 0).unwrap_or(text.len()).min(15);
-            name[..len].copy_from_slice(&text[..len]);
-            *of(&thread).name.lock() = name;
-        }
-        ProcEntry::Of(id, _) | ProcEntry::OfTask(id, _) => {
-            let adj = i32::try_from(number_in(text)?).ok();
-            let adj = adj.filter(|adj| (oom::NEVER..=oom::FIRST).contains(adj)).ok_or(EINVAL)?;
-            oom::adjust(&process(*id)?, adj);
-        }
-        _ => {
-            let most = i32::try_from(number_in(text)?).ok().and_then(|most| u64::try_from(most).ok());
-            memory().set_most_segments(most.ok_or(EINVAL)?);
-        }
-    }
-    Ok(())
-}
-
-/// A decimal number with blanks around it, as Linux reads one.
-fn number_in(text: &[u8]) -> Result<i64, Errno> {
-    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-    text.trim_end_matches('\0').trim().parse().map_err(|_| EINVAL)
-}
-
-/// A file of /proc as it was when it was opened, or last written.
-pub struct Snapshot {
-    ino: u64,
-    mode: u32,
-    entry: ProcEntry,
-    bytes: SleepMutex<Vec<u8>>,
-}
-
-impl Snapshot {
-    /// Makes the contents.
-    pub fn open(inode: &Inode, entry: &ProcEntry) -> Result<Self, Errno> {
-        let bytes = SleepMutex::new(contents(entry)?);
-        Ok(Snapshot { ino: inode.ino, mode: inode.mode.load(Ordering::Relaxed), entry: *entry, bytes })
-    }
-}
-
-impl File for Snapshot {
-    fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
-        let bytes = self.bytes.lock();
-        let from = bytes.get(at.min(bytes.len() as u64) as usize..).unwrap_or(&[]);
-        let want = from.len().min(io.left());
-        let done = io.put(&from[..want]);
-        if done < want { short(done) } else { Ok(done) }
-    }
-    fn write(&self, io: &mut UserIo, _: u64, _: bool) -> SysResult {
-        if !self.entry.is_written() {
-            return Ok(io.discard());
-        }
-        let (mut text, all) = ([0; 32], io.left());
-        let want = all.min(text.len());
-        if io.get(&mut text[..want]) < want {
-            return Err(EFAULT);
-        }
-        set(&self.entry, &text[..want])?;
-        io.discard();
-        *self.bytes.lock() = contents(&self.entry)?;
-        Ok(all)
-    }
-    fn stat(&self) -> Stat {
-        Stat { ino: self.ino, mode: kind::REG | self.mode, nlink: 1, ..Stat::default() }
-    }
-    fn can_wait(&self) -> bool {
-        false
-    }
-    fn seekable(&self) -> bool {
-        true
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

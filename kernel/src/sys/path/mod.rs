@@ -20,7 +20,7 @@ use crate::fs::console::Console;
 use crate::fs::directory::Directory;
 use crate::fs::inode::Entries;
 use crate::fs::pipe::{End, Pipe};
-use crate::fs::procfs::Snapshot;
+use crate::fs::snapshot::Snapshot;
 use crate::fs::stat::kind;
 use crate::fs::walk::{Last, NoName, Place, entries, walk};
 use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, inode};
