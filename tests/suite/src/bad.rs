@@ -10,6 +10,7 @@ use std::process::Command;
 use quire_launch::How;
 
 use crate::House;
+use crate::bounded;
 use crate::guest::{self, Case, Scratch, compare};
 use crate::tally::Tally;
 
@@ -26,8 +27,11 @@ pub fn test(house: &House, tally: &mut Tally) {
 
 /// Everything that `badinput` can do, and an ordinary program at the end.
 fn forbidden(house: &House, tally: &mut Tally) {
-    let listing = Command::new(house.program("badinput-musl")).arg("list").output();
-    let Ok(listing) = listing else { return tally.result("badinput list", Err("does not run".into())) };
+    let listing = bounded::output(Command::new(house.program("badinput-musl")).arg("list"), b"", bounded::OWN_LIMIT);
+    let listing = match listing {
+        Ok(listing) => listing,
+        Err(why) => return tally.result("badinput list", Err(why)),
+    };
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let mut cases: Vec<Case> = listing
         .lines()
@@ -37,7 +41,7 @@ fn forbidden(house: &House, tally: &mut Tally) {
     cases.push(Case::new(house, "hello", &["afterwards"]).named("hello after bad programs"));
     for cpus in [1, 4] {
         guest::run(&guest::machine(house, cpus, 120), &cases, |case, report| {
-            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, &case.oracle()));
+            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, case.oracle()));
             tally.result(&format!("{} on {cpus} CPUs", case.name), outcome);
         });
     }
@@ -54,7 +58,7 @@ fn pointers(house: &House, tally: &mut Tally) {
     guest::run(&guest::machine(house, 4, 180), &cases, |case, report| {
         let outcome = report.map_err(|broken| broken.0).and_then(|report| {
             if case.arguments[0] != "numbers" {
-                return compare(report, &case.oracle());
+                return compare(report, case.oracle());
             }
             let shown = String::from_utf8_lossy(&report.stdout);
             match report.how {
@@ -86,7 +90,7 @@ fn malformed(house: &House, scratch: &Scratch, tally: &mut Tally) {
         let verdict = files.iter().find(|(file, _)| file.name == case.name).map(|&(_, verdict)| verdict);
         let outcome = report.map_err(|broken| broken.0).and_then(|report| match (verdict, report.how) {
             _ if !report.audit_clean => Err("the audit found something wrong".into()),
-            (None, _) => compare(report, &case.oracle()),
+            (None, _) => compare(report, case.oracle()),
             (_, How::NotStarted(libc::ENOEXEC)) | (Some(Verdict::Ended), _) => Ok(()),
             // Linux kills a program whose old image is gone already.
             (_, How::Signalled(libc::SIGKILL | libc::SIGSEGV)) => Ok(()),

@@ -66,6 +66,7 @@ pub const ALL: &[Workload] = &[
     stress("signals", &["3"]),
     stress("names", &["2"]),
     stress("locks", &["2"]),
+    stress("waits", &["1"]),
     basic("registers", &[]),
     stress("rights", &["5"]),
     stress("copies", &["2"]),

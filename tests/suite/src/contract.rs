@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use crate::House;
+use crate::bounded;
 use crate::stall;
 use crate::tally::Tally;
 
@@ -28,15 +29,13 @@ impl Door<'_> {
     }
 }
 
+/// A run that comes to no end has the status of one whose time was up.
 fn feed(command: &mut Command, input: &[u8]) -> Output {
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (stdin, input) = (child.stdin.take(), input.to_vec());
-    // The program may end without having read it all.
-    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    drop(feeder.join());
-    output
+    bounded::output(command, input, bounded::OWN_LIMIT).unwrap_or_else(|why| Output {
+        status: ExitStatus::from_raw(124 << 8),
+        stdout: Vec::new(),
+        stderr: why.into_bytes(),
+    })
 }
 
 fn expect(output: &Output, status: i32) -> Result<(), String> {
@@ -285,6 +284,16 @@ const CHECKS: &[(&str, Check)] = &[
                 .collect();
             runs.into_iter().try_for_each(|run| run.join().unwrap_or(Err("a run failed".into())))
         })
+    }),
+    ("a child that keeps a program's output open is not waited for", |_| {
+        let script = "sleep 1000 & echo $!";
+        let mut command = Command::new("/bin/sh");
+        let began = Instant::now();
+        match bounded::output(command.args(["-c", script]), b"", Duration::from_secs(2)) {
+            Err(why) if why.contains("a child of it") => {}
+            other => return Err(format!("{other:?}")),
+        }
+        if began.elapsed() < Duration::from_secs(60) { Ok(()) } else { Err("it was waited for".into()) }
     }),
 ];
 

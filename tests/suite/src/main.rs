@@ -5,6 +5,7 @@
 
 mod bad;
 mod bench;
+mod bounded;
 mod cargo;
 mod catalogue;
 mod contract;

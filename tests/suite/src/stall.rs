@@ -3,9 +3,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::House;
+use crate::bounded;
 use crate::tally::Tally;
 
 /// Seconds after which something stands still here, instead of twenty.
@@ -74,7 +75,7 @@ fn launch(house: &House, options: &[&str], program: &[&str]) -> Result<(Option<i
     let mut command = Command::new(&house.launch);
     command.args([OsStr::new("--kernel"), house.kernel.as_os_str(), OsStr::new("--logs"), house.logs.as_os_str()]);
     command.args(["--cpus", "3"]).args(options).arg(house.program(program[0])).args(&program[1..]);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let output = bounded::output(&mut command, b"", bounded::OWN_LIMIT)?;
     Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 

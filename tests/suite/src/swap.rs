@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use quire_launch::{Store, Swap};
 
 use crate::House;
+use crate::bounded;
 use crate::guest::{self, Case, Scratch, compare};
 use crate::tally::Tally;
 
@@ -52,7 +53,7 @@ pub fn test(house: &House, tally: &mut Tally) {
         machine.memory = memory;
         machine.swap = Some(Swap::new(Store::Size(bytes)));
         guest::run(&machine, &cases, |case, report| {
-            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, &case.oracle()));
+            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, case.oracle()));
             tally.result(&case.name, outcome);
         });
     }
@@ -85,7 +86,7 @@ impl Disks<'_> {
         command.arg("--kernel").arg(&house.kernel).arg("--logs").arg(&house.logs);
         command.args(["--mem", "64", "--timeout", "100", "--audit", "--stats", "--verbose"]).args(options);
         command.arg(house.program(program[0])).args(&program[1..]);
-        let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+        let output = bounded::output(&mut command, b"", bounded::OWN_LIMIT)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         Ok(Ran { output, said })
     }

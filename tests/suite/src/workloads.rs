@@ -13,7 +13,7 @@ pub fn table(house: &House) -> i32 {
     let mut rows = Vec::new();
     guest::run(&machine, &cases, |case, report| {
         let (millis, verdict) = match report {
-            Ok(report) => (report.millis, compare(report, &case.oracle())),
+            Ok(report) => (report.millis, compare(report, case.oracle())),
             Err(broken) => (0, Err(broken.0)),
         };
         let word = if verdict.is_ok() { "ok" } else { "FAILED" };
@@ -33,7 +33,7 @@ pub fn test(house: &House, tally: &mut Tally) {
     for cpus in [1, 2, 4, 8] {
         tally.part(&format!("workloads on {cpus} CPUs"));
         guest::run(&guest::machine(house, cpus, 300), &cases, |case, report| {
-            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, &case.oracle()));
+            let outcome = report.map_err(|broken| broken.0).and_then(|report| compare(report, case.oracle()));
             tally.result(&format!("{} on {cpus} CPUs", case.name), outcome);
         });
     }

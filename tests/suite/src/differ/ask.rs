@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use quire_launch::{Boot, Collected, End, Image, Input, Job, Machine, Swap};
 use quire_workloads::differ::Program;
 
 use crate::House;
+use crate::bounded;
 use crate::guest;
 
 /// Seconds for one boot; a program that stands still is given up after one.
@@ -116,15 +117,11 @@ impl<'a> Asked<'a> {
     }
 
     fn linux(&self, programs: &[Program]) -> BTreeMap<usize, Answer> {
-        let run = || -> std::io::Result<Vec<u8>> {
-            let mut command = Command::new(self.house.program("differ"));
-            command.args(self.arguments()).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = command.spawn()?;
-            // All of standard input is read before the first output.
-            child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&input(programs)))?;
-            Ok(child.wait_with_output()?.stdout)
-        };
-        answers(&run().unwrap_or_else(|error| panic!("differ does not run here: {error}")))
+        let mut command = Command::new(self.house.program("differ"));
+        command.args(self.arguments()).arg("-");
+        let limit = Duration::from_secs(PATIENCE);
+        let output = bounded::output(&mut command, &input(programs), limit).unwrap_or_else(|why| panic!("{why}"));
+        answers(&output.stdout)
     }
 
     /// A boot that ends early costs the programs that ran just then, and the rest runs in another one.

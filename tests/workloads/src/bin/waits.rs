@@ -32,11 +32,23 @@ fn sleep(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }
 
-/// A fork that gives the child's number, for calls that want one. The child ends with status 0.
+/// Called in a child, most of which never end by themselves: it ends with the thread that made it, also where that finds a violation.
+fn follow(parent: i32) {
+    // SAFETY: only numbers.
+    let left = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != parent };
+    if left {
+        quire_workloads::process::leave(1);
+    }
+}
+
+/// A fork that gives the child's number, for calls that want one. The child ends with status 0, or with this thread.
 fn child(work: impl FnOnce()) -> i32 {
+    // SAFETY: only a number.
+    let parent = unsafe { libc::getpid() };
     // SAFETY: the child does nothing but `work`.
     match unsafe { libc::fork() } {
         0 => {
+            follow(parent);
             work();
             quire_workloads::process::leave(0)
         }
@@ -153,6 +165,8 @@ fn stops(rounds: u64) {
 
 /// What a vfork's child does: says that it is there, and waits to be let go.
 extern "C" fn linger(words: *mut libc::c_void) -> i32 {
+    // SAFETY: only a number. Its parent waits for it in the call that made it, so it is there.
+    follow(unsafe { libc::getppid() });
     // SAFETY: two words of a mapped page, used atomically.
     let [there, free] = unsafe { &*words.cast::<[AtomicU64; 2]>() };
     there.store(1, Ordering::Relaxed);
