@@ -5,7 +5,7 @@
 
 use super::clock::Clock;
 use super::process::{Process, arc};
-use super::signal::{Detail, MAX, Pending, SIGALRM, SigInfo, code, send};
+use super::signal::{Detail, MAX, Pending, Place, SIGALRM, SigInfo, code, send};
 use super::thread::{current, of};
 use super::timers::{Due, Setting};
 use super::tree;
@@ -23,8 +23,6 @@ use linux_raw_sys::general as l;
 /// The timers of a process by their ids.
 pub type Timers = BTreeMap<i32, Arc<Interval>>;
 
-/// Linux's limit is that of pending signals; this one is smaller.
-const MOST: usize = 1024;
 /// The most overruns that are told (Linux's DELAYTIMER_MAX).
 const OVERRUNS: u64 = i32::MAX as u64;
 
@@ -46,6 +44,8 @@ pub struct Interval {
     state: Mutex<State>,
     /// How often it has gone off without anybody having heard: raised under the timers' lock, together with the next deadline.
     due: AtomicU64,
+    /// Of its signal, from the beginning: so it can always be sent.
+    _place: Place,
 }
 
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Interval {
             code: code::TIMER,
             detail: Detail::Queued { pid: self.id as u32, uid: 0, value: self.value },
         };
-        let waits = |pending: &Mutex<Pending>| pending.lock().has_timer(self.id);
+        let waits = |pending: &Mutex<Pending>| pending.lock().has_timer(self.signal, self.id);
         let sent = match (&process, &thread) {
             (Some(process), _) => !waits(&process.pending) && send::to_process(process, info).is_ok(),
             (_, Some(thread)) => !waits(&of(thread).pending) && send::to_thread(thread, info).is_ok(),
@@ -165,11 +165,10 @@ pub fn create(r: &mut UserRegs) -> SysResult {
     if !matches!(target, Target::Nobody) && !(1..=MAX as u32).contains(&signal) {
         return Err(EINVAL);
     }
+    let place = Place::take(process.limit(l::RLIMIT_SIGPENDING)).ok_or(EAGAIN)?;
     let mut all = process.intervals.lock();
-    if all.len() >= MOST {
-        return Err(EAGAIN);
-    }
-    let id = (0..).find(|id| !all.contains_key(id)).ok_or(EAGAIN)?;
+    let id = all.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1));
+    let id = id.or_else(|| (0..i32::MAX).find(|id| !all.contains_key(id))).ok_or(EAGAIN)?;
     let timer = arc(Interval {
         id,
         target,
@@ -178,6 +177,7 @@ pub fn create(r: &mut UserRegs) -> SysResult {
         clock,
         state: Mutex::new(State::default()),
         due: AtomicU64::new(0),
+        _place: place,
     })?;
     all.insert(id, timer);
     drop(all);

@@ -1,4 +1,4 @@
-//! Resource limits: recorded for all, obeyed for files, stack, address space and data.
+//! Resource limits: recorded for all, obeyed for files, stack, address space, data, processor time and pending signals.
 
 use super::signal::{SIGXFSZ, SigInfo, code, send};
 use crate::debug::lock::Mutex;

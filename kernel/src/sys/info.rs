@@ -7,7 +7,7 @@ use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
 use crate::proc::account::Counts;
 use crate::proc::process::Process;
-use crate::proc::signal::{self, MAX, bit};
+use crate::proc::signal::{MAX, bit, places};
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
 use crate::sched::{self, ThreadRef, Usage, timer};
@@ -315,7 +315,7 @@ fn signals(process: &Process, thread: Option<&ThreadRef>) -> String {
             _ => {}
         }
     }
-    let queued = signal::queued();
+    let queued = places();
     format!(
         "SigQ:\t{queued}/{}\nSigPnd:\t{pending:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n",
         process.limit(l::RLIMIT_SIGPENDING),

@@ -289,9 +289,45 @@ static void processes(void) {
     close_all();
 }
 
+/* What RLIMIT_SIGPENDING refuses, and what it does not; far more waiting signals than a thousand, in order. */
+static void pending(void) {
+    enum { MANY = 3000 };
+    struct rlimit old, limit;
+    getrlimit(RLIMIT_SIGPENDING, &old);
+    sigset_t set, before;
+    sigemptyset(&set), sigaddset(&set, SIGUSR1), sigaddset(&set, SIGUSR2), sigaddset(&set, 40), sigaddset(&set, 41);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    limit = old, limit.rlim_cur = 0;
+    setrlimit(RLIMIT_SIGPENDING, &limit);
+    union sigval v = {.sival_int = 7};
+    int id = -1;
+    struct sigevent none = {.sigev_notify = SIGEV_NONE};
+    int queued = sigqueue(getpid(), 40, v);
+    printf("no place: queue %d %d", queued, errno);
+    printf(", queue a standard one %d, kill %d %d, tgkill %ld, timer %ld\n", sigqueue(getpid(), SIGUSR1, v), kill(getpid(), 41), kill(getpid(), SIGUSR2), CALL(tgkill, getpid(), getpid(), 40), CALL(timer_create, CLOCK_MONOTONIC, &none, &id));
+    siginfo_t info;
+    struct timespec now = {0, 0};
+    for (int signal; (signal = sigtimedwait(&set, &info, &now)) > 0;)
+        printf("came %d, code %d, value %d\n", signal, info.si_code, info.si_code == SI_QUEUE ? info.si_value.sival_int : 0);
+    setrlimit(RLIMIT_SIGPENDING, &old);
+    int sent = 0, good = 0, timers = 0;
+    static int ids[MANY];
+    for (int i = 0; i < MANY; i++)
+        v.sival_int = i, sent += sigqueue(getpid(), 40 + i % 2, v) == 0;
+    for (int i = 0; i < MANY; i++)
+        good += sigtimedwait(&set, &info, &now) == 40 + i / (MANY / 2) && info.si_value.sival_int == i % (MANY / 2) * 2 + i / (MANY / 2);
+    for (int i = 0; i < MANY; i++)
+        timers += CALL(timer_create, CLOCK_MONOTONIC, &none, &ids[i]) == 0;
+    for (int i = 0; i < MANY; i++)
+        CALL(timer_delete, ids[i]);
+    printf("sent %d, in order %d, timers %d\n", sent, good, timers);
+    sigprocmask(SIG_SETMASK, &before, 0);
+}
+
 int main(void) {
     begin();
     waits();
+    pending();
     processor_time();
     processes();
     end();

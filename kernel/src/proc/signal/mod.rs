@@ -8,10 +8,12 @@
 pub mod calls;
 pub mod deliver;
 pub mod frame;
+mod pending;
 pub mod restart;
 pub mod send;
 
 pub use deliver::before_user;
+pub use pending::{Pending, Place, places};
 
 use super::process::arc;
 use super::thread::{self, Own};
@@ -22,8 +24,7 @@ use crate::proc::sleep::wait_on;
 use crate::sched::{self, WaitQueue};
 use crate::sys::errno::{EAGAIN, ETIMEDOUT, Errno};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 macro_rules! numbers {
@@ -190,101 +191,6 @@ impl SigInfo {
             }
         }
         out
-    }
-}
-
-/// A set of pending signals with what they carry.
-pub struct Pending {
-    bits: u64,
-    queue: Vec<SigInfo>,
-}
-
-/// Most signals queued per set.
-const QUEUE_LIMIT: usize = 1024;
-
-/// Signals that are queued, in all sets: what RLIMIT_SIGPENDING limits, for all are one user's.
-static QUEUED: AtomicUsize = AtomicUsize::new(0);
-
-/// How many signals are queued, in all sets.
-pub fn queued() -> usize {
-    QUEUED.load(Ordering::Relaxed)
-}
-
-impl Pending {
-    /// Nothing pending.
-    pub const fn new() -> Self {
-        Pending { bits: 0, queue: Vec::new() }
-    }
-    /// The pending signals.
-    pub fn bits(&self) -> u64 {
-        self.bits
-    }
-    /// How many signals of this set are queued with what they carry.
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-    /// Adds a signal; a standard signal that is already pending is merged. False when the queue, or the `limit` of all queues, is full.
-    /// As on Linux, what the kernel says itself with a standard signal, and a timer's, have room; else only the information is lost,
-    /// if nobody waits for it.
-    pub fn push(&mut self, info: SigInfo, limit: u64) -> bool {
-        let bit = bit(info.signal);
-        // A timer of the program's own looks itself whether its signal is pending, and shares the number with others.
-        if info.signal < 32 && self.bits & bit != 0 && info.code != code::TIMER {
-            return true;
-        }
-        let unlimited = info.signal < 32 && info.code >= 0 || info.code == code::TIMER;
-        // ordering: Relaxed, all of them; a count that orders nothing. Senders at the same time may pass the limit by one each.
-        let room = (unlimited || (queued() as u64) < limit)
-            && self.queue.len() < QUEUE_LIMIT
-            && self.queue.try_reserve(1).is_ok();
-        if !room && info.signal >= 32 && info.code != code::USER {
-            return false;
-        }
-        self.bits |= bit;
-        if room {
-            self.queue.push(info);
-            QUEUED.fetch_add(1, Ordering::Relaxed);
-        }
-        true
-    }
-    /// Whether a signal of the timer `id` is pending.
-    pub fn has_timer(&self, id: i32) -> bool {
-        self.queue
-            .iter()
-            .any(|i| i.code == code::TIMER && matches!(i.detail, Detail::Queued { pid, .. } if pid == id as u32))
-    }
-    /// Takes the signal to be handled next, if one is not in `blocked`.
-    pub fn pop(&mut self, blocked: u64) -> Option<SigInfo> {
-        let open = self.bits & !blocked;
-        let from = if open & SYNCHRONOUS != 0 { open & SYNCHRONOUS } else { open };
-        if from == 0 {
-            return None;
-        }
-        let signal = from.trailing_zeros() as u8 + 1;
-        let info = match self.queue.iter().position(|i| i.signal == signal) {
-            Some(at) => {
-                QUEUED.fetch_sub(1, Ordering::Relaxed);
-                self.queue.remove(at)
-            }
-            None => SigInfo { signal, errno: 0, code: code::USER, detail: Detail::Sender { pid: 0, uid: 0 } },
-        };
-        if !self.queue.iter().any(|i| i.signal == signal) {
-            self.bits &= !bit(signal);
-        }
-        Some(info)
-    }
-    /// Forgets the signals of `mask`.
-    pub fn remove(&mut self, mask: u64) {
-        self.bits &= !mask;
-        let before = self.queue.len();
-        self.queue.retain(|i| bit(i.signal) & mask == 0);
-        QUEUED.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        QUEUED.fetch_sub(self.queue.len(), Ordering::Relaxed);
     }
 }
 

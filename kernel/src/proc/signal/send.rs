@@ -127,7 +127,7 @@ pub fn force(user: &UserThread, info: SigInfo) {
 pub fn to_group(pgid: u32, info: SigInfo) -> bool {
     let members = tree::living(|_, links| links.pgid == pgid);
     for process in &members {
-        // A full queue loses a real-time signal of one member; kill reports only whether anyone was reached.
+        // What kill sends is never refused; it reports only whether anyone was reached.
         let _ = to_process(process, info);
     }
     !members.is_empty()
