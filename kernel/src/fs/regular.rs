@@ -9,6 +9,7 @@ use crate::proc::limits;
 use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
+use crate::swap::area::open_pages;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -96,8 +97,8 @@ impl Regular {
 
     /// An empty file of the tree, charged to it.
     pub fn empty(mode: u32) -> Result<Self, Errno> {
-        // As Linux's tmpfs: half of the memory at most.
-        TREE.limit(memory().total_frames() / 2);
+        // As Linux's tmpfs, half of the memory; what goes to the swap area takes none of it, so half of that, too.
+        TREE.limit((memory().total_frames() + open_pages()) / 2);
         Self::new(mode, Some(&TREE))
     }
 

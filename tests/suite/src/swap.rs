@@ -30,6 +30,7 @@ const GROUPS: &[Group] = &[
             &["swap_verify", "80", "16"],
             &["swap_fork", "48", "2"],
             &["swap_shared", "72", "3"],
+            &["swap_shared", "48", "2", "file"],
         ],
     ),
     (64, 256 * MIB, 4, &[&["thrash", "1", "16", "10"]]),

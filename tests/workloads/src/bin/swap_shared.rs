@@ -1,6 +1,6 @@
-//! Several processes share one memfd that is larger than memory: what one writes the others read.
+//! Several processes share one memfd, or a file below /tmp, that is larger than memory: what one writes the others read.
 //!
-//! `swap_shared [MIB] [PROCESSES]`. Every process owns each n-th page and rewrites it round by round; after each round all check
+//! `swap_shared [MIB] [PROCESSES] [file]`. Every process owns each n-th page and rewrites it round by round; after each round all check
 //! all pages, some through their mapping, some by read(2). Races 37, 52, 53.
 
 use std::io;
@@ -15,9 +15,15 @@ const ROUNDS: u64 = 3;
 fn main() {
     let (mib, processes) = (argument(1, 48), argument(2, 3).max(1));
     let pages = mib * MIB;
-    // SAFETY: the name is a NUL-terminated string.
-    let fd = unsafe { libc::memfd_create(c"shared".as_ptr(), 0) };
-    check!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
+    let below_tmp = std::env::args().nth(3).is_some_and(|word| word == "file");
+    // SAFETY: the names are NUL-terminated strings.
+    let fd = unsafe {
+        match below_tmp {
+            true => libc::open(c"/tmp".as_ptr(), libc::O_TMPFILE | libc::O_RDWR, 0o600),
+            false => libc::memfd_create(c"shared".as_ptr(), 0),
+        }
+    };
+    check!(fd >= 0, "a file: {}", io::Error::last_os_error());
     // SAFETY: a system call on values.
     let sized = unsafe { libc::ftruncate(fd, (pages * PAGE) as libc::off_t) };
     check!(sized == 0, "ftruncate: {}", io::Error::last_os_error());
