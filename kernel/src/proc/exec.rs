@@ -3,7 +3,7 @@
 use super::elf::{self, Program};
 use super::memory::{Heap, Layout};
 use super::process::{Arguments, Ended, Process, arc};
-use super::signal::{self, AltStack, SIGKILL};
+use super::signal::{self, AltStack, SIGCHLD, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, tree, vm};
@@ -365,6 +365,8 @@ fn run(
     let old_arguments = core::mem::replace(&mut *process.arguments.lock(), arguments);
     drop(old_arguments);
     process.did_exec.store(true, Ordering::Relaxed);
+    // Whatever its clone has asked for: the parent of another program is told in the ordinary way.
+    tree::lock().links(&process).exit_signal = SIGCHLD;
     super::interval::forget(&process);
     sched::current().set_fs_base(0);
     sched::current().set_gs_base(0);

@@ -1,12 +1,12 @@
 //! The end of a thread, and of a process with its last thread.
 
 use super::process::{Ended, Process};
-use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, send};
+use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, code, send};
 use super::thread::{self, user};
 use super::{futex, tree, wait};
 use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
-use crate::sched;
+use crate::sched::{self, Usage};
 use crate::sys::Args;
 use crate::sys::errno::SysResult;
 use alloc::sync::Arc;
@@ -137,6 +137,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     let of_children = *process.child_usage.lock();
     let mut tell = Vec::new();
     let mut buried = Vec::new();
+    let mut orphans = Vec::new();
     let parent;
     let exit_signal;
     {
@@ -148,16 +149,22 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
                 child.parent_pid.store(heir.as_ref().map_or(0, |h| h.pid), Ordering::Relaxed);
                 let links = tree.links(&child);
                 links.parent = heir.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
-                let dead = links.ended.is_some();
+                // Who inherits a child waits for it as for any other.
+                links.exit_signal = SIGCHLD;
+                let (ended, usage) = (links.ended, links.usage);
+                let wish = child.parent_death.load(Ordering::Relaxed);
+                if wish != 0 && ended.is_none() {
+                    orphans.push((child.clone(), wish));
+                }
+                if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| heir.pid != 1)) {
+                    tell.push((heir.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
+                }
                 match &heir {
-                    Some(heir) => {
-                        if dead {
-                            tell.push(heir.clone());
-                        }
+                    Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
                         tree.links(heir).children.push(child);
                     }
-                    None => {
-                        if dead {
+                    _ => {
+                        if ended.is_some() {
                             tree.processes.remove(&child.pid);
                         }
                         buried.push(child);
@@ -171,16 +178,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         links.usage += of_children;
         exit_signal = links.exit_signal;
         parent = links.parent.upgrade();
-        let ignored = match &parent {
-            // Pid 1 is the kernel's own: orphans are buried at once, the job's process is waited for.
-            Some(parent) if parent.pid == 1 => !super::init::waits_for(process.pid),
-            Some(parent) => {
-                let action = parent.actions.lock().get(SIGCHLD);
-                exit_signal == SIGCHLD && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)
-            }
-            None => true,
-        };
-        if ignored {
+        if parent.as_ref().is_none_or(|parent| forgets(parent, process.pid, exit_signal)) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
     }
@@ -188,19 +186,37 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     if let Some(parent) = parent {
         // clone takes any byte for it, as on Linux.
         if (1..=MAX).contains(&exit_signal) && parent.pid != 1 {
-            let (code, status) = match ended {
-                Ended::Exited(code) => (1, i32::from(code)),
-                Ended::Killed(signal) => (2, i32::from(signal)),
-            };
-            let tick = 10_000_000;
-            let detail = Detail::Child { pid: process.pid, status, user: ends.user / tick, system: ends.system / tick };
-            // SIGCHLD merges and a full queue only loses a real-time exit signal.
-            let _ = send::to_process(&parent, SigInfo { signal: exit_signal, errno: 0, code, detail });
+            // SIGCHLD merges, and without a place only a real-time exit signal is lost.
+            let _ = send::to_process(&parent, end_of(process.pid, exit_signal, ended, ends));
         }
         parent.child_changed.wake_all();
     }
-    for heir in tell {
-        let _ = send::to_process(&heir, SigInfo::kernel(SIGCHLD));
+    for (heir, info) in tell {
+        let _ = send::to_process(&heir, info);
         heir.child_changed.wake_all();
     }
+    for (orphan, wish) in orphans {
+        let _ = send::to_process(&orphan, SigInfo::from_current(wish, code::USER));
+    }
+}
+
+/// Whether nobody will wait for a child of `parent` that has ended.
+fn forgets(parent: &Process, pid: u32, exit_signal: u8) -> bool {
+    // Pid 1 is the kernel's own: orphans are buried at once, the job's process is waited for.
+    if parent.pid == 1 {
+        return !super::init::waits_for(pid);
+    }
+    let action = parent.actions.lock().get(SIGCHLD);
+    exit_signal == SIGCHLD && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)
+}
+
+/// What tells of a process's end.
+fn end_of(pid: u32, signal: u8, ended: Ended, usage: Usage) -> SigInfo {
+    let (code, status) = match ended {
+        Ended::Exited(code) => (1, i32::from(code)),
+        Ended::Killed(signal) => (2, i32::from(signal)),
+    };
+    let tick = 10_000_000;
+    let detail = Detail::Child { pid, status, user: usage.user / tick, system: usage.system / tick };
+    SigInfo { signal, errno: 0, code, detail }
 }

@@ -12,7 +12,7 @@ use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// How a process or thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,8 +126,10 @@ pub struct Process {
     pub parent_pid: AtomicU32,
     /// When it was started.
     pub started: u64,
-    /// prctl(PR_SET_PDEATHSIG) and friends.
+    /// PR_SET_DUMPABLE.
     pub dumpable: AtomicBool,
+    /// The signal that it wants when its parent ends (PR_SET_PDEATHSIG); 0: none.
+    pub parent_death: AtomicU8,
     /// It has had locks on ranges of files: they go with it.
     pub has_locks: AtomicBool,
     /// `oom_score_adj`: how willingly it is ended when memory runs out.
@@ -178,6 +180,7 @@ impl Process {
             parent_pid: AtomicU32::new(0),
             started: timer::now_ns(),
             dumpable: AtomicBool::new(true),
+            parent_death: AtomicU8::new(0),
             has_locks: AtomicBool::new(false),
             oom_adj: AtomicI32::new(0),
             did_exec: AtomicBool::new(false),

@@ -5,6 +5,7 @@ use super::errno::*;
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
 use crate::proc::process::Process;
+use crate::proc::signal::MAX;
 use crate::proc::thread::{current, user};
 use crate::proc::tree;
 use alloc::sync::Arc;
@@ -175,11 +176,14 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
             Ok(0)
         }
         p::PR_SET_PDEATHSIG => {
-            if arg <= 64 {
-                Ok(0)
-            } else {
-                Err(EINVAL)
-            }
+            let signal = u8::try_from(arg).ok().filter(|&signal| signal <= MAX).ok_or(EINVAL)?;
+            current().parent_death.store(signal, Ordering::Relaxed);
+            Ok(0)
+        }
+        p::PR_GET_PDEATHSIG => {
+            let signal = current().parent_death.load(Ordering::Relaxed);
+            UserPtr::<i32>::new(arg).write(i32::from(signal))?;
+            Ok(0)
         }
         p::PR_GET_DUMPABLE => Ok(usize::from(current().dumpable.load(Ordering::Relaxed))),
         p::PR_SET_DUMPABLE => {

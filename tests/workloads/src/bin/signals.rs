@@ -1,5 +1,5 @@
 //! Signals that threads wait for: ignored ones, one for each of several threads, several timers with one number, from a descriptor;
-//! alarms that are taken back; and timers set to times that no clock will show.
+//! alarms that are taken back; timers set to times that no clock will show; and children whose parent ends before them.
 
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quire_workloads::process::{Ended, fork};
+use quire_workloads::process::{Ended, fork, leave};
 use quire_workloads::{Budget, check, ok};
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {
@@ -224,11 +224,114 @@ fn taken_back() {
     unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
 }
 
+/// A fork whose end is told by `signal`, or by none.
+fn clone_with(signal: i32, work: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: a fork by another name: no stack, no shared memory; the child does nothing but `work`.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(signal), 0, 0, 0, 0) } {
+        0 => leave(work()),
+        pid => {
+            check!(pid > 0, "clone with signal {signal}");
+            pid as i32
+        }
+    }
+}
+
+/// Waits for any child, of the ordinary kind unless the options say otherwise: its number and its status, or -1.
+fn any_child(options: i32) -> (i32, i32) {
+    let mut status = 0;
+    // SAFETY: the status is writable.
+    (unsafe { libc::waitpid(-1, &raw mut status, options) }, status)
+}
+
+fn sleep_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whoever inherits a child waits for it as for any other, however its parent wanted to be told, and whether it has ended already.
+fn inherited() {
+    let numbers = quire_workloads::Area::shared(1);
+    // SAFETY: a word of a mapped page, used atomically.
+    let number = unsafe { &*(numbers.address(0) as *const AtomicU32) };
+    for (signal, ended, ignored) in
+        [(0, false, false), (libc::SIGUSR2, true, false), (libc::SIGCHLD, true, true), (0, true, true)]
+    {
+        // SAFETY: no handler is set.
+        unsafe { libc::signal(libc::SIGCHLD, if ignored { libc::SIG_IGN } else { libc::SIG_DFL }) };
+        let middle = fork(|| {
+            // SAFETY: no handler is set, and only numbers.
+            let me = unsafe {
+                libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+                libc::getpid()
+            };
+            let child = clone_with(signal, || {
+                // SAFETY: only a number.
+                sleep_until(|| ended || unsafe { libc::getppid() } != me);
+                7
+            });
+            number.store(child as u32, Ordering::Relaxed);
+            // SAFETY: the structure is written in place.
+            let dead = |options| unsafe {
+                let mut info: libc::siginfo_t = zeroed();
+                libc::waitid(libc::P_PID, child as u32, &raw mut info, options | libc::WEXITED | libc::WNOWAIT) == 0
+            };
+            i32::from(ended && !dead(libc::__WALL))
+        });
+        let pid = middle.pid();
+        if ignored {
+            // Nobody is waited for, and what was inherited is gone with the rest.
+            check!(any_child(0).0 == -1, "a child that nobody wanted is there");
+        } else {
+            check!(any_child(0) == (pid, 0), "the one between");
+            let wanted = (number.load(Ordering::Relaxed) as i32, 7 << 8);
+            let found = any_child(0);
+            check!(found == wanted, "inherited, signal {signal}: {found:?} instead of {wanted:?}");
+        }
+    }
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    let _ = hear(&[libc::SIGCHLD, libc::SIGUSR2], 0);
+}
+
+/// A child may ask for a signal at its parent's end; a child of its own does not ask.
+fn end_of_parent() {
+    let pipe = quire_workloads::process::Pipe::new();
+    let middle = fork(|| {
+        fork(|| {
+            let mut signal = 0;
+            // SAFETY: numbers, and a number that is written in place.
+            let set = unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0
+                    && libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) == 0
+                    && libc::prctl(libc::PR_SET_PDEATHSIG, 65) == -1
+            };
+            check!(set && signal == libc::SIGTERM, "PR_SET_PDEATHSIG, then {signal}");
+            fork(|| {
+                // SAFETY: a number that is written in place.
+                unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+                signal
+            })
+            .expect_success("a child's child");
+            pipe.send(1);
+            thread::sleep(Duration::from_secs(60));
+            0
+        });
+        i32::from(!pipe.wait_for_byte())
+    });
+    middle.expect_success("the one between");
+    let (_, status) = any_child(0);
+    let _ = hear(&[libc::SIGCHLD], 0);
+    check!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "at its parent's end: {status:#x}");
+}
+
 fn main() {
     let first = libc::SIGRTMIN() + 4;
     block(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGUSR2, first, first + 1, first + 2, first + 3, first + 5]);
     // SAFETY: no signal has this number.
     check!(unsafe { libc::sigaction(65, null(), null_mut()) } == -1, "signal 65");
+    // SAFETY: numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     for _ in Budget::from_arguments(3).rounds() {
         ends_of_children();
         one_for_each();
@@ -236,6 +339,8 @@ fn main() {
         for_ever();
         taken_back();
         descriptor();
+        inherited();
+        end_of_parent();
     }
     ok();
 }
