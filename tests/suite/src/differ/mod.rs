@@ -76,7 +76,7 @@ pub fn run(house: &House, wish: &Wish) -> i32 {
 }
 
 /// Programs in the tests: what a minute allows.
-const IN_TEST: u64 = 200;
+const IN_TEST: u64 = 1000;
 
 /// The programs that once differed, and a fixed choice of others.
 pub fn test(house: &House, tally: &mut Tally) {
