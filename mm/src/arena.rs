@@ -2,7 +2,7 @@
 //! no cache line, so threads that work in different ones do not meet.
 
 use crate::bare::Bare;
-use crate::claims::{Claim, Claims};
+use crate::claims::Claims;
 use crate::cpuset::CpuSet;
 use crate::entry::{Entry, Table, Word};
 use crate::frames::slab::{NODE, NodePlace};
@@ -110,12 +110,7 @@ impl Arena {
     }
 
     /// As [`Arena::leaf`], under a claim over the page: only an edit that covers all of a table detaches it.
-    pub fn leaf_claimed<'c, M: Machine>(
-        &'c self,
-        memory: &'c Memory<M>,
-        _claim: &'c Claim<'_>,
-        page: u32,
-    ) -> Option<&'c Table> {
+    pub fn leaf_claimed<'c, M: Machine>(&'c self, memory: &'c Memory<M>, page: u32) -> Option<&'c Table> {
         self.descend(memory, page).ok()
     }
 

@@ -22,7 +22,7 @@
 
 use crate::arena::Arena;
 use crate::machine::Machine;
-use crate::page::{LEVELS, TABLE_BITS};
+use crate::page::{LEVELS, PageRange, TABLE_BITS};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
@@ -79,6 +79,13 @@ impl<M: Machine> Space<M> {
             if !arena.bare.has(page) {
                 self.remember(arena, page);
             }
+        }
+    }
+
+    /// As [`Space::left_bare`], for a range that may span arenas.
+    pub(crate) fn left_bare_across(&self, range: PageRange) {
+        for (index, lo, hi) in range.by_arena() {
+            self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
         }
     }
 

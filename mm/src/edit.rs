@@ -40,7 +40,8 @@ use crate::version::Version;
 pub enum EditError {
     /// No address range is free (ENOMEM).
     NoSpace,
-    /// No frame for nodes or tables: free memory, try again. Nothing was changed, unless the operation says so.
+    /// No frame for nodes or tables: free memory, try again. Nothing was changed, unless the operation says so; of a range over several
+    /// arenas, what was to be unmapped or replaced may be gone.
     OutOfFrames,
     /// Something is mapped there already (EEXIST).
     Exists,
@@ -100,12 +101,24 @@ impl<M: Machine> Space<M> {
         if let Some((arena, lo, hi)) = range.one_arena() {
             return self.arena(arena).map_or(Ok(()), |arena| self.put(arena, lo, hi, &mut Act::Remove, Over::All));
         }
-        for (arena, lo, hi) in range.by_arena() {
-            if let Some(arena) = self.arena(arena) {
-                self.put(arena, lo, hi, &mut Act::Remove, Over::All)?;
+        self.unmap_across(range)
+    }
+
+    /// As [`Space::unmap`], of a range that spans arenas; on `OutOfFrames` what lies before is unmapped already.
+    #[cold]
+    fn unmap_across(&self, range: PageRange) -> Result<(), EditError> {
+        let claims = self.claim_ranges([range]);
+        let gone = range.by_arena().try_for_each(|(index, lo, hi)| {
+            let Some(arena) = self.arena(index) else { return Ok(()) };
+            if !arena.list(&self.memory().pin()).is_free(lo, hi) {
+                self.publish(arena, lo, hi, &Change::Put(None), None, |_| Ok(()))?;
+                self.sweep(arena, lo, hi, Fate::Gone, false);
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        drop(claims);
+        self.left_bare_across(range);
+        gone
     }
 
     /// Maps a part at `lo .. hi`, or unmaps what is there, as `act` says: map, replace and unmap.
@@ -339,7 +352,7 @@ pub(crate) fn transit(start: u32, end: u32, like: &Part) -> Part {
         start,
         end,
         prot: Prot::empty(),
-        flags: Flags::TRANSIT | Flags::ALONE | like.flags & Flags::SHARED,
+        flags: Flags::TRANSIT | Flags::ALONE | like.flags & (Flags::SHARED | Flags::GROWS_DOWN),
         object: core::ptr::null(),
         offset: 0,
     }

@@ -57,6 +57,7 @@ impl<M: Machine> Space<M> {
         if others != 0 && !mutant(Mutant::NoForkAnswer) {
             m.await_answers(others);
         }
+        child.inherit_crowd(self);
         let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child));
         fence(SeqCst);
         let others = self.active.bits() & !me;

@@ -27,7 +27,7 @@ impl<M: Machine> Space<M> {
     /// `page` is mapped (another thread was faster). `NotMapped`: there is no such segment; `NoSpace`: it may not grow so far.
     pub fn grow_down(&self, page: Page, most: u64) -> Result<(), EditError> {
         loop {
-            let above = self.find(page).ok_or(EditError::NotMapped)?;
+            let above = self.find_settled(page).ok_or(EditError::NotMapped)?;
             if above.range.start <= page {
                 return Ok(());
             }
@@ -84,23 +84,27 @@ impl<M: Machine> Space<M> {
             return None;
         }
         let above = match list.at_or_above(end) {
-            None if end + GUARD > ARENA_PAGES => {
-                let next = self.arena(arena.index + 1)?;
-                let pin = self.memory().pin();
-                let first = next.list(&pin).at_or_above(0)?;
-                (first.start < GUARD - (ARENA_PAGES - end)).then_some(first)
-            }
-            other => other.filter(|p| p.start - end < GUARD),
+            None => return self.guarded_by_next(arena.index, end),
+            Some(above) => above,
         };
-        above.filter(|p| p.flags.contains(Flags::GROWS_DOWN))
+        (above.start - end < GUARD && above.flags.contains(Flags::GROWS_DOWN)).then_some(above)
     }
 
-    /// Whether what ends at `end` lies in the guard of a segment that grows down.
-    pub(crate) fn is_guard_below(&self, end: Page) -> bool {
-        let last = Page(end.0 - 1);
-        self.arena(last.arena()).is_some_and(|arena| {
-            let pin = self.memory().pin();
-            self.guarded(arena, arena.list(&pin), last.local() + 1).is_some()
+    /// As [`Space::guarded`], where the arena `index` has nothing above `end`.
+    pub(crate) fn guarded_by_next(&self, index: usize, end: u32) -> Option<Part> {
+        let rest = GUARD.checked_sub(ARENA_PAGES - end).filter(|&rest| rest != 0)?;
+        let next = self.arena(index + 1)?;
+        let pin = self.memory().pin();
+        next.list(&pin).at_or_above(0).filter(|p| p.start < rest && p.flags.contains(Flags::GROWS_DOWN))
+    }
+
+    /// Whether a range that is free can be mapped without asking for its place: no segment above it loses its guard. It stays so under
+    /// a claim of the range.
+    pub(crate) fn is_spaced(&self, range: PageRange) -> bool {
+        let last = range.by_arena().last();
+        last.is_none_or(|(index, _, hi)| match self.arena(index) {
+            Some(arena) => self.guarded(arena, arena.list(&self.memory().pin()), hi).is_none(),
+            None => self.guarded_by_next(index, hi).is_none(),
         })
     }
 }

@@ -6,11 +6,10 @@
 //!
 //! *What lies before is done.* As on Linux, an edit goes from segment to segment. It ends at the first one that is refused, and some
 //! edits end at the first hole; what lies before is changed nevertheless, and the error says why it ended. A range that spans arenas is
-//! one edit after the other.
+//! edited one arena after the other, under claims of all of it: nothing moves past the edit meanwhile.
 
 use crate::arena::{Arena, index};
 use crate::build::Change;
-use crate::claims::Claim;
 use crate::edit::{EditError, Quick};
 use crate::machine::Machine;
 use crate::object::Object;
@@ -50,9 +49,10 @@ impl<M: Machine> Space<M> {
     pub fn protect_checked(&self, range: PageRange, prot: Prot, check: Option<Check<'_>>) -> Result<(), EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Protect, 1);
         if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.protect_part(arena, lo, hi, prot, check);
+            return self.protect_part(arena, lo, hi, prot, check, false);
         }
-        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot, check))
+        let _claims = self.claim_ranges([range]);
+        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot, check, true))
     }
 
     fn protect_part(
@@ -62,6 +62,7 @@ impl<M: Machine> Space<M> {
         hi: u32,
         prot: Prot,
         check: Option<Check<'_>>,
+        claimed: bool,
     ) -> Result<(), EditError> {
         let m = self.memory();
         let arena = self.arena(index).ok_or(EditError::NotMapped)?;
@@ -71,7 +72,7 @@ impl<M: Machine> Space<M> {
             _ => Ok(()),
         };
         let guessed = mutant(Mutant::ProtectLookedBefore) && self.reach(arena, lo, hi, Holes::End, may).1.is_ok();
-        let claim = arena.claims.acquire_one(m, lo, hi);
+        let _claim = (!claimed).then(|| arena.claims.acquire_one(m, lo, hi));
         let mut narrows = false;
         let mut change = |p: &Part| {
             narrows |= !prot.contains(p.prot);
@@ -100,7 +101,7 @@ impl<M: Machine> Space<M> {
         if narrows {
             self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
         } else if prot.contains(Prot::WRITE) {
-            self.widen_ahead(arena, lo, hi, prot, &claim);
+            self.widen_ahead(arena, lo, hi, prot);
         }
         end
     }
@@ -115,7 +116,6 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Discard, 1);
         self.each_part(range, Holes::Skip, |arena, lo, hi| {
-            let _claim = arena.claims.acquire_one(m, lo, hi);
             let (to, end) = self.reach(arena, lo, hi, Holes::Skip, |p| taken(takes, p));
             if to > lo {
                 self.sweep(arena, lo, to, Fate::Emptied, false);
@@ -145,7 +145,6 @@ impl<M: Machine> Space<M> {
     ) -> Result<(), EditError> {
         let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
         self.each_part(range, holes, |arena, lo, hi| {
-            let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
             let mut same = true;
             let (to, end) = self.reach(arena, lo, hi, holes, |p| {
                 taken(takes, p)?;
@@ -163,12 +162,13 @@ impl<M: Machine> Space<M> {
         })
     }
 
-    /// Unmaps what is left of a view of an object that showed all of it from the range's start on. False: nothing is left.
-    pub fn unmap_view(&self, range: PageRange, object: &Object) -> Result<bool, EditError> {
+    /// Unmaps what is left in a range of a view of an object that showed all of it from the range's start on. `found`: there was
+    /// something, and it is gone.
+    pub fn unmap_view(&self, range: PageRange, object: &Object, found: &mut bool) -> Result<(), EditError> {
         let m = self.memory();
-        let mut found = false;
-        self.each_part(range, Holes::Skip, |arena, lo, hi| {
-            let first = Page::of(arena.index, 0).0.wrapping_sub(range.start.0);
+        for (index, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(index) else { continue };
+            let first = Page::of(index, 0).0.wrapping_sub(range.start.0);
             let next = |from: u32| {
                 let pin = m.pin();
                 let mut next = None;
@@ -183,15 +183,15 @@ impl<M: Machine> Space<M> {
             let mut at = lo;
             loop {
                 let claim = arena.claims.acquire_one(m, lo, hi);
-                let Some((from, to)) = next(at) else { return Ok(()) };
+                let Some((from, to)) = next(at) else { break };
                 self.publish(arena, from, to, &Change::Put(None), None, |_| Ok(()))?;
                 self.sweep(arena, from, to, Fate::Gone, false);
                 drop(claim);
                 self.left_bare(arena, from, to);
-                (found, at) = (true, to);
+                (*found, at) = (true, to);
             }
-        })?;
-        Ok(found)
+        }
+        Ok(())
     }
 
     /// Waits until the edits are over that are under way now. The caller holds no claim, and is in no read section.
@@ -199,13 +199,19 @@ impl<M: Machine> Space<M> {
         self.each_arena().for_each(|arena| arena.claims.wait_for(self.memory(), 0, ARENA_PAGES));
     }
 
-    /// Calls `edit` for each arena's part of a range, until it fails; an arena without any segment is a hole.
+    /// Calls `edit` for each arena's part of a range, under claims of all of it, until it fails; an arena without any segment is a hole.
     fn each_part(
         &self,
         range: PageRange,
         holes: Holes,
         mut edit: impl FnMut(&Arena, u32, u32) -> Result<(), EditError>,
     ) -> Result<(), EditError> {
+        if let Some((index, lo, hi)) = range.one_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
+            return edit(arena, lo, hi);
+        }
+        let _claims = self.claim_ranges([range]);
         let mut end = Ok(());
         for (index, lo, hi) in range.by_arena() {
             match self.arena(index).map_or(Err(EditError::NotMapped), |arena| edit(arena, lo, hi)) {
@@ -247,7 +253,7 @@ impl<M: Machine> Space<M> {
     /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
     /// need no faults. Under the claim the range keeps `prot` and its tables, and no fork begins; so there is no list to be looked
     /// at. Nothing depends on it.
-    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot, claim: &Claim<'_>) {
+    fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot) {
         let m = self.memory();
         if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {
             return;
@@ -255,7 +261,7 @@ impl<M: Machine> Space<M> {
         let mut page = lo;
         while page < hi {
             let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
-            if let Some(table) = arena.leaf_claimed(m, claim, page) {
+            if let Some(table) = arena.leaf_claimed(m, page) {
                 let mut at = Page::of(arena.index, page);
                 for entry in &table[index(page, 0)..][..(end - page) as usize] {
                     let e = entry.load();

@@ -7,7 +7,8 @@ use crate::edit::EditError;
 use crate::frames::Frame;
 use crate::list::List;
 use crate::machine::Machine;
-use crate::page::{ARENAS, Page, PageRange};
+use crate::object::Object;
+use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange};
 use crate::segment::{Flags, Part, Segment};
 use crate::space::Space;
 
@@ -81,6 +82,20 @@ impl<M: Machine> Space<M> {
                 true
             });
         }
+    }
+
+    /// The segments that show an object, none of them in transit. Waits for edits; the caller holds no claim and no lock.
+    pub fn views(&self, object: &Object) -> u64 {
+        let _all = self.claim_all();
+        let mut n = 0;
+        for arena in self.each_arena() {
+            let pin = self.memory().pin();
+            arena.list(&pin).each(0, ARENA_PAGES, &mut |p| {
+                n += core::ptr::eq(p.object, object) as u64;
+                true
+            });
+        }
+        n
     }
 
     /// Pages mapped, touched or not.

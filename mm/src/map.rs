@@ -64,7 +64,7 @@ impl<M: Machine> Space<M> {
                 (Err(error @ (EditError::OutOfFrames | EditError::Closed)), _) => return Err(error),
                 (Err(_), Place::Hint(_)) => place = Place::Anywhere,
                 // Somebody was faster: look again.
-                (Err(EditError::Exists), Place::Anywhere | Place::Shared) => {}
+                (Err(EditError::Exists), Place::Anywhere | Place::Shared) => self.memory.serve(),
                 (Err(error), _) => return Err(error),
             }
         }
@@ -107,21 +107,10 @@ impl<M: Machine> Space<M> {
             }
             return self.put(arena, lo, hi, act, over);
         }
-        if over != Over::All {
-            return self.map_across(range, &part, over);
-        }
-        for (arena, lo, hi) in range.by_arena() {
-            let act = &mut Act::Insert(part(arena, lo, hi));
-            let arena = self.arena_or_new(arena)?;
-            if flags.contains(Flags::GROWS_DOWN) {
-                arena.guard();
-            }
-            self.put(arena, lo, hi, act, over)?;
-        }
-        Ok(())
+        self.map_across(range, &part, over)
     }
 
-    /// A mapping that may span arenas, where nothing is mapped: all or nothing.
+    /// A mapping that may span arenas: all or nothing. If it fails, what was to be replaced may be gone.
     #[inline(never)]
     fn map_across(
         &self,
@@ -157,7 +146,7 @@ impl<M: Machine> Space<M> {
             }
             self.publish(arena, lo, hi, &Change::Put(Some(all)), None, |list: List<'_>| {
                 let spaced = over != Over::Spaced || self.guarded(arena, list, hi).is_none();
-                if spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
+                if over == Over::All || spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
             })
         };
         if let Some((index, lo, hi)) = range.one_arena() {
@@ -170,6 +159,12 @@ impl<M: Machine> Space<M> {
             marked += 1;
             Ok(())
         });
+        if over == Over::All {
+            // Before anything is seen there that is new; so an end without success sweeps no segment's pages.
+            for (index, lo, hi) in range.by_arena().take(marked) {
+                self.sweep(self.arena_or_new(index)?, lo, hi, Fate::Gone, false);
+            }
+        }
         for (index, lo, hi) in range.by_arena().take(marked) {
             let (arena, all) =
                 (self.arena_or_new(index)?, result.is_ok().then(|| self.with_future(part(index, lo, hi))));
@@ -181,9 +176,7 @@ impl<M: Machine> Space<M> {
         }
         drop(claims);
         if result.is_err() {
-            for (index, lo, hi) in range.by_arena().take(marked) {
-                self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
-            }
+            self.left_bare_across(range);
         }
         result
     }
@@ -225,7 +218,8 @@ impl<M: Machine> Space<M> {
     fn hole_in(&self, index: usize, len: u32) -> Option<Page> {
         let (from, limit) = Self::bounds(index);
         let Some(arena) = self.arena(index) else {
-            return (limit - from >= len).then(|| Page::of(index, from));
+            let fits = limit - from >= len && self.guarded_by_next(index, from + len).is_none();
+            return fits.then(|| Page::of(index, from));
         };
         let pin = self.memory.pin();
         let list = arena.list(&pin);

@@ -48,7 +48,8 @@ impl<M: Machine> Space<M> {
     /// Changes size and place of the mapping in `old` to `pages` pages. Returns where it is now. `keep`: the old range stays
     /// mapped, empty (MREMAP_DONTUNMAP).
     ///
-    /// All of `old` must be one segment (`NotMapped` else). On `OutOfFrames` a fixed destination may be unmapped already.
+    /// All of `old` must be one segment (`NotMapped` else). On `OutOfFrames` a fixed destination may be unmapped already, wholly or
+    /// in its first arenas.
     pub fn remap(&self, old: PageRange, pages: u64, to: Remap, keep: bool) -> Result<Page, EditError> {
         if let Remap::Fixed(dst) = to {
             let dst = PageRange::new(dst, pages).ok_or(EditError::Invalid)?;
@@ -115,8 +116,11 @@ impl<M: Machine> Space<M> {
         // A reclaimer must not hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
         let shown = self.shown(src)?;
-        if !replace && (!self.is_free(dst) || self.is_guard_below(dst.end)) {
+        if !replace && !(self.is_free(dst) && self.is_spaced(dst)) {
             return Err(EditError::Exists);
+        }
+        if self.has_no_room_to_move(if replace { 2 } else { 0 }) {
+            return Err(EditError::TooMany);
         }
         // Counts for the object when neither list does.
         let _held = shown.hold();
@@ -124,9 +128,7 @@ impl<M: Machine> Space<M> {
         drop(claims);
         // Where nothing is mapped now: tables may be bare.
         let left = if moved.is_err() { Some(dst) } else { (!keep).then_some(src) };
-        for (index, lo, hi) in left.into_iter().flat_map(PageRange::by_arena) {
-            self.arena(index).into_iter().for_each(|arena| self.left_bare(arena, lo, hi));
-        }
+        left.into_iter().for_each(|range| self.left_bare_across(range));
         moved.map(|()| dst.start)
     }
 }
@@ -150,10 +152,7 @@ impl<M: Machine> Move<'_, M> {
             (PageRange::new(src.start, pages), PageRange::new(Page(src.start.0 + pages), src.pages() - pages));
         let moving = moving.ok_or(EditError::Invalid)?;
         // Step 2.
-        if let Err(short) = self.mark(dst, None, mutant(Mutant::NoTransit)) {
-            self.sweep(dst, Fate::Gone);
-            return Err(short);
-        }
+        self.mark(dst, None, mutant(Mutant::NoTransit))?;
         self.sweep(dst, Fate::Gone);
         // Step 3, and 4.
         let early = mutant(Mutant::TablesBeforeTransit);
@@ -191,7 +190,7 @@ impl<M: Machine> Move<'_, M> {
         Ok(())
     }
 
-    /// Publishes a range as in transit. If that fails, what it has marked shows `back` again.
+    /// Publishes a range as in transit. If that fails, what it has marked shows `back` again; or nothing, and what was there is freed.
     fn mark(&mut self, range: PageRange, back: Option<Part>, blind: bool) -> Result<(), EditError> {
         for (index, lo, hi) in range.by_arena() {
             let part = self.shown.shown_at(range, index, lo, hi);
@@ -201,7 +200,11 @@ impl<M: Machine> Move<'_, M> {
                 arena.guard();
             }
             if let Err(short) = self.space.publish(arena, lo, hi, &Change::Put(Some(mark)), None, |_| Ok(())) {
-                self.show(PageRange { start: range.start, end: Page::of(index, lo) }, back)?;
+                let marked = PageRange { start: range.start, end: Page::of(index, lo) };
+                self.show(marked, back)?;
+                if back.is_none() {
+                    self.sweep(marked, Fate::Gone);
+                }
                 return Err(short);
             }
         }

@@ -44,6 +44,8 @@ pub struct Space<M: Machine> {
     pub(crate) ready: AtomicU64,
     /// What every new segment gets.
     future: AtomicU64,
+    /// Not zero if an arena has had more than its equal share of the segments that the space may have.
+    crowded: AtomicU64,
 }
 
 impl<M: Machine> Space<M> {
@@ -59,6 +61,7 @@ impl<M: Machine> Space<M> {
             slow: Slow::new(),
             ready: AtomicU64::new(1),
             future: AtomicU64::new(0),
+            crowded: AtomicU64::new(0),
         }
     }
 
@@ -144,8 +147,22 @@ impl<M: Machine> Space<M> {
     /// find room for the last one: then there is one more.
     pub(crate) fn has_too_many(&self, arena: &Arena, grown: u64) -> bool {
         let most = self.memory.most_segments().min(crate::list::MOST);
-        // Only where an arena has more than its equal share all are added up.
-        (arena.segments.load(Relaxed) + grown) * ARENAS as u64 > most && self.segments() + grown > most
+        // As long as no arena has more than its equal share there is room. Relaxed: as the counts; an arena beside this one that
+        // gets more at this moment is an edit at once.
+        if (arena.segments.load(Relaxed) + grown) * ARENAS as u64 > most {
+            self.crowded.store(1, Relaxed);
+        }
+        self.crowded.load(Relaxed) != 0 && self.segments() + grown > most
+    }
+
+    /// Whether a move is refused, as on Linux, because it might make too many segments in the end: `more` of them, and what it splits.
+    pub(crate) fn has_no_room_to_move(&self, more: u64) -> bool {
+        self.segments() + more + 3 >= self.memory.most_segments().min(crate::list::MOST)
+    }
+
+    /// A child of `parent` has as many segments.
+    pub(crate) fn inherit_crowd(&self, parent: &Space<M>) {
+        self.crowded.store(parent.crowded.load(Relaxed), Relaxed);
     }
 
     /// All arenas, in ascending order.
@@ -283,13 +300,13 @@ impl<M: Machine> Space<M> {
     /// A run of arenas in which nothing is mapped, for a mapping larger than one.
     pub(crate) fn find_arenas(&self, pages: u64) -> Result<Page, EditError> {
         let need = pages.div_ceil(ARENA_PAGES as u64) as usize;
+        let end = (pages - (need as u64 - 1) * ARENA_PAGES as u64) as u32;
         let mut run = 0;
         for i in 1..ARENAS - 1 {
             let empty = self.arena(i).is_none_or(|a| a.list.load(Acquire).is_null());
             run = if empty { run + 1 } else { 0 };
-            let at = Page::of((i + 1).saturating_sub(need), 0);
-            if run >= need && !self.is_guard_below(Page(at.0 + pages)) {
-                return Ok(at);
+            if run >= need && self.guarded_by_next(i, end).is_none() {
+                return Ok(Page::of(i + 1 - need, 0));
             }
         }
         Err(EditError::NoSpace)

@@ -36,9 +36,19 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Claims ranges, at most two, arena by arena, in ascending order; all at once where several lie in one arena. The arenas are
-    /// there; what is not there stays unclaimed. The caller holds no claim. Gives the CPU away while it waits.
+    /// Claims ranges, at most two, arena by arena, in ascending order; all at once where several lie in one arena. The caller holds no
+    /// claim. Gives the CPU away while it waits. As with [`Space::claim_all`], arenas that are made meanwhile are claimed, too.
     pub(crate) fn claim_ranges<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
+        loop {
+            let all = self.claim_known(ranges);
+            let claimed = |(index, _, _): (usize, u32, u32)| all.words[index] != 0 || self.arena(index).is_none();
+            if ranges.into_iter().flat_map(PageRange::by_arena).all(claimed) || mutant(Mutant::NoClaim) {
+                return all;
+            }
+        }
+    }
+
+    fn claim_known<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
         let mut all = Claimed { space: self, words: [0; ARENAS] };
         let mut rest = ranges.map(|range| range.by_arena().peekable());
         while let Some(index) = rest.iter_mut().filter_map(|r| r.peek().map(|&(index, ..)| index)).min() {

@@ -1,6 +1,9 @@
 //! One CPU, one operation at a time: what each edit and fault does, and that the audit finds nothing after it.
 
-use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
+mod common;
+
+use common::{RW, finish, setup};
+use quire_mm::fake::{Fake, audit, must_fail};
 use quire_mm::frames::slab::NodePlace;
 use quire_mm::sync::Mutant;
 use quire_mm::{
@@ -8,32 +11,12 @@ use quire_mm::{
 };
 use std::sync::Arc;
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
-
 fn range(page: Page, pages: u64) -> PageRange {
     PageRange::new(page, pages).unwrap()
 }
 
-fn setup(frames: usize) -> (Cpu, Arc<Space<quire_mm::fake::Fake>>) {
-    let m = memory(frames);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
-    (cpu, space)
-}
-
 fn anon(space: &Space<quire_mm::fake::Fake>, pages: u64, prot: Prot) -> u64 {
     space.map(Place::Anywhere, pages, prot, &Backing::Anonymous, Flags::empty()).unwrap().addr()
-}
-
-fn finish(mut cpu: Cpu, space: Arc<Space<quire_mm::fake::Fake>>) {
-    let m = cpu.memory;
-    cpu.leave();
-    audit(m, &[&space]);
-    drop(space);
-    drop(cpu);
-    let r = audit(m, &[]);
-    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
 }
 
 #[test]

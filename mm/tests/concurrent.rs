@@ -1,19 +1,19 @@
 //! Several CPUs on one space: threads with software TLBs, real races, the audit at the end. Names carry race numbers.
 
-use quire_mm::fake::{Cpu, Fake, POISON, audit, memory};
-use quire_mm::{Backing, EditError, Fault, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
+mod common;
+
+use common::{RW, Random, Shared, range};
+use quire_mm::fake::{Cpu, POISON, audit, memory};
+use quire_mm::{Backing, EditError, Fault, Flags, Page, Place, Prot, Remap, Segment, Space};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
 const RO: Prot = Prot::READ;
-
-type S = Arc<Space<Fake>>;
 
 /// Runs `work` on CPUs `1 ..= n` in `space`, then audits with the space alive and with it gone.
 fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut Cpu, usize) + Sync) {
     let m = memory(frames);
-    let space: S = Arc::new(Space::new(m));
+    let space: Shared = Arc::new(Space::new(m));
     let mut cpu = Cpu::new(m, 0);
     cpu.enter(&space);
     setup(&mut cpu);
@@ -33,20 +33,6 @@ fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut
     drop(space);
     let r = audit(m, &[]);
     assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
-}
-
-struct Random(u64);
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
-fn range(p: u64, n: u64) -> PageRange {
-    PageRange::new(Page(p), n).unwrap()
 }
 
 fn fixed(cpu: &Cpu, p: u64, n: u64, prot: Prot) {
@@ -265,7 +251,7 @@ fn race_4_28_29_fork_freeze() {
             if id == 1 {
                 for _ in 0..400 {
                     let parent = cpu.space().clone();
-                    let child: S = Arc::new(parent.fork().unwrap());
+                    let child: Shared = Arc::new(parent.fork().unwrap());
                     cpu.enter(&child);
                     let first: Vec<u64> = (0..PAGES * 3).map(|i| cpu.read(at(i)).unwrap()).collect();
                     for w in 0..3 {
@@ -315,7 +301,7 @@ fn race_11_12_49_cow_scribble() {
                 cpu.wait_until(|| end.load(SeqCst) >= 4 * r);
                 assert_eq!(cpu.read(word(id)), Ok(r));
                 if let Some(c) = child {
-                    let c: S = Arc::new(c);
+                    let c: Shared = Arc::new(c);
                     let p = cpu.space().clone();
                     cpu.enter(&c);
                     assert_eq!(cpu.read(word(1)), Ok(r - 1));

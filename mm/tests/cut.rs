@@ -1,5 +1,8 @@
 //! Pages that leave their object: what mappings show afterwards, one CPU at a time and several against each other.
 
+mod common;
+
+use common::{RW, Shared, finish, setup};
 use quire_mm::fake::{Cpu, Fake, audit, memory};
 use quire_mm::{
     Access, Backing, Fault, Flags, Memory, Object, ObjectRef, PAGE, Page, PageError, PageRange, Place, Prot, Remap,
@@ -8,41 +11,21 @@ use quire_mm::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 1 << 20;
 const SIZE: u64 = PAGE as u64;
 
-type S = Arc<Space<Fake>>;
-
-fn show(space: &S, object: &ObjectRef, at: u64, pages: u64, shared: bool) {
+fn show(space: &Shared, object: &ObjectRef, at: u64, pages: u64, shared: bool) {
     let backing = Backing::Object { object: object.clone(), offset: 0, shared };
     space.map(Place::Fixed(Page(at)), pages, RW, &backing, Flags::empty()).unwrap();
 }
 
-fn resize(m: &Memory<Fake>, object: &Object, pages: u64, spaces: &[&S]) {
+fn resize(m: &Memory<Fake>, object: &Object, pages: u64, spaces: &[&Shared]) {
     let cut = m.set_object_len(object, pages * SIZE).unwrap();
     spaces.iter().for_each(|s| s.cut(&cut));
 }
 
 fn addr(page: u64) -> u64 {
     page * SIZE
-}
-
-fn finish(mut cpu: Cpu, space: S) {
-    let m = cpu.memory;
-    cpu.leave();
-    audit(m, &[&space]);
-    drop((space, cpu));
-    let r = audit(m, &[]);
-    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
-}
-
-fn setup(frames: usize) -> (Cpu, S) {
-    let m = memory(frames);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
-    (cpu, space)
 }
 
 /// Shared and private pages, copies and hidden ones, tables that go whole: behind the end there is nothing, and then zeros.
@@ -148,7 +131,7 @@ fn nobody_shows_what_was_cut() {
     const N: u64 = 12;
     const KEPT: u64 = 2;
     let m = memory(20_000);
-    let space: S = Arc::new(Space::new(m));
+    let space: Shared = Arc::new(Space::new(m));
     let object = m.new_object(N * SIZE, N * SIZE, &[]).unwrap();
     let (all, copy) = (BASE, 2 * BASE);
     show(&space, &object, all, N, true);
@@ -191,7 +174,7 @@ fn nobody_shows_what_was_cut() {
         let mut end = KEPT;
         for round in 0..150 {
             end = KEPT + (end * 7 + round) % (N - KEPT);
-            let child: S = Arc::new(Space::for_copy(m));
+            let child: Shared = Arc::new(Space::for_copy(m));
             std::thread::scope(|scope| {
                 let forks = scope.spawn(|| {
                     let _cpu = Cpu::new(m, 4);

@@ -2,7 +2,7 @@
 
 use quire_mm::fake::{Cpu, Fake, Stop, audit, memory};
 use quire_mm::{
-    Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Space,
+    Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Remap, Space,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: Page = Page(1 << 20);
 const PAGES: u64 = 20;
+/// Pages of an arena, 512 GiB.
+const ARENA: u64 = 1 << 27;
 /// The page in the middle, whose frame gets so many references.
 const CROWDED: u64 = 11;
 
@@ -96,7 +98,7 @@ fn an_objects_page_can_be_mapped_so_often() {
     let frame = m.object_page(&object, 0).unwrap();
     let n = crowd(m, frame) + 1;
     assert_eq!(m.hold_page(&object, 0).map(drop), Err(PageError::Full));
-    assert_eq!(cpu.read(Page(BASE.0 + 10).addr()), Err(Fault::Beyond));
+    assert_eq!(cpu.read(Page(BASE.0 + 10).addr()), Err(Fault::Full));
     disperse(m, frame, n);
     assert_eq!(cpu.read(Page(BASE.0 + 10).addr()), Ok(7));
     drop(object);
@@ -198,4 +200,66 @@ fn holes_of_objects_are_passed_by() {
     assert_eq!(m.kept_by_object(&object), 4);
     drop(object);
     finish(cpu, Arc::new(Space::new(m)));
+}
+
+/// A mapping larger than an arena goes past a stack in whose guard it would end, and so does one that is as long as an arena.
+#[test]
+fn large_mappings_leave_guards_alone() {
+    let m = memory(20_000);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    let stack = space.map(Place::Fixed(Page(3 * ARENA)), 1, RW, &Backing::Anonymous, Flags::GROWS_DOWN).unwrap();
+    for pages in [2 * ARENA, 2 * ARENA - 255, ARENA, ARENA - 1] {
+        let at = space.map(Place::Anywhere, pages, Prot::empty(), &Backing::Anonymous, Flags::empty()).unwrap();
+        assert!(at.0 + pages + 256 <= stack.0 || at > stack, "{pages} pages at {at:?}");
+    }
+    cpu.leave();
+    drop(space);
+    drop(cpu);
+}
+
+/// A move that is refused for its number of segments has touched neither its source nor its destination.
+#[test]
+fn a_refused_move_loses_nothing() {
+    const MOST: u64 = 20;
+    let m = memory(20_000);
+    let mut cpu = Cpu::new(m, 0);
+    let space = Arc::new(Space::new(m));
+    cpu.enter(&space);
+    let base = 1u64 << 20;
+    let map = |page: u64, pages: u64| {
+        space.map(Place::Fixed(Page(page)), pages, RW, &Backing::Anonymous, Flags::ALONE).unwrap();
+    };
+    map(base, 3);
+    map(base + 10, 1);
+    (0..3).for_each(|n| cpu.write(Page(base + n).addr(), n + 7).unwrap());
+    cpu.write(Page(base + 10).addr(), 99).unwrap();
+    (2..MOST).for_each(|n| map(base + 20 + n, 1));
+    m.set_most_segments(MOST);
+    let to = Remap::Fixed(Page(base + 1));
+    let source = PageRange::new(Page(base + 10), 1).unwrap();
+    assert_eq!(space.remap(source, 1, to, false), Err(EditError::TooMany));
+    (0..3).for_each(|n| assert_eq!(cpu.read(Page(base + n).addr()), Ok(n + 7)));
+    assert_eq!(cpu.read(Page(base + 10).addr()), Ok(99));
+    m.set_most_segments(MOST + 10);
+    assert_eq!(space.remap(source, 1, to, false), Ok(Page(base + 1)));
+    assert_eq!(cpu.read(Page(base + 1).addr()), Ok(99));
+    cpu.leave();
+    audit(m, &[&space]);
+}
+
+/// Many segments in one arena leave no room for some in an arena that has few.
+#[test]
+fn an_arena_with_few_segments_counts_with_the_others() {
+    const MOST: u64 = 1024;
+    let m = memory(20_000);
+    let space = Space::new(m);
+    m.set_most_segments(MOST);
+    let map = |page: u64| space.map(Place::Fixed(Page(page)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    (0..MOST).for_each(|n| assert!(map((1 << 20) + n).is_ok(), "segment {n}"));
+    assert_eq!(map(5 * ARENA), Err(EditError::TooMany));
+    let child = space.fork().unwrap();
+    let there = child.map(Place::Fixed(Page(5 * ARENA)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    assert_eq!(there, Err(EditError::TooMany));
 }

@@ -1,5 +1,8 @@
 //! Rights that are decided under the claim, what lies before a refusal, and who counts as a writer of an object.
 
+mod common;
+
+use common::{RW, Shared, finish, range, setup};
 use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
 use quire_mm::sync::Mutant;
 use quire_mm::{Backing, EditError, Fault, Flags, ObjectRef, PAGE, Page, PageRange, Place, Prot, Remap, Space};
@@ -7,34 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const R: Prot = Prot::READ;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 1 << 20;
 const SIZE: u64 = PAGE as u64;
 /// No other CPU works in mm.
 const ALONE: u64 = 0;
-
-type S = Arc<Space<Fake>>;
-
-fn setup() -> (Cpu, S) {
-    let m = memory(8192);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
-    (cpu, space)
-}
-
-fn finish(mut cpu: Cpu, space: S) {
-    let m = cpu.memory;
-    cpu.leave();
-    audit(m, &[&space]);
-    drop((space, cpu));
-    let r = audit(m, &[]);
-    assert_eq!((r.tables, r.slabs, r.pages, r.objects), (0, 0, 1, 0), "{r:?}");
-}
-
-fn range(page: u64, pages: u64) -> PageRange {
-    PageRange::new(Page(page), pages).unwrap()
-}
 
 fn show(
     space: &Space<Fake>,
@@ -53,10 +32,16 @@ fn rights(space: &Space<Fake>, at: u64, pages: u64) -> Vec<Option<Prot>> {
     (at..at + pages).map(of).collect()
 }
 
+/// Whether there was something of the view.
+fn unmap_view(space: &Space<Fake>, range: PageRange, object: &ObjectRef) -> Result<bool, EditError> {
+    let mut found = false;
+    space.unmap_view(range, object, &mut found).map(|()| found)
+}
+
 /// A segment may become writable or may not, wherever in the range it is, in one leaf or in many; what lies before has its new rights.
 #[test]
 fn protecting_ends_at_a_view_for_reading() {
-    let (cpu, space) = setup();
+    let (cpu, space) = setup(8192);
     let m = cpu.memory;
     let object = m.new_object(SIZE, SIZE, &[]).unwrap();
     for segments in [3, 40, 600] {
@@ -84,7 +69,7 @@ fn protecting_ends_at_a_view_for_reading() {
 /// Holes end some edits and are skipped by others; a refusal ends both. An arena without a segment is a hole.
 #[test]
 fn edits_in_place_do_what_lies_before() {
-    let (mut cpu, space) = setup();
+    let (mut cpu, space) = setup(8192);
     let border = (1u64 << 27) * 3;
     let near = border - 4;
     for (page, pages) in [(near, 2), (near + 3, 1), (border + 2, 2)] {
@@ -124,7 +109,7 @@ fn edits_in_place_do_what_lies_before() {
 /// The caller's check sees every segment of the range, clipped to it, and where it begins.
 #[test]
 fn a_check_sees_what_is_changed() {
-    let (cpu, space) = setup();
+    let (cpu, space) = setup(8192);
     space.map(Place::Fixed(Page(BASE)), 4, RW, &Backing::Anonymous, Flags::empty()).unwrap();
     space.map(Place::Fixed(Page(BASE + 4)), 4, R, &Backing::Anonymous, Flags::GROWS_DOWN).unwrap();
     let seen = std::cell::RefCell::new(Vec::new());
@@ -143,7 +128,7 @@ fn a_check_sees_what_is_changed() {
 /// Splits, merges, moves, forks and copies of leaves keep the count of writers; only the last one's end lets the object be closed.
 #[test]
 fn an_object_is_closed_when_nobody_may_write_it() {
-    let (mut cpu, space) = setup();
+    let (mut cpu, space) = setup(8192);
     let m = cpu.memory;
     let object = m.new_object(64 * SIZE, 64 * SIZE, &[]).unwrap();
     // Views for reading, and private ones, are no writers.
@@ -185,7 +170,7 @@ fn an_object_is_closed_when_nobody_may_write_it() {
 /// A child's memory is not locked, and what is locked nowhere merges again.
 #[test]
 fn a_child_locks_nothing() {
-    let (cpu, space) = setup();
+    let (cpu, space) = setup(8192);
     space.map(Place::Fixed(Page(BASE)), 9, RW, &Backing::Anonymous, Flags::empty()).unwrap();
     space.set_flags_to_hole(range(BASE + 3, 3), Flags::LOCKED, Flags::empty()).unwrap();
     let child = space.fork().unwrap();
@@ -199,7 +184,7 @@ fn a_child_locks_nothing() {
 /// What is mapped from now on gets the flags, wherever it goes; not what comes into a child.
 #[test]
 fn new_segments_get_future_flags() {
-    let (cpu, space) = setup();
+    let (cpu, space) = setup(8192);
     let plain = Backing::Anonymous;
     let map = |place, pages, flags| space.map(place, pages, RW, &plain, flags).unwrap();
     map(Place::Fixed(Page(BASE)), 4, Flags::empty());
@@ -222,16 +207,16 @@ fn new_segments_get_future_flags() {
 /// What is left of a view goes, and nothing else: neither another view of the same object nor what has come into a hole of it.
 #[test]
 fn a_view_is_unmapped_by_what_it_shows() {
-    let (cpu, space) = setup();
+    let (cpu, space) = setup(8192);
     let object = cpu.memory.new_object(8 * SIZE, 8 * SIZE, &[]).unwrap();
     show(&space, &object, BASE, 8, RW, Flags::empty()).unwrap();
     show(&space, &object, BASE + 2, 1, RW, Flags::empty()).unwrap();
     space.unmap(range(BASE, 1)).unwrap();
     space.map(Place::Fixed(Page(BASE + 5)), 1, RW, &Backing::Anonymous, Flags::empty()).unwrap();
     space.protect(range(BASE + 4, 1), R).unwrap();
-    assert_eq!(space.unmap_view(range(BASE, 8), &object), Ok(true));
+    assert_eq!(unmap_view(&space, range(BASE, 8), &object), Ok(true));
     assert_eq!(rights(&space, BASE, 8), [None, None, Some(RW), None, None, Some(RW), None, None]);
-    assert_eq!(space.unmap_view(range(BASE, 8), &object), Ok(false));
+    assert_eq!(unmap_view(&space, range(BASE, 8), &object), Ok(false));
     drop(object);
     finish(cpu, space);
 }
@@ -245,7 +230,7 @@ fn a_view_for_reading_is_never_writable() {
     let object = m.new_object(SIZE, SIZE, &[]).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let run = |n: usize, act: fn(&mut Cpu, &S)| {
+        let run = |n: usize, act: fn(&mut Cpu, &Shared)| {
             let (space, stop) = (space.clone(), &stop);
             scope.spawn(move || {
                 let mut cpu = Cpu::new(m, n);

@@ -5,13 +5,15 @@
 //! given back, no read section ends. Meanwhile another CPU takes and frees frames, faults, breaks copy-on-write and edits
 //! in an arena of its own, in the same space, and faults beside the edit in the edit's arena. All of it has to end while the first CPU still stands.
 
-use quire_mm::fake::{Cpu, Fake, Stop, audit, memory};
-use quire_mm::{Backing, Flags, Page, PageRange, Place, Prot, Remap, Space};
+mod common;
+
+use common::{RW, Shared, range};
+use quire_mm::fake::{Cpu, Stop, audit, memory};
+use quire_mm::{Backing, Flags, Page, Place, Prot, Remap, Space};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
 /// A page in the stopped CPU's arena, one in the other CPU's.
 const HERE: u64 = 1 << 20;
 const THERE: u64 = (3 << 27) + (1 << 20);
@@ -21,13 +23,7 @@ const PAGES: u64 = 8;
 /// How long the other CPU may take before it counts as held up. It needs less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type S = Arc<Space<Fake>>;
-
-fn range(p: u64, n: u64) -> PageRange {
-    PageRange::new(Page(p), n).unwrap()
-}
-
-fn fixed(space: &S, p: u64, n: u64) {
+fn fixed(space: &Shared, p: u64, n: u64) {
     space.map(Place::Fixed(Page(p)), n, RW, &Backing::Anonymous, Flags::empty()).unwrap();
 }
 
@@ -72,7 +68,7 @@ fn elsewhere(cpu: &mut Cpu) {
 fn at_every_point(edit: impl Fn(&mut Cpu) + Send + Sync + Copy + 'static) -> u64 {
     for n in 1.. {
         let m = memory(2048);
-        let space: S = Arc::new(Space::new(m));
+        let space: Shared = Arc::new(Space::new(m));
         let mut first = Cpu::new(m, 0);
         first.enter(&space);
         fixed(&space, HERE, PAGES);
@@ -84,7 +80,7 @@ fn at_every_point(edit: impl Fn(&mut Cpu) + Send + Sync + Copy + 'static) -> u64
         let child = {
             let mut cpu = Cpu::new(m, 0);
             cpu.enter(&space);
-            let child: S = Arc::new(space.fork().unwrap());
+            let child: Shared = Arc::new(space.fork().unwrap());
             cpu.leave();
             child
         };

@@ -8,7 +8,7 @@
 use super::memory;
 use crate::debug::lock::Mutex;
 use crate::fs::regular::Regular;
-use crate::mem::{Backing, ObjectRef, Page, PageRange};
+use crate::mem::ObjectRef;
 use crate::proc::process::arc;
 use crate::sched::timer;
 use crate::sys::errno::*;
@@ -155,12 +155,7 @@ pub fn detached(id: i32, pid: i32) {
 /// The segments of all spaces that show it.
 pub fn attachments(object: &ObjectRef) -> u64 {
     let mut count = 0;
-    memory::each(|memory| {
-        let all = PageRange { start: Page(0), end: PageRange::LIMIT };
-        memory.space.each_segment(all, |s| {
-            count += matches!(&s.backing, Backing::Object { object: o, .. } if o.id() == object.id()) as u64;
-        });
-    });
+    memory::each(|memory| count += memory.space.views(object));
     count
 }
 

@@ -359,6 +359,18 @@ static int polled(int fd) {
     return p.revents;
 }
 
+/* An attachment that has grown: what is left of it above its first page goes whole. */
+static void grown_segment(void) {
+    int id = shmget(IPC_PRIVATE, 4096, 0600);
+    char *at = shmat(id, NULL, 0);
+    CHECK(id >= 0 && at != (void *)-1 && shmctl(id, IPC_RMID, NULL) == 0);
+    char *grown = mremap(at, 4096, 3 * 4096, MREMAP_MAYMOVE);
+    CHECK(grown != MAP_FAILED && munmap(grown, 4096) == 0);
+    unsigned char there[2];
+    CHECK(shmdt(grown) == 0 && mincore(grown + 4096, 2 * 4096, there) == -1 && errno == ENOMEM);
+    CHECK(shmdt(grown) == -1 && errno == EINVAL);
+}
+
 static void *read_one(void *fd) {
     char c;
     return (void *)read(*(int *)fd, &c, 1);
@@ -428,6 +440,7 @@ int main(void) {
     cut_files();
     sealed_files();
     shared_segments();
+    grown_segment();
     half_closed();
     exit_signals();
     void *reserved = mmap(NULL, 4ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -448,14 +448,13 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
         };
         let once = || {
             found.set(false);
-            memory.space.protect_checked(range, prot, Some(&check))
+            match memory.space.protect_checked(range, prot, Some(&check)) {
+                // Another segment, or a hole: whatever the range begins with now is looked up again.
+                Err(EditError::NotMapped | EditError::Refused) if down && !found.get() => Ok(false),
+                done => done.map(|()| true),
+            }
         };
-        match vm::retry(once) {
-            // A hole there is no segment, either: whatever the range begins with now is looked up again.
-            Err(_) if down && !found.get() => Ok(false),
-            Err(_) if too_much.get() => Err(ENOMEM),
-            done => done.map(|()| true),
-        }
+        vm::retry(once).map_err(|error| if too_much.get() { ENOMEM } else { error })
     };
     if current().limits.hold_memory() {
         account::limited(memory, |memory| edit(Some(memory.room())))

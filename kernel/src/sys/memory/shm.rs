@@ -132,14 +132,14 @@ pub fn shmdt(r: &mut UserRegs) -> SysResult {
     aligned(address)?;
     let space = &user().memory().space;
     // What is found is a guess, by which the edit knows what to look for. Where nothing of it is left by then, another one may be there.
-    while let Some((object, id)) = attached_at(space, Page::containing(address as u64)) {
+    let start = Page::containing(address as u64);
+    while let Some((object, id, end)) = attached_at(space, start) {
         let Ok(len) = shm::with(id, |s| s.len) else { continue };
-        let whole = PageRange::new(Page::containing(address as u64), len.div_ceil(PAGE as u64)).ok_or(EINVAL)?;
+        // What was found goes whole, though it may have grown; of the rest, what lies in the attachment's length.
+        let pages = len.div_ceil(PAGE as u64).max(end.0 - start.0);
+        let whole = PageRange::new(start, pages).ok_or(EINVAL)?;
         let mut found = false;
-        vm::retry(|| {
-            found |= space.unmap_view(whole, &object)?;
-            Ok(())
-        })?;
+        vm::retry(|| space.unmap_view(whole, &object, &mut found))?;
         if found {
             shm::detached(id, pid());
             return Ok(0);
@@ -148,15 +148,15 @@ pub fn shmdt(r: &mut UserRegs) -> SysResult {
     Err(EINVAL)
 }
 
-/// The first thing above an address that shows what an attachment which began there would show, and its number.
-fn attached_at(space: &Space, start: Page) -> Option<(ObjectRef, i32)> {
+/// The first thing above an address that shows what an attachment which began there would show: its number, and where it ends.
+fn attached_at(space: &Space, start: Page) -> Option<(ObjectRef, i32, Page)> {
     let mut at = start;
     while let Some(s) = space.find_settled(at) {
         if let Backing::Object { object, offset, shared: true } = &s.backing
             && s.range.start.0.checked_sub(start.0) == Some(*offset)
             && let Some(id) = shm::showing(object)
         {
-            return Some((object.clone(), id));
+            return Some((object.clone(), id, s.range.end));
         }
         at = s.range.end;
     }
