@@ -116,7 +116,7 @@ impl<M: Machine> Space<M> {
         // A reclaimer must not hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
         let shown = self.shown(src)?;
-        if !replace && !(self.is_free(dst) && self.is_spaced(dst)) {
+        if !(replace || self.is_free(dst) && self.is_spaced(dst)) {
             return Err(EditError::Exists);
         }
         if self.has_no_room_to_move(if replace { 2 } else { 0 }) {

@@ -145,14 +145,19 @@ impl Clock {
         Ok(if user_only { Clock::User(process) } else { Clock::Process(process) })
     }
 
-    /// All processor time of the current process.
-    pub fn of_process() -> Clock {
-        Clock::Process(Arc::downgrade(current()))
-    }
-
-    /// All processor time of the current thread.
-    pub fn of_thread() -> Clock {
-        Clock::Thread(Arc::downgrade(&sched::current_ref()))
+    /// The clock of an id, for timers and sleeps. EOPNOTSUPP: it can only be read.
+    pub fn to_wait_for(id: i32) -> Result<Clock, Errno> {
+        Ok(match id as u32 {
+            // Linux says this first, whatever else is wrong with the id.
+            _ if id < 0 && id & 7 == 3 => return Err(EOPNOTSUPP),
+            _ if id < 0 => Clock::of_cpu(id, false)?,
+            l::CLOCK_REALTIME | l::CLOCK_TAI => Clock::Realtime,
+            l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => Clock::Monotonic,
+            l::CLOCK_PROCESS_CPUTIME_ID => Clock::Process(Arc::downgrade(current())),
+            l::CLOCK_THREAD_CPUTIME_ID => Clock::Thread(Arc::downgrade(&sched::current_ref())),
+            l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
+            _ => return Err(EINVAL),
+        })
     }
 
     /// Whether it says how long since 1970.

@@ -132,18 +132,7 @@ fn with(id: usize) -> Result<Arc<Interval>, Errno> {
 
 /// `timer_create`
 pub fn create(r: &mut UserRegs) -> SysResult {
-    let id = r.a0() as i32;
-    let clock = match id as u32 {
-        // Linux says this first, whatever else is wrong with the id.
-        _ if id < 0 && id & 7 == 3 => return Err(EOPNOTSUPP),
-        _ if id < 0 => Clock::of_cpu(id, false)?,
-        l::CLOCK_REALTIME | l::CLOCK_TAI => Clock::Realtime,
-        l::CLOCK_MONOTONIC | l::CLOCK_BOOTTIME => Clock::Monotonic,
-        l::CLOCK_PROCESS_CPUTIME_ID => Clock::of_process(),
-        l::CLOCK_THREAD_CPUTIME_ID => Clock::of_thread(),
-        l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
-        _ => return Err(EINVAL),
-    };
+    let clock = Clock::to_wait_for(r.a0() as i32)?;
     let process = current();
     let mut target = Target::Process(Arc::downgrade(process));
     let (mut signal, mut value) = (u32::from(SIGALRM), None);
