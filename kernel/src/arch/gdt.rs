@@ -78,6 +78,8 @@ pub unsafe fn load(ist: [u64; 3]) {
     #[repr(C)]
     struct Gdtr(u16, [u16; 4]);
     let gdtr = Gdtr(gdtr.0, gdtr.1);
+    // There is no local table, and that has to be said: after a reset the register names one of 64 KiB at address 0, which is the
+    // program's memory.
     // SAFETY: the table is static and holds the selectors that are loaded. FS and GS keep their bases: they are not reloaded.
     unsafe {
         asm!(
@@ -90,6 +92,7 @@ pub unsafe fn load(ist: [u64; 3]) {
             "mov ss, {data:e}",
             "mov ds, {zero:e}",
             "mov es, {zero:e}",
+            "lldt {zero:x}",
             "ltr {tss:x}",
             gdtr = in(reg) &raw const gdtr,
             code = in(reg) KERNEL_CODE as u64,

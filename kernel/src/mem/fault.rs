@@ -13,7 +13,13 @@ use crate::swap::relief;
 use quire_mm::{Access, EditError, Fault, Page, PageRange};
 
 const WRITE: u64 = 1 << 1;
+/// The access had the program's rights.
+const USER: u64 = 1 << 2;
+/// A reserved bit of an entry is set.
+const RESERVED: u64 = 1 << 3;
 const FETCH: u64 = 1 << 4;
+/// The rights by key do not suffice.
+const KEY: u64 = 1 << 5;
 
 /// A page fault of the program: resolved, or a signal.
 pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
@@ -23,7 +29,10 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         _ => Access::Read,
     };
     cpu::count_fault();
-    match resolve(address, access) {
+    // What the CPU reads with its own rights for an instruction of a program (a descriptor, or what a return takes from the stack),
+    // what has a reserved bit, what a key denies: no page brings these on, and the instruction would fault for ever.
+    let ordinary = error & (USER | RESERVED | KEY) == USER;
+    match if ordinary { resolve(address, access) } else { Outcome::Denied } {
         // Who is being killed sees to that on the way back to user mode.
         Outcome::Done | Outcome::Dying => {}
         Outcome::Denied => signal::fault(regs, Trap { vector: PAGE_FAULT, error, address }),

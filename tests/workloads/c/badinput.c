@@ -80,6 +80,20 @@ static void last_vector(void) { __asm__ volatile("int $255"); }
 static void unaligned_vector(void) {
     __asm__ volatile("movaps (%0), %%xmm0" ::"r"((char *)page(PROT_READ | PROT_WRITE) + 1) : "xmm0");
 }
+/* A return to the kernel's segments, and descriptors of a local table: there is none, though there is memory at address 0, where
+ * the table is after a reset. The stack and the page are there, so that only the rights are missing. */
+static void return_to_kernel(void) {
+    __asm__ volatile("push $0x10; push %%rsp; push $2; push $8; push $0; iretq" ::: "memory");
+}
+static void far_return_to_kernel(void) { __asm__ volatile("push $8; push $0; lretq" ::: "memory"); }
+static void local_table(void) {
+    uint64_t *table = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    for (int i = 0; table != MAP_FAILED && i < 64; i++) /* Not through a null pointer, which the compiler would not believe. */
+        __asm__ volatile("movq %1, (%0)" ::"r"(table + i), "r"(0x00cff3000000ffffull) : "memory");
+}
+static void local_data(void) { local_table(); __asm__ volatile("mov %0, %%fs" ::"r"(0xf)); }
+static void local_stack(void) { local_table(); __asm__ volatile("mov %0, %%ss" ::"r"(0xf)); }
+static void local_code(void) { local_table(); __asm__ volatile("push $0xf; push $0; lretq" ::: "memory"); }
 static void segment_register(void) { __asm__ volatile("mov %0, %%ss" ::"r"(0x1234)); }
 static void single_step(void) { __asm__ volatile("pushf; orl $0x100, (%%rsp); popf; nop; nop" ::: "memory", "cc"); }
 static void align_then_fault(void) {
@@ -249,6 +263,8 @@ static const struct {
     CASE(read_cr0, SEGV),         CASE(read_msr, SEGV),          CASE(load_gdt, SEGV),
     CASE(swap_gs, SEGV),          CASE(sys_return, SEGV),        CASE(page_vector, SEGV),
     CASE(timer_vector, SEGV),     CASE(last_vector, SEGV),       CASE(unaligned_vector, SEGV),
+    CASE(return_to_kernel, SEGV), CASE(far_return_to_kernel, SEGV), CASE(local_data, SEGV),
+    CASE(local_stack, SEGV),      CASE(local_code, SEGV),
     CASE(segment_register, SEGV), CASE(single_step, TRAP),       CASE(align_then_fault, SEGV),
     CASE(direction_then_fault, SEGV), CASE(syscall_at_the_edge, SEGV),
     CASE(handler_noncanonical, SEGV), CASE(handler_kernel, SEGV), CASE(handler_noncanonical_caught, 7),
