@@ -151,12 +151,12 @@ impl Regular {
         if old & l::F_SEAL_SEAL != 0 {
             return Err(EPERM);
         }
-        if new & !old & l::F_SEAL_WRITE != 0 && !vm::close_object(&*self.object()?) {
-            return Err(EBUSY);
-        }
-        // As on Linux, where a program that is sealed as one may keep its writers.
+        // Whoever seals a program as one seals its contents, too.
         if new & l::F_SEAL_EXEC != 0 && self.mode.load(Ordering::Relaxed) & 0o111 != 0 {
             new |= l::F_SEAL_SHRINK | l::F_SEAL_GROW | NO_WRITING;
+        }
+        if new & !old & l::F_SEAL_WRITE != 0 && !vm::close_object(&*self.object()?) {
+            return Err(EBUSY);
         }
         self.seals.fetch_or(new, Ordering::Relaxed);
         Ok(())

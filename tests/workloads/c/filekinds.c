@@ -348,8 +348,25 @@ static void every_kind(void) {
     EVERY("close twice", (close(fd), CALL(close, fd)));
 }
 
+/* To seal a program as one seals its contents: not while a mapping may write them. */
+static void sealed_programs(void) {
+    enum { ADD = 1033, GET = 1034, SEAL_EXEC = 0x20 };
+    for (int mode = 0600; mode <= 0700; mode += 0100) {
+        int fd = MUST(memfd_create("m", MFD_ALLOW_SEALING));
+        MUST(ftruncate(fd, 4096)), MUST(fchmod(fd, mode));
+        char *map = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        printf("mode %o: seal %ld", mode, CALL(fcntl, fd, ADD, SEAL_EXEC));
+        printf(" has %ld", CALL(fcntl, fd, GET, 0));
+        munmap(map, 4096);
+        printf(", unmapped: seal %ld", CALL(fcntl, fd, ADD, SEAL_EXEC));
+        printf(" has %ld\n", CALL(fcntl, fd, GET, 0));
+    }
+    close_all();
+}
+
 int main(void) {
     begin();
+    sealed_programs();
     every_kind();
     unlink("f"), unlink("l"), unlink("p"), unlink("n"), unlink("c");
     end();
