@@ -3,7 +3,7 @@
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
+use crate::debug::lock::{Mutex, MutexGuard};
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
@@ -13,12 +13,17 @@ use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 
 /// The timer behind a descriptor.
 pub struct TimerFd {
     realtime: bool,
     armed: Mutex<Option<u64>>,
+    /// Nanoseconds between expirations as set last; it stays when the timer is stopped, as on Linux. Changes with `armed`.
+    interval: AtomicU64,
+    /// How often it has gone off, and [`TimerFd::settle`] has not seen.
+    due: Arc<AtomicU64>,
     fired: Mutex<Fired>,
     changed: WaitQueue,
 }
@@ -33,13 +38,23 @@ struct Fired {
 }
 
 impl TimerFd {
-    /// It went off `count` times.
-    pub fn expired(&self, count: u64) {
-        {
-            let mut fired = self.fired.lock();
+    /// Counts how often it has gone off by now: the clock tells, for the thread behind the timers may be late.
+    fn settle(&self) -> MutexGuard<'_, Fired> {
+        // Held meanwhile: what an earlier setting did does not count for a new one.
+        let armed = self.armed.lock();
+        let late = armed.map_or(0, |id| REAL.take_due_of(id, timer::now_ns()));
+        let count = late + self.due.swap(0, Ordering::Relaxed);
+        let mut fired = self.fired.lock();
+        if count > 0 {
             fired.edges += u64::from(fired.count == 0);
             fired.count += count;
         }
+        fired
+    }
+
+    /// It has gone off.
+    pub fn expired(&self) {
+        drop(self.settle());
         self.changed.wake_all();
         poll::notify();
     }
@@ -58,16 +73,12 @@ impl File for Arc<TimerFd> {
         if io.left() < 8 {
             return Err(EINVAL);
         }
-        let take = || Some(core::mem::take(&mut self.fired.lock().count)).filter(|n| *n > 0);
-        let mut count = match take() {
+        let take = || Some(core::mem::take(&mut self.settle().count)).filter(|n| *n > 0);
+        let count = match take() {
             Some(count) => count,
             None if nonblock => return Err(EAGAIN),
             None => wait_on(&self.changed, None, take)?,
         };
-        // As on Linux, the count is that of this moment, even when the thread behind the timers is late.
-        if let Some(id) = *self.armed.lock() {
-            count += REAL.catch_up(id, timer::now_ns());
-        }
         if io.put(&count.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
     }
     fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
@@ -77,7 +88,7 @@ impl File for Arc<TimerFd> {
         Stat { ino: 902, mode: 0o600, nlink: 1, ..Stat::default() }
     }
     fn poll(&self) -> u32 {
-        if self.fired.lock().count > 0 { l::POLLIN } else { 0 }
+        if self.settle().count > 0 { l::POLLIN } else { 0 }
     }
     fn refuses(&self, write: bool) -> bool {
         write
@@ -86,7 +97,7 @@ impl File for Arc<TimerFd> {
         true
     }
     fn edges(&self) -> [u64; 2] {
-        [self.fired.lock().edges, 0]
+        [self.settle().edges, 0]
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -107,6 +118,8 @@ pub fn create(r: &mut UserRegs) -> SysResult {
     let file = arc(TimerFd {
         realtime,
         armed: Mutex::new(None),
+        interval: AtomicU64::new(0),
+        due: arc(AtomicU64::new(0))?,
         fired: Mutex::new(Fired::default()),
         changed: WaitQueue::new(),
     })?;
@@ -119,10 +132,9 @@ fn with(fd: usize) -> Result<Arc<TimerFd>, Errno> {
     file.file.as_any().downcast_ref::<Arc<TimerFd>>().cloned().ok_or(EINVAL)
 }
 
-fn store(at: usize, setting: Option<Setting>) -> Result<(), Errno> {
-    let setting = setting.unwrap_or_default();
-    time::store_timespec(at, setting.interval)?;
-    time::store_timespec(at + 16, setting.deadline.saturating_sub(timer::now_ns()))
+fn store(at: usize, interval: u64, setting: Option<Setting>) -> Result<(), Errno> {
+    time::store_timespec(at, interval)?;
+    time::store_timespec(at + 16, setting.map_or(0, |set| set.deadline.saturating_sub(timer::now_ns())))
 }
 
 /// `timerfd_settime`
@@ -138,16 +150,20 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         (true, false) => value,
         _ => timer::now_ns().saturating_add(value),
     };
-    let old = {
+    // What is told of the old setting is when it goes off next.
+    drop(file.settle());
+    let (old_interval, old) = {
         let (mut armed, old) = REAL.stop(&file.armed);
+        file.due.store(0, Ordering::Relaxed);
         file.fired.lock().count = 0;
         if value > 0 {
-            *armed = Some(timers::arm(Setting { deadline, interval }, Due::Descriptor(Arc::downgrade(&file))));
+            let due = Due::Descriptor(Arc::downgrade(&file), file.due.clone());
+            *armed = Some(timers::arm(Setting { deadline, interval }, due));
         }
-        old
+        (file.interval.swap(interval, Ordering::Relaxed), old)
     };
     if r.a3() != 0 {
-        store(r.a3(), old)?;
+        store(r.a3(), old_interval, old)?;
     }
     Ok(0)
 }
@@ -155,7 +171,11 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
 /// `timerfd_gettime`
 pub fn gettime(r: &mut UserRegs) -> SysResult {
     let file = with(r.a0())?;
-    let setting = (*file.armed.lock()).and_then(|id| REAL.look(id));
-    store(r.a1(), setting)?;
+    drop(file.settle());
+    let (interval, setting) = {
+        let armed = file.armed.lock();
+        (file.interval.load(Ordering::Relaxed), armed.and_then(|id| REAL.look(id)))
+    };
+    store(r.a1(), interval, setting)?;
     Ok(0)
 }

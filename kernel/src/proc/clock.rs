@@ -219,6 +219,12 @@ impl Clock {
         self.with(|table, _| table.catch_up(id, now)).unwrap_or(0)
     }
 
+    /// See [`Armed::take_due_of`].
+    pub fn take_due_of(&self, id: u64) -> u64 {
+        let now = self.now();
+        self.with(|table, _| table.take_due_of(id, now)).unwrap_or(0)
+    }
+
     /// See [`Armed::stop`].
     pub fn stop<'p>(&self, place: &'p Mutex<Option<u64>>) -> (MutexGuard<'p, Option<u64>>, Option<Setting>) {
         self.with(|table, _| table.stop(place)).unwrap_or_else(|| (place.lock(), None))

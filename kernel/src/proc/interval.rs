@@ -195,10 +195,14 @@ pub fn settime(r: &mut UserRegs) -> SysResult {
         *state = State::default();
         timer.due.store(0, Ordering::Relaxed);
         if value > 0 {
-            state.armed = Some(timer.clock.arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer))));
+            let id = timer.clock.arm(Setting { deadline, interval }, Due::Interval(Arc::downgrade(&timer)));
+            state.armed = Some(id);
+            timer.goes_off(timer.clock.take_due_of(id));
         }
         old
     };
+    // Acts for what was due already, if nobody else has: the signal is there when this returns.
+    timer.expired();
     if r.a3() != 0 {
         store(r.a3(), old, &timer)?;
     }

@@ -13,7 +13,7 @@ use crate::fs::timerfd::TimerFd;
 use crate::sched::{self, ThreadRef, timer};
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
-use alloc::sync::Weak;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_mm::What;
 use spin::Once;
@@ -25,8 +25,9 @@ pub enum Due {
     Signal(Weak<Process>, u8),
     /// A timer of a program's own.
     Interval(Weak<Interval>),
-    /// A descriptor becomes readable.
-    Descriptor(Weak<TimerFd>),
+    /// A descriptor becomes readable. The number, raised under the table's lock together with the next deadline, is how often the
+    /// timer has gone off unheard.
+    Descriptor(Weak<TimerFd>, Arc<AtomicU64>),
     /// Those who sleep on a processor clock of a process look at it.
     Sleepers(Weak<Process>),
 }
@@ -133,19 +134,27 @@ impl Armed {
         count
     }
 
+    /// As [`Self::catch_up`], also for a timer that goes off once: that one is disarmed.
+    pub fn take_due_of(&self, id: u64, now: u64) -> u64 {
+        match self.look(id) {
+            Some(setting) if setting.interval == 0 && setting.deadline <= now => u64::from(self.disarm(id).is_some()),
+            _ => self.catch_up(id, now),
+        }
+    }
+
     /// Acts for all that is due at `now`; returns when something will be. If somebody acts already, that one does it.
     pub(super) fn go_off(&self, now: u64) -> Option<u64> {
         let mut mine = 0;
         loop {
             match self.take_due(now, &mut mine) {
-                Ok((what, count)) => act(what, count),
+                Ok(what) => act(what),
                 Err(next) => return next,
             }
         }
     }
 
-    /// What is due at `now` and how many times, or when something will be. `mine` is what the caller took before: that is done with.
-    fn take_due(&self, now: u64, mine: &mut u64) -> Result<(Due, u64), Option<u64>> {
+    /// What is due at `now`, or when something will be. `mine` is what the caller took before: that is done with.
+    fn take_due(&self, now: u64, mine: &mut u64) -> Result<Due, Option<u64>> {
         let mut table = self.0.lock();
         if table.acting != *mine {
             return Err(Some(now));
@@ -165,13 +174,18 @@ impl Armed {
                 table.by_id.insert(id, (setting, what.clone()));
                 table.by_time.insert((setting.deadline, id), ());
             }
-            if let Due::Interval(timer) = &what
-                && let Some(timer) = timer.upgrade()
-            {
-                timer.goes_off(count);
+            match &what {
+                Due::Interval(timer) => {
+                    if let Some(timer) = timer.upgrade() {
+                        timer.goes_off(count);
+                    }
+                }
+                // ordering: Relaxed; each count is taken once, by a swap.
+                Due::Descriptor(_, due) => _ = due.fetch_add(count, Ordering::Relaxed),
+                Due::Signal(..) | Due::Sleepers(_) => {}
             }
             (table.acting, *mine) = (id, id);
-            return Ok((what, count));
+            return Ok(what);
         }
         Err(None)
     }
@@ -194,7 +208,7 @@ fn run(_: usize) {
     }
 }
 
-fn act(due: Due, count: u64) {
+fn act(due: Due) {
     match due {
         Due::Signal(process, signal) => {
             if let Some(process) = process.upgrade() {
@@ -207,9 +221,9 @@ fn act(due: Due, count: u64) {
                 timer.expired();
             }
         }
-        Due::Descriptor(file) => {
+        Due::Descriptor(file, _) => {
             if let Some(file) = file.upgrade() {
-                file.expired(count);
+                file.expired();
             }
         }
         Due::Sleepers(process) => {

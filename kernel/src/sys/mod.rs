@@ -76,12 +76,12 @@ impl Args for UserRegs {
 }
 
 #[inline(always)]
-fn finish(number: u64, result: SysResult) -> isize {
+fn finish(regs: &UserRegs, number: u64, result: SysResult) -> isize {
     match result {
         Ok(value) => value as isize,
         Err(error) => {
             if error == EINTR {
-                restart::note(number);
+                restart::note(regs, number);
             }
             error.as_return()
         }
@@ -120,7 +120,8 @@ macro_rules! table {
         let mut table: [Handler; COUNT] = [unknown; COUNT];
         $({
             fn handler(regs: &mut UserRegs) -> isize {
-                finish(l::$number as u64, $function(regs))
+                let result = $function(regs);
+                finish(regs, l::$number as u64, result)
             }
             table[l::$number as usize] = handler;
         })*

@@ -1,5 +1,6 @@
 /* Times, clocks and waits with every kind of argument; timers of processor time; what /proc tells of processes. */
 #include "calls.h"
+#include <linux/futex.h>
 
 static volatile int seen, seen_code;
 static void note(int signal, siginfo_t *info, void *context) {
@@ -324,8 +325,104 @@ static void pending(void) {
     sigprocmask(SIG_SETMASK, &before, 0);
 }
 
+/* A signal comes in the middle of a wait: what starts again, and with how much of its time. */
+static pid_t signal_after(int ms, int signal) {
+    pid_t target = getpid(), child = fork();
+    if (child == 0) {
+        usleep(ms * 1000);
+        kill(target, signal);
+        if (signal == SIGSTOP)
+            usleep(20000), kill(target, SIGCONT);
+        _exit(0);
+    }
+    return child;
+}
+static long since(const struct timespec *begun) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - begun->tv_sec) * 1000 + (now.tv_nsec - begun->tv_nsec) / 1000000;
+}
+/* A wait, its result, and whether its time was right: interrupted in the middle of it, or to the end and not twice. */
+#define INTERRUPTED(text, signal, call) do {                                                                             \
+        struct timespec begun;                                                                                           \
+        clock_gettime(CLOCK_MONOTONIC, &begun);                                                                          \
+        pid_t child = signal_after(150, signal);                                                                         \
+        long result = (call), ms = since(&begun);                                                                        \
+        waitpid(child, 0, 0);                                                                                            \
+        printf("%s: %ld, time %s\n", text, result, result == -EINTR ? ms < 380 ? "right" : "long" : ms < 380 ? "short" : "right"); \
+    } while (0)
+
+static void interruptions(void) {
+    struct sigaction again = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigaction(SIGUSR1, &again, 0);
+    struct timespec some = {0, 400000000}, until;
+    struct pollfd none = {-1, POLLIN, 0};
+    for (int kind = 0; kind < 2; kind++) {
+        /* A handler runs; or none, for the program is only stopped for a moment. */
+        int signal = kind ? SIGSTOP : SIGUSR1;
+        printf("interrupted by %s\n", kind ? "a stop" : "a handler");
+        INTERRUPTED("futex", signal, CALL(futex, page, FUTEX_WAIT, 0, &some, 0, 0));
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += 400000000;
+        if (until.tv_nsec >= 1000000000)
+            until.tv_sec++, until.tv_nsec -= 1000000000;
+        INTERRUPTED("futex until", signal, CALL(futex, page, FUTEX_WAIT_BITSET, 0, &until, 0, -1));
+        /* The deadline of an earlier call is nothing to this one, nor to the next. */
+        CALL(poll, &none, 1, 1);
+        int ends[2];
+        MUST(pipe(ends));
+        pid_t writer = fork();
+        if (writer == 0)
+            usleep(300000), MUST(write(ends[1], "x", 1)), _exit(0);
+        pid_t child = signal_after(150, signal);
+        ONE("read", CALL(read, ends[0], buffer, 1));
+        waitpid(child, 0, 0), waitpid(writer, 0, 0);
+        struct timespec begun;
+        clock_gettime(CLOCK_MONOTONIC, &begun);
+        printf("sleep %ld", CALL(nanosleep, &some, 0));
+        printf(", time %s\n", since(&begun) < 380 ? "short" : "right");
+        close_all();
+    }
+}
+
+/* A time that has passed when a timer is set: it has gone off when that returns. */
+static void already_past(void) {
+    struct itimerspec past = {{0, 0}, {0, 1}}, often = {{1000, 0}, {0, 1}}, none = {{7, 0}, {0, 0}}, now;
+    uint64_t count = 0;
+    for (int clock = 0; clock < 2; clock++) {
+        int t = MUST(timerfd_create(clock, TFD_NONBLOCK));
+        for (int again = 0; again < 200; again++) {
+            long set = CALL(timerfd_settime, t, 1, again % 2 ? &past : &often, 0), in = poll_one(t, POLLIN), got = CALL(read, t, &count, 8);
+            if (set || in != 100001 || got != 8 || count == 0 || (again % 2 && count != 1))
+                printf("past timerfd %d: %ld %ld %ld %ld\n", again, set, in, got, (long)count);
+        }
+        CALL(timerfd_settime, t, 0, &none, 0);
+        ONE("timerfd_gettime", CALL(timerfd_gettime, t, &now));
+        printf("stopped: interval %ld value %ld\n", (long)now.it_interval.tv_sec, (long)now.it_value.tv_sec);
+        ONE("old", CALL(timerfd_settime, t, 0, &past, &now));
+        printf("old: interval %ld value %ld\n", (long)now.it_interval.tv_sec, (long)now.it_value.tv_sec);
+    }
+    close_all();
+    sigset_t set, pending;
+    sigemptyset(&set), sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, 0);
+    int id;
+    ONE("timer_create", CALL(timer_create, CLOCK_MONOTONIC, (&(struct sigevent){.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2}), &id));
+    for (int again = 0; again < 200; again++) {
+        long made = CALL(timer_settime, id, TIMER_ABSTIME, &past, 0);
+        sigpending(&pending);
+        if (made || !sigismember(&pending, SIGUSR2))
+            printf("past timer %d: %ld\n", again, made);
+        CALL(rt_sigtimedwait, &set, 0, (&(struct timespec){0, 0}), 8);
+    }
+    CALL(timer_delete, id);
+    sigprocmask(SIG_UNBLOCK, &set, 0);
+}
+
 int main(void) {
     begin();
+    already_past();
+    interruptions();
     waits();
     pending();
     processor_time();

@@ -3,6 +3,7 @@
 use super::Own;
 use crate::arch::UserRegs;
 use crate::proc::thread::user;
+use crate::sys::Args;
 use linux_raw_sys::general as l;
 
 /// How an interrupted call goes on.
@@ -31,22 +32,24 @@ impl State {
     }
 }
 
-/// Called when system call `nr` returns EINTR: decides whether it may start again.
+/// Called when system call `nr` with the arguments in `regs` returns EINTR: decides whether it may start again.
 #[cold]
-pub fn note(nr: u64) {
+pub fn note(regs: &UserRegs, nr: u64) {
     let kind = match nr as u32 {
         l::__NR_read
         | l::__NR_readv
         | l::__NR_pread64
         | l::__NR_preadv
+        | l::__NR_preadv2
         | l::__NR_write
         | l::__NR_writev
         | l::__NR_pwrite64
         | l::__NR_pwritev
+        | l::__NR_pwritev2
         | l::__NR_wait4
         | l::__NR_waitid
-        | l::__NR_futex
         | l::__NR_open
+        | l::__NR_creat
         | l::__NR_openat
         | l::__NR_sendto
         | l::__NR_recvfrom
@@ -65,6 +68,9 @@ pub fn note(nr: u64) {
         | l::__NR_fork
         | l::__NR_vfork
         | l::__NR_sendfile => Kind::UnlessHandler,
+        // With a time-out, which a second start after a handler would begin anew.
+        l::__NR_futex if regs.a3() != 0 => Kind::NoHandler,
+        l::__NR_futex => Kind::UnlessHandler,
         l::__NR_nanosleep
         | l::__NR_clock_nanosleep
         | l::__NR_poll
@@ -75,7 +81,25 @@ pub fn note(nr: u64) {
         | l::__NR_rt_sigsuspend => Kind::NoHandler,
         _ => return,
     };
-    user().signals.restart.pending.set(Some(kind));
+    let state = &user().signals.restart;
+    state.pending.set(Some(kind));
+    if !is_relative(regs, nr as u32) {
+        // What is there is an earlier call's.
+        state.deadline.set(None);
+    }
+}
+
+/// Whether a call has asked for the deadline of a relative time-out.
+fn is_relative(regs: &UserRegs, nr: u32) -> bool {
+    match nr {
+        l::__NR_nanosleep => true,
+        l::__NR_clock_nanosleep => regs.a1() as u32 & l::TIMER_ABSTIME == 0,
+        l::__NR_poll => regs.a2() as i32 > 0,
+        l::__NR_ppoll => regs.a2() != 0,
+        l::__NR_select | l::__NR_pselect6 => regs.a4() != 0,
+        l::__NR_futex => regs.a3() != 0 && regs.a1() as u32 & !l::FUTEX_PRIVATE_FLAG == l::FUTEX_WAIT,
+        _ => false,
+    }
 }
 
 /// Turns a relative time-out into a deadline; when the call starts again after an interruption, into the first one's.
