@@ -38,7 +38,7 @@ pub use regular::Regular;
 pub use stat::Stat;
 pub use table::FileTable;
 pub use times::Times;
-pub use walk::{base_of, resolve};
+pub use walk::{base_of, path_now, resolve};
 
 use crate::mem::ObjectRef;
 use crate::sys::errno::*;

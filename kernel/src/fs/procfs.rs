@@ -349,7 +349,7 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
             (Place::Exe, Some(process)) => Ok(process.exe.lock().to_vec()),
             (Place::Cwd, Some(process)) => {
                 let fs = process.fs.lock().upgrade();
-                fs.map(|fs| fs.cwd.lock().clone()).ok_or(ENOENT)
+                fs.ok_or(ENOENT).and_then(|fs| fs.cwd_path())
             }
             (Place::Root, Some(_)) => Ok(b"/".to_vec()),
         },

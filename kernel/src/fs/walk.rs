@@ -205,17 +205,40 @@ pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Ve
     Ok((place.node.ok_or(ENOENT)?, place.path))
 }
 
+/// Where a directory is that was at `known` when it was opened or entered; ENOENT when it has been removed. It may have got another
+/// name since, and another one its old name: the node is what counts.
+pub fn path_now(dir: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
+    let is_there = || resolve(b"/", known, false).is_ok_and(|(node, _)| Arc::ptr_eq(&node, dir));
+    // Entries of /proc are made when they are looked at, and stay where they are.
+    if !matches!(dir.kind, Kind::Dir(_)) || is_there() {
+        return Ok(known.to_vec());
+    }
+    // Rare, so that no directory needs to know the one above it: the tree is searched.
+    let mut todo = alloc::vec![(root(), Vec::new())];
+    while let Some((at, path)) = todo.pop() {
+        if Arc::ptr_eq(&at, dir) {
+            return Ok(if path.is_empty() { b"/".to_vec() } else { path });
+        }
+        let Kind::Dir(entries) = &at.kind else { continue };
+        for (name, node) in entries.lock().iter().filter(|(_, node)| matches!(node.kind, Kind::Dir(_))) {
+            todo.try_reserve(1).map_err(|_| ENOMEM)?;
+            todo.push((node.clone(), [&path[..], b"/", name].concat()));
+        }
+    }
+    Err(ENOENT)
+}
+
 /// The directory from which `path` starts for the *at calls.
 pub fn base_of(fd: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
     if path.first() == Some(&b'/') {
         return Ok(b"/".to_vec());
     }
     if fd == l::AT_FDCWD {
-        return Ok(user().fs.get().cwd.lock().clone());
+        return user().fs.get().cwd_path();
     }
     let file = user().files().get_any(fd)?;
     match &file.inode {
-        Some(inode) if inode.is_dir() => Ok(file.path.to_vec()),
+        Some(inode) if inode.is_dir() => path_now(inode, &file.path),
         _ => Err(ENOTDIR),
     }
 }

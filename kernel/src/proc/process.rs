@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::debug::lock::Mutex;
-use crate::fs::FileTable;
+use crate::fs::{FileTable, Inode, path_now};
 use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
@@ -43,13 +43,18 @@ pub struct Arguments {
 
 /// Working directory and file mode mask; shared by CLONE_FS.
 pub struct FsContext {
-    /// Absolute path of the working directory.
-    pub cwd: Mutex<Vec<u8>>,
+    /// The working directory, and the path by which it was entered.
+    pub cwd: Mutex<(Arc<Inode>, Vec<u8>)>,
     /// The umask.
     pub umask: AtomicU32,
 }
 
 impl FsContext {
+    /// Where the working directory is now; ENOENT when it has been removed.
+    pub fn cwd_path(&self) -> Result<Vec<u8>, Errno> {
+        let (node, known) = self.cwd.lock().clone();
+        path_now(&node, &known)
+    }
     /// A context of its own with the same contents.
     pub fn copy(&self) -> Result<Arc<Self>, Errno> {
         let cwd = self.cwd.lock().clone();

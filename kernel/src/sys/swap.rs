@@ -4,10 +4,10 @@ use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
 use crate::fs::dev::Device;
-use crate::fs::{Kind, resolve};
+use crate::fs::{Kind, base_of, resolve};
 use crate::mem::user::read_path;
-use crate::proc::thread;
 use crate::swap::{area, off};
+use linux_raw_sys::general as l;
 
 /// Linux's SWAP_FLAG_*: a priority with its flag, discard in three ways.
 const KNOWN: usize = 0x7fff | 0x8000 | 0x1_0000 | 0x2_0000 | 0x4_0000;
@@ -15,7 +15,7 @@ const KNOWN: usize = 0x7fff | 0x8000 | 0x1_0000 | 0x2_0000 | 0x4_0000;
 /// Whether the path names the disk. Files are no swap areas here: only the disk is below nothing that swapping needs.
 fn names_disk(path: usize) -> Result<bool, Errno> {
     let path = read_path(path)?;
-    let base = thread::user().fs.get().cwd.lock().clone();
+    let base = base_of(l::AT_FDCWD, &path)?;
     let (inode, _) = resolve(&base, &path, true)?;
     Ok(matches!(inode.kind, Kind::Device(Device::Disk)))
 }

@@ -236,8 +236,50 @@ static void times_of(void) {
     clean();
 }
 
+/* A descriptor of a directory, and the working directory, are the directory: whatever it is called now, and whatever has its
+ * name. */
+static void text(const char *label, int dir, const char *path) {
+    char got[8] = "";
+    int fd = openat(dir, path, O_RDONLY);
+    if (fd >= 0 && read(fd, got, sizeof got - 1) >= 0)
+        close(fd);
+    printf("%s: %s\n", label, fd < 0 ? strerror(errno) : got);
+}
+static void put(int dir, const char *path, const char *what) {
+    int fd = openat(dir, path, O_CREAT | O_WRONLY, 0600);
+    if (fd < 0 || write(fd, what, strlen(what)) < 0)
+        printf("%s: %s\n", path, strerror(errno));
+    close(fd);
+}
+static void renamed_directories(void) {
+    char where[PATH_MAX];
+    mkdir("one", 0700), mkdir("one/in", 0700), mkdir("two", 0700), mkdir("two/in", 0700);
+    put(AT_FDCWD, "one/in/f", "first"), put(AT_FDCWD, "two/in/f", "second");
+    int in = MUST(open("one/in", O_RDONLY | O_DIRECTORY));
+    MUST(chdir("one/in"));
+    MUST(renameat(home, "one", home, "three")), MUST(renameat(home, "two", home, "one"));
+    text("by descriptor", in, "f"), text("by the working directory", AT_FDCWD, "f"), text("above", in, "../in/f");
+    printf("getcwd %s\n", getcwd(where, sizeof where) ? strstr(where, "/three") : "none");
+    put(in, "new", "new");
+    ONE("made", CALL(faccessat, home, "three/in/new", 0, 0));
+    ONE("not made", CALL(faccessat, home, "one/in/new", 0, 0));
+    ONE("unlink", CALL(unlinkat, in, "f", 0));
+    text("the other", home, "one/in/f"), text("gone", home, "three/in/f");
+    ONE("unlink", CALL(unlinkat, in, "new", 0));
+    ONE("rmdir", CALL(unlinkat, home, "three/in", AT_REMOVEDIR));
+    MUST(mkdirat(home, "three/in", 0700)), put(home, "three/in/f", "third");
+    text("removed", in, "f"), text("removed", AT_FDCWD, "f");
+    ONE("make in removed", CALL(openat, in, "g", O_CREAT | O_WRONLY, 0600));
+    ONE("getcwd", CALL(getcwd, where, sizeof where));
+    ONE("absolute", CALL(access, "/dev/null", 0));
+    MUST(fchdir(home));
+    unlink("one/in/f"), unlink("three/in/f"), rmdir("one/in"), rmdir("three/in"), rmdir("one"), rmdir("three");
+    close_all();
+}
+
 int main(void) {
     begin();
+    renamed_directories();
     open_flags();
     clean();
     paths();

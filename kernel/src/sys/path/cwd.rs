@@ -1,23 +1,31 @@
 //! Where a process's paths begin, and which rights its new files lack: `getcwd`, `chdir`, `fchdir`, `umask`.
 
 use crate::arch::UserRegs;
-use crate::fs::{base_of, resolve};
+use crate::fs::{Inode, base_of, resolve};
 use crate::mem::user::{UserSlice, read_path};
 use crate::proc::thread::user;
 use crate::sys::Args;
 use crate::sys::errno::*;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
 /// `getcwd`
 pub fn getcwd(r: &mut UserRegs) -> SysResult {
-    let mut path = user().fs.get().cwd.lock().clone();
+    let mut path = user().fs.get().cwd_path()?;
     path.push(0);
     if path.len() > r.a1() {
         return Err(ERANGE);
     }
     UserSlice::new(r.a0(), path.len())?.copy_out(&path)?;
     Ok(path.len())
+}
+/// Makes a directory the working directory.
+fn enter(node: Arc<Inode>, path: Vec<u8>) {
+    let old = core::mem::replace(&mut *user().fs.get().cwd.lock(), (node, path));
+    // The last one to hold it takes it away: not under the lock.
+    drop(old);
 }
 /// `chdir`
 pub fn chdir(r: &mut UserRegs) -> SysResult {
@@ -26,17 +34,14 @@ pub fn chdir(r: &mut UserRegs) -> SysResult {
     if !node.is_dir() {
         return Err(ENOTDIR);
     }
-    *user().fs.get().cwd.lock() = full;
+    enter(node, full);
     Ok(0)
 }
 /// `fchdir`
 pub fn fchdir(r: &mut UserRegs) -> SysResult {
     let file = user().files().get_any(r.a0() as i32)?;
-    if !file.inode.as_ref().is_some_and(|i| i.is_dir()) {
-        return Err(ENOTDIR);
-    }
-    let path = file.path.to_vec();
-    *user().fs.get().cwd.lock() = path;
+    let node = file.inode.clone().filter(|node| node.is_dir()).ok_or(ENOTDIR)?;
+    enter(node, file.path.to_vec());
     Ok(0)
 }
 /// `umask`
