@@ -15,7 +15,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 
 /// Largest file: what an object's table tree can hold.
@@ -59,6 +59,8 @@ pub struct Regular {
     pub mode: AtomicU32,
     /// Links in the tree.
     pub links: AtomicU32,
+    /// It has no name and may get its first one (O_TMPFILE without O_EXCL).
+    linkable: AtomicBool,
     /// It was never in the tree (memfd).
     nameless: bool,
     /// Its times.
@@ -85,6 +87,7 @@ impl Regular {
             ino: inode::new_number(),
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
+            linkable: AtomicBool::new(false),
             nameless: false,
             times: Times::at(mtime as i64 * 1_000_000_000),
             image: Some(bytes),
@@ -115,6 +118,7 @@ impl Regular {
             ino,
             mode: AtomicU32::new(mode & 0o7777),
             links: AtomicU32::new(1),
+            linkable: AtomicBool::new(false),
             nameless: quota.is_none(),
             times: Times::new(),
             image: None,
@@ -131,6 +135,33 @@ impl Regular {
             self.mode.store(self.mode.load(Ordering::Relaxed) & !0o111, Ordering::Relaxed);
         }
         self.seals.store(if no_program { l::F_SEAL_EXEC } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Makes a new file of the tree one without a name.
+    pub fn unname(&self, linkable: bool) {
+        self.links.store(0, Ordering::Relaxed);
+        self.linkable.store(linkable, Ordering::Relaxed);
+    }
+
+    /// Counts a name that is about to be made, and says whether it is the first of a file that had none. ENOENT: it has none any
+    /// more, or must not get one.
+    pub fn add_link(&self) -> Result<bool, Errno> {
+        // ordering: Relaxed; the count alone decides, and each first name is taken once.
+        let counted = self.links.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n > 0).then_some(n + 1));
+        if counted.is_ok() {
+            return Ok(false);
+        }
+        if !self.linkable.swap(false, Ordering::Relaxed) {
+            return Err(ENOENT);
+        }
+        self.links.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// The name was not made after all.
+    pub fn drop_link(&self, was_first: bool) {
+        self.links.fetch_sub(1, Ordering::Relaxed);
+        self.linkable.store(was_first, Ordering::Relaxed);
     }
 
     /// The seals.

@@ -277,8 +277,26 @@ static void renamed_directories(void) {
     close_all();
 }
 
+/* A file without a name gets its first one once, and none if it was made so; one that has lost its last gets none. */
+static void first_names(void) {
+    char path[64];
+    for (int excl = 0; excl < 2; excl++) {
+        int fd = MUST(open(".", O_TMPFILE | O_RDWR | (excl ? O_EXCL : 0), 0600));
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        put(home, "there", "there");
+        if (!excl)
+            ONE("link onto one", CALL(linkat, AT_FDCWD, path, home, "there", AT_SYMLINK_FOLLOW));
+        ONE("first link", CALL(linkat, AT_FDCWD, path, home, "a", AT_SYMLINK_FOLLOW));
+        ONE("second link", CALL(linkat, AT_FDCWD, path, home, "b", AT_SYMLINK_FOLLOW));
+        unlink("a"), unlink("b"), unlink("there");
+        ONE("link after the last", CALL(linkat, AT_FDCWD, path, home, "c", AT_SYMLINK_FOLLOW));
+    }
+    close_all();
+}
+
 int main(void) {
     begin();
+    first_names();
     renamed_directories();
     open_flags();
     clean();

@@ -153,7 +153,7 @@ fn open_unnamed(fd: usize, path: &[u8], flags: u32, mode: u32) -> SysResult {
     }
     entries(&parent).map_err(|_| EOPNOTSUPP)?;
     let regular = arc(Regular::empty(mode & !user().fs.get().umask.load(Ordering::Relaxed))?)?;
-    regular.links.store(0, Ordering::Relaxed);
+    regular.unname(flags & l::O_EXCL == 0);
     let file: Arc<dyn File> = arc(regular)?;
     let file = OpenFile::new(file, flags, b"/tmp/# (deleted)", None)?;
     user().files().add(file, flags & l::O_CLOEXEC != 0)
@@ -454,9 +454,12 @@ fn do_link(from_fd: usize, from_at: usize, to_fd: usize, to_at: usize, flags: u3
         Kind::Proc(_) | Kind::Open(_) => return Err(EXDEV),
         _ => {}
     }
-    make(to_fd, to_at, false, || Ok(node.clone()))?;
-    if let Some(file) = node.regular() {
-        file.links.fetch_add(1, Ordering::Relaxed);
+    // Counted before the name is there: whoever takes that away takes one off.
+    let file = node.regular();
+    let first = file.as_ref().map_or(Ok(false), |file| file.add_link())?;
+    if let Err(why) = make(to_fd, to_at, false, || Ok(node.clone())) {
+        file.inspect(|file| file.drop_link(first));
+        return Err(why);
     }
     node.times().changed();
     Ok(0)
