@@ -96,7 +96,10 @@ fn obey_limit(process: &Arc<Process>, used: u64) {
     if over(hard) {
         let _ = send::to_process(process, SigInfo::kernel(SIGKILL));
     } else if over(soft) {
-        process.limits.exchange(l::RLIMIT_CPU, Some(Limit { soft: soft + 1, hard }));
+        // Another thread may have done so, or somebody has given it another limit, which is looked at the next time.
+        if !process.limits.raise(l::RLIMIT_CPU, Limit { soft, hard }) {
+            return;
+        }
         let _ = send::to_process(process, SigInfo::kernel(SIGXCPU));
     }
 }

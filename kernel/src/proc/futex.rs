@@ -83,10 +83,15 @@ fn key(address: usize, shared: bool) -> Result<Key, Errno> {
         return Ok(Key::Private(memory.id, address as u64));
     }
     // As Linux does it: for writing if that may be, so that a private page is the copy.
-    let read_only = super::vm::touch_write(address).is_err();
-    if read_only {
-        read_word(address)?;
-    }
+    let read_only = match super::vm::touch_write(address) {
+        Ok(()) => false,
+        // A store is forbidden; a load may not be. Nothing else says anything about the mapping.
+        Err(EFAULT) => {
+            read_word(address)?;
+            true
+        }
+        Err(why) => return Err(why),
+    };
     let page = Page::containing(address as u64);
     // The mapping may have changed since: then it is as if it had before, for who unmaps what others wait on cannot know.
     let segment = memory.space.find_settled(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
@@ -173,19 +178,20 @@ fn leave(me: &Thread, waiting: &Waiting) -> bool {
 /// Takes up to `count` matching waiters off a locked bucket, and lets them run.
 fn take(bucket: &mut Vec<Waiter>, key: Key, bits: u32, count: usize) -> usize {
     let mut taken = 0;
-    let mut at = 0;
-    while at < bucket.len() && taken < count {
-        if bucket[at].key == key && bucket[at].bits & bits != 0 {
-            let waiter = bucket.remove(at);
-            // SAFETY: the bucket is locked.
-            let thread = unsafe { &*waiter.thread };
-            of(thread).futex.queued.store(false, Ordering::Release);
-            thread.unpark();
-            taken += 1;
-        } else {
-            at += 1;
-        }
+    if count == 0 {
+        return 0;
     }
+    bucket.retain(|waiter| {
+        if taken == count || waiter.key != key || waiter.bits & bits == 0 {
+            return true;
+        }
+        // SAFETY: the bucket is locked.
+        let thread = unsafe { &*waiter.thread };
+        of(thread).futex.queued.store(false, Ordering::Release);
+        thread.unpark();
+        taken += 1;
+        false
+    });
     taken
 }
 
@@ -230,34 +236,24 @@ fn requeue(from: usize, to: usize, shared: bool, wake: usize, move_count: usize,
         }
         let taken = take(&mut first, key1, u32::MAX, wake);
         let mut moved = 0;
-        let mut at = 0;
-        while at < first.len() && moved < move_count {
-            if first[at].key != key1 {
-                at += 1;
-                continue;
+        let mut full = false;
+        first.retain_mut(|waiter| {
+            if full || moved == move_count || waiter.key != key1 {
+                return true;
             }
+            if let Some(second) = second.as_mut().filter(|_| key1 != key2) {
+                full = second.try_reserve(1).is_err();
+                if full {
+                    return true;
+                }
+                // SAFETY: both buckets are locked.
+                of(unsafe { &*waiter.thread }).futex.bucket.store(key2.bucket(), Ordering::Relaxed);
+                second.push(Waiter { key: key2, ..*waiter });
+            }
+            waiter.key = key2;
             moved += 1;
-            if key1 == key2 {
-                at += 1;
-                continue;
-            }
-            match &mut second {
-                None => {
-                    first[at].key = key2;
-                    at += 1;
-                }
-                Some(second) => {
-                    if second.try_reserve(1).is_err() {
-                        break;
-                    }
-                    let mut waiter = first.remove(at);
-                    waiter.key = key2;
-                    // SAFETY: both buckets are locked.
-                    of(unsafe { &*waiter.thread }).futex.bucket.store(key2.bucket(), Ordering::Relaxed);
-                    second.push(waiter);
-                }
-            }
-        }
+            second.is_none()
+        });
         total = taken + moved;
         break;
     }

@@ -69,6 +69,18 @@ impl Limits {
         old
     }
 
+    /// Makes a soft limit larger by one, if the limit is still this one.
+    pub fn raise(&self, resource: u32, old: Limit) -> bool {
+        let mut table = self.table.lock();
+        let limit = &mut table[resource as usize];
+        let same = (limit.soft, limit.hard) == (old.soft, old.hard);
+        if same {
+            limit.soft += 1;
+            self.soft[resource as usize].store(limit.soft, Ordering::Relaxed);
+        }
+        same
+    }
+
     /// A child's: as its parent's.
     pub fn inherit(&self, parent: &Limits) {
         for (limit, resource) in parent.all().into_iter().zip(0..) {

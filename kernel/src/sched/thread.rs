@@ -330,10 +330,13 @@ impl Thread {
         if core::ptr::eq(self, super::current()) {
             super::charge(time::tsc());
         }
-        // ordering: Relaxed; statistics.
+        // Time in the kernel first: what is charged in between counts as the program's until the next look, and less of its time never does.
+        // ordering: Acquire pairs with the Release in `charge`, so the second is not older than the first.
+        let kernel = self.kernel_ticks.load(Ordering::Acquire);
+        // ordering: Relaxed, here and below; statistics.
         let ran = self.run_ns.load(Ordering::Relaxed);
-        // The two are read one after the other, and rounded.
-        let system = time::length_ns(self.kernel_ticks.load(Ordering::Relaxed)).min(ran);
+        // Both are rounded.
+        let system = time::length_ns(kernel).min(ran);
         let (all, major) = (self.faults.load(Ordering::Relaxed), self.major_faults.load(Ordering::Relaxed));
         Usage { user: ran - system, system, minor_faults: all.saturating_sub(major), major_faults: major }
     }

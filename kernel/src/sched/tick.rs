@@ -98,7 +98,8 @@ pub(super) fn charge(tsc: u64) -> u64 {
     // ordering: Relaxed; statistics that only the thread's CPU writes.
     thread.run_ns.store(thread.run_ns.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
     let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
-    thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Relaxed);
+    // ordering: Release, behind the time that it is part of: see `Thread::usage`.
+    thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Release);
     thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);
     if thread.is_nice() || sched.nice.load(Ordering::Relaxed) != 0 {
         queue::count(sched, thread, ran);

@@ -51,7 +51,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
                 MAJOR.fetch_add(1, Ordering::Relaxed);
                 break;
             }
-            Err(ReadError::OutOfFrames) if wait_for_frames() => {}
+            Err(ReadError::OutOfFrames) if wait_for_frames() && !signal::is_dying() => {}
             Err(ReadError::OutOfFrames) => return Brought::Dying,
             Err(ReadError::Full) => {
                 // Interrupts bring completions.
@@ -60,7 +60,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
             }
             Err(ReadError::Dead) => {}
         }
-        if signal::is_dying() {
+        if signal::gives_up() {
             return Brought::Dying;
         }
         if disk::is_dead() {
@@ -72,7 +72,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
 
 fn wait(area: &Area, slot: Slot) -> Brought {
     while host::queue(slot).wait(Some(timer::now_ns() + LOOK), false, || (!area.is_busy(slot)).then_some(())).is_err() {
-        if signal::is_dying() {
+        if signal::gives_up() {
             return Brought::Dying;
         }
         poll();

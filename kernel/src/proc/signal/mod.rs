@@ -306,6 +306,13 @@ pub fn is_dying() -> bool {
     yes
 }
 
+/// As [`is_dying`], for waits that end by themselves: who is on its way out already, and still has words in its memory to write, waits for
+/// those pages as before.
+pub fn gives_up() -> bool {
+    let exits = sched::current().user.as_ref().is_some_and(|user| user.exiting.load(Ordering::Relaxed));
+    !exits && is_dying()
+}
+
 /// Whether SIGKILL is pending for the thread or its process.
 fn is_killed(user: &super::UserThread) -> bool {
     (user.pending.lock().bits() | user.process.pending_bits.load(Ordering::SeqCst)) & bit(SIGKILL) != 0

@@ -118,7 +118,7 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     // As Linux: as many at a time as one page has room for, and nothing is written of those that have a hole behind them.
     let mut page = range.start;
-    let mut bytes = [0u8; 256];
+    let mut bytes = [0u8; 1024];
     while page < range.end {
         let part = PageRange::new(page, (range.end.0 - page.0).min(bytes.len() as u64)).ok_or(ENOMEM)?;
         let bytes = &mut bytes[..part.pages() as usize];
@@ -128,6 +128,10 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
             return Err(ENOMEM);
         }
         page = part.end;
+        crate::arch::interrupt_window();
+        if crate::proc::signal::is_dying() {
+            return Err(EINTR);
+        }
     }
     Ok(0)
 }
@@ -140,14 +144,15 @@ fn residence(space: &Space, range: PageRange, bytes: &mut [u8]) -> usize {
             return Err(ENOMEM);
         }
         done = part.end;
-        for page in (part.start.0..part.end.0).map(Page) {
-            let of_object = || match &s.backing {
-                Backing::Object { object, offset, .. } => {
-                    memory().has_object_page(object, offset + page.0 - s.range.start.0)
-                }
-                Backing::Anonymous => false,
-            };
-            bytes[(page.0 - range.start.0) as usize] = u8::from(space.is_resident(page) || of_object());
+        let at = |page: Page| (page.0 - range.start.0) as usize;
+        bytes[at(part.start)..at(part.end)].fill(0);
+        // What has no table is passed by.
+        space.each_page(part, &mut |page, _| bytes[at(page)] = 1);
+        if let Backing::Object { object, offset, .. } = &s.backing {
+            for page in (part.start.0..part.end.0).map(Page) {
+                let in_object = || memory().has_object_page(object, offset + page.0 - s.range.start.0);
+                bytes[at(page)] = u8::from(bytes[at(page)] != 0 || in_object());
+            }
         }
         Ok(())
     });

@@ -292,15 +292,17 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         }
     };
     let backing = &backing;
-    let at = account::within(memory, more, move || match !fixed && has(l::MAP_32BIT) {
+    let low = !fixed && has(l::MAP_32BIT);
+    let map = move |kind| match low {
         true => map_low(space, pages, prot, backing, kind),
-        false => vm::retry(move || match space.map(place, pages, prot, backing, kind) {
+        false => space.map(place, pages, prot, backing, kind),
+    };
+    let at = account::within(memory, more, move || {
+        vm::retry(move || match map(kind) {
             // Sealed since it was looked at: a view for reading.
-            Err(EditError::Closed) if !prot.contains(Prot::WRITE) => {
-                space.map(place, pages, prot, backing, kind | Flags::READ_ONLY)
-            }
+            Err(EditError::Closed) if !prot.contains(Prot::WRITE) => map(kind | Flags::READ_ONLY),
             done => done,
-        }),
+        })
     })?;
     let lock = kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT);
     if (has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK) || lock)
@@ -314,18 +316,17 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
 }
 
 /// MAP_32BIT: somewhere in the first 2 GiB.
-fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, Errno> {
+fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, EditError> {
     let mut at = Page(0x4000_0000 >> 12);
     while at.0 + pages <= 0x8000_0000 >> 12 {
         match space.map(Place::FixedNoReplace(at), pages, prot, backing, flags) {
             Err(EditError::Exists) => {
                 at = space.find(at).map_or(Page(at.0 + 1), |s| s.range.end.max(Page(at.0 + 1)));
             }
-            Err(e) => return Err(vm::errno(e)),
-            Ok(page) => return Ok(page),
+            done => return done,
         }
     }
-    Err(ENOMEM)
+    Err(EditError::NoSpace)
 }
 
 /// Pages that are populated with interrupts off.
