@@ -33,6 +33,8 @@ pub struct Object {
     pub(crate) resident: AtomicU64,
     /// Pages in the swap area.
     pub(crate) swapped: AtomicU64,
+    /// Tables for its pages; they stay until it goes.
+    tables: AtomicU64,
     /// What its pages are charged to.
     quota: Option<&'static Quota>,
     /// Initial content; zeros behind it.
@@ -202,6 +204,7 @@ impl<M: Machine> Memory<M> {
                 len: AtomicU64::new(len),
                 resident: AtomicU64::new(0),
                 swapped: AtomicU64::new(0),
+                tables: AtomicU64::new(0),
                 quota,
                 image,
                 height,
@@ -335,7 +338,9 @@ impl<M: Machine> Memory<M> {
                 }
                 let t = self.new_table().ok_or(PageError::OutOfFrames)?;
                 self.word(t).set_object_table();
-                if entry.install_table(e, t).is_err() {
+                if entry.install_table(e, t).is_ok() {
+                    object.tables.fetch_add(1, Relaxed);
+                } else {
                     self.free(t);
                     self.stats.add(&self.machine, Counter::RetryTable, 1);
                 }
@@ -445,6 +450,11 @@ impl Object {
     pub fn held(&self) -> u64 {
         // Relaxed: a page on its way between the two may be missing, or be counted twice.
         self.resident() + self.swapped.load(Relaxed)
+    }
+
+    /// Tables for its pages.
+    pub fn tables(&self) -> u64 {
+        self.tables.load(Relaxed)
     }
 }
 

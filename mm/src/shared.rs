@@ -161,7 +161,7 @@ impl<M: Machine> Memory<M> {
             if index.is_multiple_of(ENTRIES as u64) {
                 self.serve();
             }
-            match self.object_leaf(object, index) {
+            match self.object_table(object, index) {
                 Ok(_) => return Some(index),
                 Err(behind) => index = behind,
             }
@@ -169,31 +169,31 @@ impl<M: Machine> Memory<M> {
         None
     }
 
-    /// A page's entry, or the first page behind the table that is missing.
-    fn object_leaf<'o>(&'o self, object: &'o Object, index: u64) -> Result<&'o Entry, u64> {
+    /// The table that has a page's entry, or the first page behind the table that is missing.
+    fn object_table<'o>(&'o self, object: &'o Object, index: u64) -> Result<&'o [Entry], u64> {
         let mut entry = &object.root;
         for level in (0..object.height).rev() {
             let Some(table) = entry.load().frame() else {
                 let bits = TABLE_BITS * (level + 1);
                 return Err(((index >> bits) + 1) << bits);
             };
-            let i = (index >> (TABLE_BITS * level)) as usize & (ENTRIES - 1);
-            entry = &self.machine.table(table)[i];
+            let entries = self.machine.table(table);
+            if level == 0 {
+                return Ok(entries);
+            }
+            entry = &entries[(index >> (TABLE_BITS * level)) as usize & (ENTRIES - 1)];
         }
-        Ok(entry)
+        Err(u64::MAX)
     }
 
-    /// Pages of an object that nobody but it has, in frames or slots, and the tables for its pages: what goes with it, and no walk of a
-    /// space counts.
-    pub fn kept_by_object(&self, object: &Object) -> u64 {
-        let (mut sum, mut index, mut table) = (0, 0, None);
-        while let Some(at) = self.next_object_page(object, index) {
-            let e = self.object_leaf(object, at).map_or(Word::empty(0), Entry::load);
-            sum += e.frame().map_or(e.is_swapped(), |f| self.word(f).count() == 1) as u64;
-            let here = Some(at / ENTRIES as u64);
-            sum += (core::mem::replace(&mut table, here) != here) as u64;
-            index = at + 1;
-        }
-        sum
+    /// Of the first table of an object's pages that is there, from page `from` on: how many of its pages somebody has beside the object
+    /// (a space that maps them counts them), and the first page behind it. `None`: there is no such table. Who asks for all of
+    /// [`Object::held`] and [`Object::tables`], and takes these away, counts no page twice.
+    pub fn object_pages_in_use(&self, object: &Object, from: u64) -> Option<(u64, u64)> {
+        let at = self.next_object_page(object, from)?;
+        let first = at as usize & (ENTRIES - 1);
+        let entries = self.object_table(object, at).map_or(&[][..], |table| &table[first..]);
+        let in_use = entries.iter().filter_map(|e| e.load().frame()).filter(|f| self.word(*f).count() > 1).count();
+        Some((in_use as u64, at + (ENTRIES - first) as u64))
     }
 }

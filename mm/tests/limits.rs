@@ -196,8 +196,19 @@ fn holes_of_objects_are_passed_by() {
         (at, seen) = (index + 1, seen + 1);
     }
     assert_eq!((seen, at), (1024, last + 1));
-    // Two pages, and a leaf table for each.
-    assert_eq!(m.kept_by_object(&object), 4);
+    // Two pages, and for each a table on each level below the root.
+    assert_eq!((object.held(), object.tables()), (2, 5));
+    let in_use = || {
+        let (mut sum, mut looks, mut from) = (0, 0, 0);
+        while let Some((pages, behind)) = m.object_pages_in_use(&object, from) {
+            (sum, looks, from) = (sum + pages, looks + 1, behind);
+        }
+        (sum, looks, from)
+    };
+    assert_eq!(in_use(), (0, 2, last + 1));
+    let held = m.hold_page(&object, last).unwrap();
+    assert_eq!(in_use(), (1, 2, last + 1));
+    drop(held);
     drop(object);
     finish(cpu, Arc::new(Space::new(m)));
 }

@@ -78,7 +78,7 @@ fn entries(dir: &Directory, position: u64, most: usize) -> Result<Vec<Entry>, Er
             out.extend(range.skip(skip).take(room).map(|(name, inode)| (name.clone(), inode.ino, inode.file_type())));
         }
         Kind::Proc(entry) => {
-            out.extend(procfs::list(entry).into_iter().skip(skip).take(room));
+            procfs::list(entry, skip, room, &mut out);
         }
         _ => {}
     }

@@ -27,6 +27,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod stat;
 pub mod table;
+pub mod text;
 pub mod timerfd;
 pub mod times;
 pub mod walk;
@@ -90,8 +91,8 @@ pub trait File: Send + Sync + Any {
     fn truncate(&self, _len: u64) -> Result<(), Errno> {
         Err(EINVAL)
     }
-    /// Bytes that go with the file when nobody has it open. With `deep`, files that are on their way through it count, too. Waits for
-    /// nobody.
+    /// Bytes that go with the file when nobody has it open; of one that is open several times, the part of one. With `deep`, files that
+    /// are on their way through it count, too. Waits for nobody, but lets interrupts in.
     fn held(&self, _deep: bool) -> u64 {
         0
     }

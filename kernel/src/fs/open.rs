@@ -48,14 +48,16 @@ pub const STATUS: u32 = l::O_ACCMODE
 impl OpenFile {
     /// Opens `file`.
     pub fn new(file: Arc<dyn File>, flags: u32, path: &[u8], inode: Option<Arc<Inode>>) -> Result<Arc<Self>, Errno> {
-        arc(OpenFile {
+        let open = arc(OpenFile {
             file,
             flags: AtomicU32::new(flags & STATUS),
             position: SleepMutex::new(0),
             locked: AtomicBool::new(false),
             path: Arc::from(path),
             inode,
-        })
+        })?;
+        open.regular().inspect(|file| file.opened(true));
+        Ok(open)
     }
     /// Flags now.
     pub fn flags(&self) -> u32 {
@@ -77,11 +79,9 @@ impl OpenFile {
             };
         if ok { Ok(()) } else { Err(EBADF) }
     }
-    /// Bytes that go with it, for one of those who have it open.
-    pub fn held(self: &Arc<Self>, deep: bool) -> u64 {
-        // The caller has a reference for the look.
-        let holders = Arc::strong_count(self).saturating_sub(1).max(1) as u64;
-        (OPEN + self.file.held(deep)) / holders
+    /// Bytes that go with it; see [`File::held`].
+    pub fn held(&self, deep: bool) -> u64 {
+        OPEN + self.file.held(deep)
     }
 
     /// Whether it may be read.
@@ -215,6 +215,7 @@ fn verify(at: u64, io: &UserIo) -> Result<(), Errno> {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        self.regular().inspect(|file| file.opened(false));
         if *self.locked.get_mut() {
             locks::forget_open(self);
         }

@@ -153,6 +153,6 @@ pub fn getfd(r: &mut UserRegs) -> SysResult {
     }
     let (process, _) = process_of(fd)?;
     // Whoever is ending has no descriptors any more.
-    let files = process.files.lock().upgrade().ok_or(ESRCH)?;
+    let files = process.files().ok_or(ESRCH)?;
     user().files().add(files.get_any(wanted)?, true)
 }

@@ -6,14 +6,16 @@ use super::{File, UserIo, inode, poll};
 use crate::debug::lock::Mutex;
 use crate::mem::page::KernelPage;
 use crate::mem::user::UserPtr;
+use crate::proc::charge::Found;
 use crate::proc::process::arc;
-use crate::proc::sleep::{SleepMutex, wait_on};
+use crate::proc::signal;
+use crate::proc::sleep::{SleepGuard, SleepMutex, wait_on};
 use crate::sched::WaitQueue;
 use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use linux_raw_sys::general as l;
 
 /// Slots of a new pipe.
@@ -59,6 +61,8 @@ pub struct Pipe {
     shut: AtomicBool,
     /// It has carried files.
     carrier: AtomicBool,
+    /// What the files inside weigh, as [`Pipe::held`] has found.
+    carried: Found,
     /// Wakes readers.
     filled: WaitQueue,
     /// Wakes writers.
@@ -81,6 +85,7 @@ impl Pipe {
             opened: Mutex::new([0; 2]),
             shut: AtomicBool::new(false),
             carrier: AtomicBool::new(false),
+            carried: Found::new(),
             filled: WaitQueue::new(),
             drained: WaitQueue::new(),
         })
@@ -110,8 +115,13 @@ impl Pipe {
     /// What is inside, for one of its ends; see [`File::held`].
     fn held(&self, deep: bool) -> u64 {
         let ends = self.readers.load(Ordering::SeqCst) + self.writers.load(Ordering::SeqCst);
-        let slots = if deep && self.carrier.load(Ordering::SeqCst) { self.slots.try_lock() } else { None };
-        let carried: u64 = slots.map_or(0, |slots| slots.iter().flat_map(|slot| &slot.rights).map(Rights::held).sum());
+        let look = || {
+            let slots = self.slots.try_lock()?;
+            let sum = slots.iter().flat_map(|slot| &slot.rights).map(Rights::held).sum();
+            self.let_go(slots);
+            Some(sum).filter(|_| !signal::is_dying())
+        };
+        let carried = if deep && self.carrier.load(Ordering::SeqCst) { self.carried.get(look) } else { 0 };
         ((self.used.load(Ordering::SeqCst) * PAGE) as u64 + carried) / ends.max(1) as u64
     }
 
@@ -132,11 +142,14 @@ impl Pipe {
             return Err(EPERM);
         }
         let slots = self.slots.lock();
-        if slots.len() > most {
+        let fits = slots.len() <= most;
+        if fits {
+            self.most.store(most, Ordering::SeqCst);
+        }
+        self.let_go(slots);
+        if !fits {
             return Err(EBUSY);
         }
-        self.most.store(most, Ordering::SeqCst);
-        drop(slots);
         self.drained.wake_all();
         poll::notify();
         Ok(most * PAGE)
@@ -211,13 +224,26 @@ impl Pipe {
         Ok(done)
     }
 
-    /// Drops the files that are inside; their bytes stay.
+    /// Drops the files that are inside, which nobody can receive any more; their bytes stay. Waits for nobody: whoever has the slots does
+    /// it when he has let go of them ([`Pipe::let_go`]). So no `drop` of a file waits, whoever has the last reference.
     pub fn drop_rights(&self) {
         loop {
-            let found = self.slots.lock().iter_mut().find_map(|slot| slot.rights.take());
+            let Some(mut slots) = self.slots.try_lock() else { return };
+            let found = slots.iter_mut().find_map(|slot| slot.rights.take());
+            drop(slots);
             if found.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Lets go of the slots. The last reader may have gone meanwhile.
+    fn let_go(&self, slots: SleepGuard<'_, VecDeque<Slot>>) {
+        drop(slots);
+        // Pairs with the last reader, who counts himself out first and tries the lock then: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if !self.has_readers() && self.carrier.load(Ordering::SeqCst) {
+            self.drop_rights();
         }
     }
 
@@ -238,6 +264,7 @@ impl Pipe {
         let mut done = 0;
         let mut slots = self.slots.lock();
         if !self.takes() {
+            self.let_go(slots);
             return Err(EPIPE);
         }
         // As on Linux, what exceeds whole pages goes behind the last bytes if it fits there, and every other page of the
@@ -251,6 +278,7 @@ impl Pipe {
             && slot.end + odd <= PAGE
         {
             if io.get(&mut slot.page[slot.end..slot.end + odd]) < odd {
+                self.let_go(slots);
                 return Err(EFAULT);
             }
             slot.end += odd;
@@ -268,7 +296,7 @@ impl Pipe {
             if !self.is_full() {
                 let Some(page) = spare.take().or_else(KernelPage::new) else {
                     // Whoever gives memory back may want this pipe first.
-                    drop(slots);
+                    self.let_go(slots);
                     self.tell_readers();
                     spare = KernelPage::awaited();
                     slots = self.slots.lock();
@@ -286,7 +314,7 @@ impl Pipe {
             if nonblock {
                 break Err(EAGAIN);
             }
-            drop(slots);
+            self.let_go(slots);
             self.tell_readers();
             let room = wait_on(&self.drained, None, || (!self.is_full() || !self.takes()).then_some(()));
             if let Err(e) = room {
@@ -294,7 +322,7 @@ impl Pipe {
             }
             slots = self.slots.lock();
         };
-        drop(slots);
+        self.let_go(slots);
         self.tell_readers();
         match result {
             Err(e) if done == 0 => Err(e),
@@ -446,6 +474,7 @@ impl Drop for End {
         drop(opened);
         // Who writes from now on is refused, see `write`.
         if last && self.pipe.carrier.load(Ordering::SeqCst) {
+            fence(Ordering::SeqCst);
             self.pipe.drop_rights();
         }
         self.pipe.filled.wake_all();

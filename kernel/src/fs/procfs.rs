@@ -1,8 +1,10 @@
 //! /proc and /sys, as far as allocators, run-time libraries and curious programs read them.
 
 use super::stat::kind;
+use super::text::copied;
 use super::{FileTable, Inode, Kind, OpenFile};
 use crate::mem::memory;
+use crate::proc::charge;
 use crate::proc::process::Process;
 use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
@@ -12,6 +14,7 @@ use crate::sys::errno::*;
 use crate::sys::info;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 use core::sync::atomic::Ordering;
 use spin::Once;
 
@@ -285,49 +288,68 @@ fn make_sysctl() -> Arc<Inode> {
     root
 }
 
-/// Name, inode number and type of what is in a directory.
-pub fn list(dir: &ProcEntry) -> Vec<(Vec<u8>, u64, u32)> {
+/// Name, inode number and type of what is in a directory, as [`super::directory`] gives them.
+type Listed = (Vec<u8>, u64, u32);
+
+/// The numbers that `next` names, each with the one before it: what programs make many of is looked at one by one, locked for that alone.
+fn numbers(mut next: impl FnMut(Option<u32>) -> Option<u32>) -> impl Iterator<Item = u32> {
+    let (mut last, mut n) = (None, 0);
+    core::iter::from_fn(move || {
+        n += 1;
+        last = next(last).filter(|_| charge::go_on(n));
+        last
+    })
+}
+
+/// Adds to `out` up to `room` of what is in a directory, but for the first `skip`. There is room for them in `out`.
+pub fn list(dir: &ProcEntry, skip: usize, room: usize, out: &mut Vec<Listed>) {
     let one = |name: &str, entry: ProcEntry| (name.as_bytes().to_vec(), entry.number(), entry.file_type());
     let numbered = |n: u32, entry: ProcEntry| one(&alloc::format!("{n}"), entry);
     match dir {
         ProcEntry::Root => {
-            let mut out: Vec<_> = SYSTEM.iter().map(|(n, file)| one(n, ProcEntry::System(*file))).collect();
-            out.push(one("self", ProcEntry::SelfLink));
-            out.push(one("thread-self", ProcEntry::ThreadSelf));
-            out.push((b"sys".to_vec(), sysctl().ino, kind::DIR));
-            let pids: Vec<u32> = tree::lock().processes.keys().copied().collect();
-            out.extend(pids.into_iter().map(|pid| numbered(pid, ProcEntry::Process(pid))));
-            out
+            let fixed = SYSTEM.iter().map(|(n, file)| one(n, ProcEntry::System(*file)));
+            let own = [one("self", ProcEntry::SelfLink), one("thread-self", ProcEntry::ThreadSelf)];
+            let sys = [(b"sys".to_vec(), sysctl().ino, kind::DIR)];
+            let pids = numbers(|last| {
+                let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+                tree::lock().processes.range((from, Bound::Unbounded)).next().map(|(pid, _)| *pid)
+            });
+            let all = fixed.chain(own).chain(sys).map(Ok).chain(pids.map(Err)).skip(skip).take(room);
+            out.extend(all.map(|entry| entry.unwrap_or_else(|pid| numbered(pid, ProcEntry::Process(pid)))));
         }
         ProcEntry::Process(pid) => {
-            let mut out: Vec<_> = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::Of(*pid, *text))).collect();
-            out.extend(LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place))));
-            out.push(one("fd", ProcEntry::Fds(*pid)));
-            out.push(one("task", ProcEntry::Tasks(*pid)));
-            out
+            let texts = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::Of(*pid, *text)));
+            let links = LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place)));
+            let dirs = [one("fd", ProcEntry::Fds(*pid)), one("task", ProcEntry::Tasks(*pid))];
+            out.extend(texts.chain(links).chain(dirs).skip(skip).take(room));
         }
         ProcEntry::Tasks(pid) => {
-            let threads = tree::process(*pid).map(|p| p.thread_list()).unwrap_or_default();
-            threads.iter().map(|t| numbered(of(t).tid(), ProcEntry::Task(*pid, of(t).tid()))).collect()
+            let Some(process) = tree::process(*pid) else { return };
+            let mut n = skip;
+            let tids = numbers(|_| {
+                let tid = process.threads.lock().list.get(n).map(|t| of(t).tid());
+                n += 1;
+                tid
+            });
+            out.extend(tids.take(room).map(|tid| numbered(tid, ProcEntry::Task(*pid, tid))));
         }
         ProcEntry::Task(pid, tid) => {
-            let mut out: Vec<_> = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::OfTask(*tid, *text))).collect();
-            out.extend(LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place))));
-            out.push(one("fd", ProcEntry::Fds(*pid)));
-            out
+            let texts = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::OfTask(*tid, *text)));
+            let links = LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place)));
+            out.extend(texts.chain(links).chain([one("fd", ProcEntry::Fds(*pid))]).skip(skip).take(room));
         }
         ProcEntry::Fds(pid) => {
-            let fds = files_of(*pid).map(|files| files.list()).unwrap_or_default();
-            fds.into_iter().map(|fd| numbered(fd as u32, ProcEntry::Fd(*pid, fd as i32))).collect()
+            let Ok(files) = files_of(*pid) else { return };
+            let fds = numbers(|last| files.next(last.map_or(0, |fd| fd as usize + 1)).map(|fd| fd as u32));
+            out.extend(fds.skip(skip).take(room).map(|fd| numbered(fd, ProcEntry::Fd(*pid, fd as i32))));
         }
-        _ => Vec::new(),
+        _ => {}
     }
 }
 
 /// The descriptors of a process, which may end meanwhile.
 fn files_of(pid: u32) -> Result<Arc<FileTable>, Errno> {
-    let files = tree::process(pid).ok_or(ENOENT)?.files.lock().upgrade();
-    files.ok_or(ENOENT)
+    tree::process(pid).and_then(|process| process.files()).ok_or(ENOENT)
 }
 
 /// What a descriptor of a process means.
@@ -347,10 +369,7 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
             (Place::Exe, Some(process)) => Ok(process.exe.lock().to_vec()),
-            (Place::Cwd, Some(process)) => {
-                let fs = process.fs.lock().upgrade();
-                fs.ok_or(ENOENT).and_then(|fs| fs.cwd_path())
-            }
+            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).and_then(|fs| fs.cwd_path()),
             (Place::Root, Some(_)) => Ok(b"/".to_vec()),
         },
         _ => return None,
@@ -374,11 +393,11 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
     match entry {
         ProcEntry::Of(pid, text) => {
             let process = tree::process(*pid).ok_or(ESRCH)?;
-            Ok(of_process(&process, None, *text))
+            of_process(&process, None, *text)
         }
         ProcEntry::OfTask(tid, text) => {
             let thread = tree::thread(*tid).ok_or(ESRCH)?;
-            Ok(of_process(&of(&thread).process, Some(&thread), *text))
+            of_process(&of(&thread).process, Some(&thread), *text)
         }
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
@@ -401,23 +420,24 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
 }
 
 /// A file of a process; where a thread is given, of that one, as far as the file is about threads.
-fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) -> Vec<u8> {
-    match text {
-        Text::Maps => info::maps(process),
+fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) -> Result<Vec<u8>, Errno> {
+    let arguments = || process.arguments.lock().clone();
+    Ok(match text {
+        Text::Maps => info::maps(process)?,
         Text::Status => info::status(process, thread),
         Text::Stat => info::process_stat(process, thread),
         Text::Statm => info::statm(process),
-        Text::Cmdline => process.arguments.lock().args.clone(),
+        Text::Cmdline => copied(&arguments().args)?,
         Text::Comm => {
             let mut name = info::name_of(process, thread);
             name.push(b'\n');
             name
         }
-        Text::Environ => process.arguments.lock().envs.clone(),
+        Text::Environ => copied(&arguments().envs)?,
         Text::Limits => info::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
         Text::OomScore => alloc::format!("{}\n", oom::score(process)).into_bytes(),
         Text::OomScoreAdj => alloc::format!("{}\n", process.oom_adj.load(Ordering::Relaxed)).into_bytes(),
-    }
+    })
 }

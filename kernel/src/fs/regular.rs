@@ -5,6 +5,7 @@ use super::stat::kind;
 use super::{File, Stat, Times, UserIo, inode};
 use crate::debug::lock::Mutex;
 use crate::mem::{ObjectRef, Quota, memory};
+use crate::proc::charge::{self, Found};
 use crate::proc::limits;
 use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
@@ -73,6 +74,10 @@ pub struct Regular {
     writing: SleepMutex<()>,
     /// The path by which it was mapped last.
     path: Mutex<Option<Arc<[u8]>>>,
+    /// How often it is open.
+    opens: AtomicU32,
+    /// Its pages that somebody has beside it, as [`File::held`] has found.
+    in_use: Found,
     /// F_ADD_SEALS of a memfd; changed by who holds `writing`.
     seals: AtomicU32,
 }
@@ -94,6 +99,8 @@ impl Regular {
             object: Arc::new(SleepMutex::new(None)),
             writing: SleepMutex::new(()),
             path: Mutex::new(None),
+            opens: AtomicU32::new(0),
+            in_use: Found::new(),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         }
     }
@@ -125,6 +132,8 @@ impl Regular {
             object,
             writing: SleepMutex::new(()),
             path: Mutex::new(None),
+            opens: AtomicU32::new(0),
+            in_use: Found::new(),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         })
     }
@@ -233,6 +242,32 @@ impl Regular {
     pub fn note_mapped(self: &Arc<Self>, object: &ObjectRef, path: &Arc<[u8]>) {
         *self.path.lock() = Some(path.clone());
         MAPPED.lock().insert(object.id(), Arc::downgrade(self));
+    }
+
+    /// It is open once more, or not any more.
+    pub fn opened(&self, yes: bool) {
+        // ordering: Relaxed; only for an estimate.
+        match yes {
+            true => self.opens.fetch_add(1, Ordering::Relaxed),
+            false => self.opens.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Pages of an object that go with it, and that no space counts, because it maps them.
+    fn kept(&self, object: &ObjectRef) -> u64 {
+        let in_use = self.in_use.get(|| {
+            let (mut sum, mut from) = (0, 0);
+            for n in 0.. {
+                let Some((pages, behind)) = memory().object_pages_in_use(object, from) else { break };
+                (sum, from) = (sum + pages, behind);
+                if !charge::go_on(n) {
+                    return None;
+                }
+            }
+            Some(sum)
+        });
+        // Counted, not found: a file that grows between two looks weighs what it is.
+        (object.held() + object.tables()).saturating_sub(in_use)
     }
 
     /// Its object goes.
@@ -502,7 +537,8 @@ impl File for Arc<Regular> {
             return 0;
         }
         let object = self.object.try_lock().and_then(|object| object.clone());
-        object.map_or(0, |object| memory().kept_by_object(&object) * 4096)
+        let opens = u64::from(self.opens.load(Ordering::Relaxed).max(1));
+        object.map_or(0, |object| self.kept(&object) * 4096 / opens)
     }
     fn seekable(&self) -> bool {
         true

@@ -7,6 +7,7 @@
 use super::OpenFile;
 use super::pipe::Pipe;
 use crate::debug::lock::Mutex;
+use crate::proc::charge;
 use crate::proc::thread::current;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
@@ -44,7 +45,8 @@ impl Rights {
 
     /// Bytes that go with them, but for what is on its way through them.
     pub fn held(&self) -> u64 {
-        self.0.iter().map(|file| file.held(false)).sum()
+        let of = |file: &Arc<OpenFile>| file.held(false) / Arc::strong_count(file) as u64;
+        self.0.iter().enumerate().take_while(|(n, _)| charge::go_on(*n)).map(|(_, file)| of(file)).sum()
     }
 
     /// They have arrived.

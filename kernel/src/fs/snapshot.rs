@@ -91,6 +91,9 @@ impl File for Snapshot {
     fn can_wait(&self) -> bool {
         false
     }
+    fn held(&self, _: bool) -> u64 {
+        self.bytes.try_lock().map_or(0, |bytes| bytes.capacity() as u64)
+    }
     fn seekable(&self) -> bool {
         true
     }

@@ -2,12 +2,12 @@
 
 use super::OpenFile;
 use crate::debug::lock::Mutex;
+use crate::proc::charge::{self, Found};
 use crate::proc::process::arc;
 use crate::proc::thread::current;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU64;
 use linux_raw_sys::general as l;
 
 #[derive(Clone)]
@@ -25,8 +25,8 @@ fn limit() -> u64 {
 /// dropped, outside it.
 pub struct FileTable {
     slots: Mutex<Vec<Option<Slot>>>,
-    /// The choice of a victim in which it was counted.
-    pub weighed: AtomicU64,
+    /// What [`FileTable::held`] has found.
+    held: Found,
 }
 
 impl FileTable {
@@ -36,7 +36,7 @@ impl FileTable {
     }
 
     fn of(slots: Vec<Option<Slot>>) -> Self {
-        FileTable { slots: Mutex::new(slots), weighed: AtomicU64::new(0) }
+        FileTable { slots: Mutex::new(slots), held: Found::new() }
     }
 
     /// A table of its own with the same open files.
@@ -158,19 +158,24 @@ impl FileTable {
 
     /// Bytes that go with the table: its own, and its share of what is open.
     pub fn held(&self) -> u64 {
-        let len = self.slots.lock().len();
-        let mut sum = (len * size_of::<Option<Slot>>()) as u64;
-        for fd in 0..len {
-            // Nothing is locked while a file is looked at.
-            let file = self.get_any(fd as i32);
-            sum += file.map_or(0, |file| file.held(true));
-        }
-        sum
+        self.held.get(|| {
+            let len = self.slots.lock().len();
+            let mut sum = (len * size_of::<Option<Slot>>()) as u64;
+            for fd in 0..len {
+                // Nothing is locked while a file is looked at.
+                let file = self.get_any(fd as i32);
+                sum += file.map_or(0, |file| file.held(true) / charge::shares(&file));
+                if !charge::go_on(fd) {
+                    return None;
+                }
+            }
+            Some(sum)
+        })
     }
 
-    /// The descriptors in use, in order.
-    pub fn list(&self) -> Vec<usize> {
+    /// The first descriptor in use from `from` on.
+    pub fn next(&self, from: usize) -> Option<usize> {
         let slots = self.slots.lock();
-        slots.iter().enumerate().filter(|(_, s)| s.is_some()).map(|(i, _)| i).collect()
+        (from..slots.len()).find(|fd| slots[*fd].is_some())
     }
 }

@@ -234,7 +234,7 @@ pub fn base_of(fd: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
         return Ok(b"/".to_vec());
     }
     if fd == l::AT_FDCWD {
-        return user().fs.get().cwd_path();
+        return user().fs.cwd_path();
     }
     let file = user().files().get_any(fd)?;
     match &file.inode {

@@ -51,7 +51,8 @@ pub fn wait_for(want: u64) -> bool {
         }
         return true;
     }
-    let chosen = proc::oom::end_largest();
+    // What was free was looked at before this thread's turn came: the last victim's frames may be here.
+    let chosen = is_over() || proc::oom::end_largest(is_over);
     static VICTIM: What = What { text: "the victim's frames", show: |n, f| write!(f, "{n} free") };
     let (mut wait, until) = (Wait::new(&VICTIM), timer::now_ns() + PATIENCE);
     while chosen && !is_over() && timer::now_ns() < until {

@@ -202,7 +202,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
 
     let memory = if flags & CLONE_VM != 0 { parent.memory().clone() } else { parent.memory().fork()? };
     let files = if flags & CLONE_FILES != 0 { parent.files().clone() } else { parent.files().copy()? };
-    let fs = if flags & CLONE_FS != 0 { parent.fs.get().clone() } else { parent.fs.get().copy()? };
+    let fs = if flags & CLONE_FS != 0 { parent.fs.clone() } else { parent.fs.copy()? };
     let is_thread = flags & CLONE_THREAD != 0;
     let process = if is_thread { me.clone() } else { new_process(tid, me, &request, &memory)? };
 

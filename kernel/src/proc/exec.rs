@@ -292,7 +292,7 @@ pub fn execve(r: &mut UserRegs) -> SysResult {
     let name = read_path(r.a0())?;
     let (args, envs) = (r.a1(), r.a2());
     // A statement of its own: in the call's, the guard would live as long as the call, which waits for the other threads.
-    let cwd = match user().fs.get().cwd_path() {
+    let cwd = match user().fs.cwd_path() {
         Err(_) if name.first() == Some(&b'/') => b"/".to_vec(),
         cwd => cwd?,
     };

@@ -77,8 +77,9 @@ fn comes() -> bool {
 }
 
 /// Ends the largest process that is not ending already, by SIGKILL, and names it in the log. True if some process is (now or
-/// still) ending, so that waiting for memory makes sense. Needs no memory itself. One caller at a time.
-pub fn end_largest() -> bool {
+/// still) ending, or `is_over` says that nobody need end any more, so that trying again makes sense. Needs no memory itself, and waits for
+/// nobody: what it drops may be the last reference, and no `drop` waits. One caller at a time.
+pub fn end_largest(is_over: impl Fn() -> bool) -> bool {
     weigh();
     let mut best: Option<(i64, Arc<Process>)> = None;
     let mut ending = 0;
@@ -105,6 +106,10 @@ pub fn end_largest() -> bool {
         // Nobody waits for them again.
         each(|p| p.stuck.store(is_ending(p), Ordering::Relaxed));
     }
+    // The weighing may have been long, and is nothing if it was broken off.
+    if is_over() {
+        return true;
+    }
     let Some((_, victim)) = best else { return ending };
     end(&victim);
     true
@@ -114,7 +119,7 @@ pub fn end_largest() -> bool {
 fn end(victim: &Arc<Process>) {
     let shared = victim.memory.lock().clone();
     let usage = shared.as_ref().map(|memory| memory.space.usage()).unwrap_or_default();
-    let kernel = charge::of_process(victim, |_| true);
+    let kernel = charge::of_process(victim);
     log::warn!(
         "out of memory: process {} ({}, {} KiB resident, {} KiB swapped, {} KiB tables, {} KiB kernel) is killed",
         victim.pid,
@@ -158,7 +163,7 @@ fn weigh() {
             weight.spared.store(false, Ordering::Relaxed);
             weight.lives.store(false, Ordering::Relaxed);
         }
-        let kernel = charge::of_process(p, |files| files.weighed.swap(choice, Ordering::Relaxed) != choice);
+        let kernel = charge::of_process(p);
         weight.pages.fetch_add(kernel.div_ceil(4096), Ordering::Relaxed);
         weight.lives.fetch_or(!is_ending(p), Ordering::Relaxed);
         weight.spared.fetch_or(p.oom_adj.load(Ordering::Relaxed) == NEVER, Ordering::Relaxed);
@@ -191,7 +196,7 @@ pub fn score(process: &Process) -> i64 {
     let adj = process.oom_adj.load(Ordering::Relaxed);
     let memory = process.memory.lock().clone();
     let (Some(memory), true) = (memory, adj != NEVER) else { return 0 };
-    let pages = memory.space.usage().sum() + charge::of_process(process, |_| true).div_ceil(4096);
+    let pages = memory.space.usage().sum() + charge::of_process(process).div_ceil(4096);
     (1000 + points(pages, adj) * 1000 / total()) * 2 / 3
 }
 

@@ -111,10 +111,6 @@ pub struct Process {
     pub exe: Mutex<Arc<[u8]>>,
     /// What the program was started with; shared with children until they start another one.
     pub arguments: Mutex<Arc<Arguments>>,
-    /// The descriptors and the directory of its threads, for others to look at: of the thread that was made or changed them last.
-    pub files: Mutex<Weak<FileTable>>,
-    /// See `files`.
-    pub fs: Mutex<Weak<FsContext>>,
     /// What threads that are gone have used.
     pub gone_usage: Mutex<Usage>,
     /// What waited-for children have used.
@@ -174,8 +170,6 @@ impl Process {
             memory: Mutex::new(None),
             exe: Mutex::new(exe),
             arguments: Mutex::new(arguments),
-            files: Mutex::new(Weak::new()),
-            fs: Mutex::new(Weak::new()),
             gone_usage: Mutex::new(Usage::default()),
             child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),
@@ -202,6 +196,21 @@ impl Process {
     /// A snapshot of the threads, taken so that they can be poked outside the lock.
     pub fn thread_list(&self) -> Vec<ThreadRef> {
         self.threads.lock().list.clone()
+    }
+
+    /// The thread that has the process's number, while it lives: what it has is what /proc shows of the process.
+    pub fn leader(&self) -> Option<ThreadRef> {
+        self.threads.lock().list.iter().find(|t| super::thread::of(t).tid() == self.pid).cloned()
+    }
+
+    /// The descriptors of its leader.
+    pub fn files(&self) -> Option<Arc<FileTable>> {
+        self.leader().and_then(|leader| super::thread::of(&leader).shown_files())
+    }
+
+    /// The directory and umask of its leader.
+    pub fn fs(&self) -> Option<Arc<FsContext>> {
+        self.leader().map(|leader| super::thread::of(&leader).fs.clone())
     }
 
     /// What all threads have used, past and present.

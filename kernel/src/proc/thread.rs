@@ -7,7 +7,7 @@ use super::{Memory, futex};
 use crate::debug::lock::Mutex;
 use crate::fs::FileTable;
 use crate::sched::{self, Thread};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -53,8 +53,10 @@ pub struct UserThread {
     /// The address space with its brk; `None` once the thread is on its way out.
     memory: Own<Option<Arc<Memory>>>,
     files: Own<Option<Arc<FileTable>>>,
+    /// The same, for others to look at.
+    shown: Mutex<Weak<FileTable>>,
     /// Working directory and umask.
-    pub fs: Own<Arc<FsContext>>,
+    pub fs: Arc<FsContext>,
     /// Its processor clocks.
     pub clock: CpuClock,
     /// When it was started.
@@ -98,14 +100,13 @@ impl UserThread {
         blocked: u64,
         name: [u8; 16],
     ) -> Self {
-        *process.files.lock() = Arc::downgrade(&files);
-        *process.fs.lock() = Arc::downgrade(&fs);
         UserThread {
             process,
             tid: AtomicU32::new(tid),
             memory: Own::new(Some(memory)),
+            shown: Mutex::new(Arc::downgrade(&files)),
             files: Own::new(Some(files)),
-            fs: Own::new(fs),
+            fs,
             clock: CpuClock::new(),
             started: crate::sched::timer::now_ns(),
             pending: Mutex::new(Pending::new()),
@@ -158,10 +159,15 @@ impl UserThread {
     }
     /// Replaces the file table (execve, unshare, exit).
     pub fn set_files(&self, files: Option<Arc<FileTable>>) -> Option<Arc<FileTable>> {
-        if let Some(files) = &files {
-            *self.process.files.lock() = Arc::downgrade(files);
-        }
+        let shown = files.as_ref().map_or(Weak::new(), Arc::downgrade);
+        let before = core::mem::replace(&mut *self.shown.lock(), shown);
+        drop(before);
         self.files.set(files)
+    }
+    /// The thread's file table, for others to look at; `None` once it is on its way out.
+    pub fn shown_files(&self) -> Option<Arc<FileTable>> {
+        let shown = self.shown.lock().clone();
+        shown.upgrade()
     }
 }
 

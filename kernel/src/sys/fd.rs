@@ -39,15 +39,15 @@ pub fn close_range(r: &mut UserRegs) -> SysResult {
         drop(user().set_files(Some(copy)));
     }
     let table = user().files();
-    for fd in table.list() {
-        if (first as usize..=last as usize).contains(&fd) {
-            if flags & CLOSE_RANGE_CLOEXEC != 0 {
-                table.set_close_on_exec(fd as i32, true)?;
-            } else {
-                // Another thread may have closed it meanwhile.
-                let _ = table.remove(fd as i32).map(|file| locks::closed(&file));
-            }
+    let mut at = first as usize;
+    while let Some(fd) = table.next(at).filter(|fd| *fd <= last as usize) {
+        // Another thread may have closed it meanwhile.
+        if flags & CLOSE_RANGE_CLOEXEC != 0 {
+            let _ = table.set_close_on_exec(fd as i32, true);
+        } else {
+            let _ = table.remove(fd as i32).map(|file| locks::closed(&file));
         }
+        at = fd + 1;
     }
     Ok(0)
 }

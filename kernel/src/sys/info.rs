@@ -3,9 +3,12 @@
 use super::Args;
 use super::errno::*;
 use crate::arch::{self, UserRegs};
+use crate::fs::Printable;
+use crate::fs::text::Text;
 use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
 use crate::proc::account::Counts;
+use crate::proc::charge;
 use crate::proc::process::Process;
 use crate::proc::signal::{MAX, bit, places};
 use crate::proc::thread::{current, of};
@@ -15,7 +18,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
@@ -204,76 +207,84 @@ pub fn name_of(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     name.iter().copied().take_while(|b| *b != 0).collect()
 }
 
-fn everything() -> PageRange {
-    PageRange { start: Page(0), end: PageRange::LIMIT }
+/// Whether the second of two segments only continues the first: to the program they are one mapping, for instance where they lie in two
+/// arenas.
+fn continues(a: &Segment, b: &Segment) -> bool {
+    let backing = match (&a.backing, &b.backing) {
+        (Backing::Anonymous, Backing::Anonymous) => true,
+        (
+            Backing::Object { object: x, offset: from, shared: s },
+            Backing::Object { object: y, offset: to, shared: t },
+        ) => x.id() == y.id() && s == t && from + a.range.pages() == *to,
+        _ => false,
+    };
+    backing && a.range.end == b.range.start && a.prot == b.prot && a.flags == b.flags
+}
+
+/// A line of /proc/self/maps.
+fn maps_line(out: &mut Text, s: &Segment, exe: &[u8], exe_object: Option<u64>) -> fmt::Result {
+    let has = |p: Prot, c: char| if s.prot.contains(p) { c } else { '-' };
+    let (offset, shared) = match &s.backing {
+        Backing::Object { offset, shared, .. } => (offset * 4096, *shared),
+        Backing::Anonymous => (0, false),
+    };
+    let begin = out.0.len();
+    write!(
+        out,
+        "{:08x}-{:08x} {}{}{}{} {offset:08x} 00:00 {} ",
+        s.range.start.addr(),
+        s.range.end.addr(),
+        has(Prot::READ, 'r'),
+        has(Prot::WRITE, 'w'),
+        has(Prot::EXEC, 'x'),
+        if shared { 's' } else { 'p' },
+        u8::from(matches!(s.backing, Backing::Object { .. })),
+    )?;
+    let used = out.0.len() - begin;
+    let mut name = |name: &[u8]| write!(out, "{:1$}{2}", "", 73usize.saturating_sub(used), Printable(name));
+    match &s.backing {
+        Backing::Object { object, .. } if Some(object.id()) == exe_object => name(exe)?,
+        Backing::Object { object, shared, .. } => match crate::fs::regular::path_of(object) {
+            Some(path) => name(&path)?,
+            None if *shared => name(b"/dev/zero (deleted)")?,
+            None => {}
+        },
+        Backing::Anonymous if s.flags.contains(Flags::STACK) => name(b"[stack]")?,
+        Backing::Anonymous if s.flags.contains(Flags::HEAP) => name(b"[heap]")?,
+        Backing::Anonymous => {}
+    }
+    out.write_char('\n')
 }
 
 /// /proc/self/maps
-pub fn maps(process: &Process) -> Vec<u8> {
+pub fn maps(process: &Process) -> Result<Vec<u8>, Errno> {
     let memory = process.memory.lock().clone();
-    let Some(memory) = memory else { return Vec::new() };
+    let Some(memory) = memory else { return Ok(Vec::new()) };
     let exe = process.exe.lock().clone();
     let exe_object = crate::fs::resolve(b"/", &exe, true)
         .ok()
         .and_then(|(node, _)| node.regular())
         .and_then(|file| file.object().ok())
         .map(|object| object.id());
-    let mut segments: Vec<Segment> = Vec::new();
-    memory.space.each_segment(everything(), |s| {
-        // What lies in two arenas is one mapping to the program.
-        if let Some(last) = segments.last_mut()
-            && last.range.end == s.range.start
-            && last.prot == s.prot
-            && last.flags == s.flags
-            && matches!((&last.backing, &s.backing), (Backing::Anonymous, Backing::Anonymous))
-        {
-            last.range.end = s.range.end;
-            return;
-        }
-        if segments.try_reserve(1).is_ok() {
-            segments.push(s.clone());
-        }
-    });
-    let mut out = String::new();
-    for s in &segments {
-        let has = |p: Prot, c: char| if s.prot.contains(p) { c } else { '-' };
-        let (offset, shared, name): (u64, bool, String) = match &s.backing {
-            Backing::Object { object, offset, shared } => {
-                let name = if Some(object.id()) == exe_object {
-                    format!("{}", crate::fs::Printable(&exe))
-                } else if let Some(path) = crate::fs::regular::path_of(object) {
-                    format!("{}", crate::fs::Printable(&path))
-                } else if *shared {
-                    "/dev/zero (deleted)".into()
-                } else {
-                    String::new()
-                };
-                (offset * 4096, *shared, name)
+    let mut out = Text(Vec::new());
+    let mut line = |s: &Segment| maps_line(&mut out, s, &exe, exe_object).map_err(|_| ENOMEM);
+    let (mut at, mut last, mut n): (Page, Option<Segment>, usize) = (Page(0), None, 0);
+    while let Some(s) = Some(at).filter(|at| *at < PageRange::LIMIT).and_then(|at| memory.space.find_settled(at)) {
+        at = s.range.end;
+        match &mut last {
+            Some(last) if continues(last, &s) => last.range.end = s.range.end,
+            last => {
+                last.as_ref().map_or(Ok(()), &mut line)?;
+                *last = Some(s);
             }
-            Backing::Anonymous if s.flags.contains(Flags::STACK) => (0, false, "[stack]".into()),
-            Backing::Anonymous if s.flags.contains(Flags::HEAP) => (0, false, "[heap]".into()),
-            Backing::Anonymous => (0, false, String::new()),
-        };
-        let inode = if matches!(s.backing, Backing::Object { .. }) { 1 } else { 0 };
-        let mut line = format!(
-            "{:08x}-{:08x} {}{}{}{} {offset:08x} 00:00 {inode} ",
-            s.range.start.addr(),
-            s.range.end.addr(),
-            has(Prot::READ, 'r'),
-            has(Prot::WRITE, 'w'),
-            has(Prot::EXEC, 'x'),
-            if shared { 's' } else { 'p' },
-        );
-        if !name.is_empty() {
-            while line.len() < 73 {
-                line.push(' ');
-            }
-            line.push_str(&name);
         }
-        out.push_str(&line);
-        out.push('\n');
+        n += 1;
+        if !charge::go_on(n) {
+            return Err(EINTR);
+        }
     }
-    out.into_bytes()
+    last.as_ref().map_or(Ok(()), &mut line)?;
+    Ok(out.0)
 }
 
 /// What is mapped, and how many pages are in memory.
@@ -291,8 +302,7 @@ pub fn statm(process: &Process) -> Vec<u8> {
 
 /// The state of a thread, or of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
 fn state(process: &Process, thread: Option<&ThreadRef>) -> char {
-    let leader = || process.threads.lock().list.iter().find(|t| of(t).tid() == process.pid).cloned();
-    match thread.cloned().or_else(leader) {
+    match thread.cloned().or_else(|| process.leader()) {
         None => 'Z',
         Some(_) if process.stopped.load(Ordering::Relaxed) => 'T',
         Some(thread) if thread.is_runnable() => 'R',
@@ -341,7 +351,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     // Statements of their own: a guard in an argument would live until the text is made.
     let threads = process.threads.lock().list.len();
     let signals = signals(process, thread);
-    let umask = process.fs.lock().upgrade().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
+    let umask = process.fs().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
     let n = cpus();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
@@ -352,7 +362,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
          Threads:\t{threads}\n{signals}CapInh:\t{none:016x}\nCapPrm:\t{all:016x}\nCapEff:\t{all:016x}\nCapBnd:\t{all:016x}\n\
          CapAmb:\t{none:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
          Mems_allowed:\t1\nMems_allowed_list:\t0\n",
-        name = crate::fs::Printable(&name),
+        name = Printable(&name),
         pid = process.pid,
         tid = thread.map_or(process.pid, |t| of(t).tid()),
         ppid = tree::parent_pid(process),
@@ -386,7 +396,7 @@ pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 {start} \
          {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
         pid = thread.map_or(process.pid, |t| of(t).tid()),
-        name = crate::fs::Printable(&name),
+        name = Printable(&name),
         state = state(process, thread),
         ppid = tree::parent_pid(process),
         minor = usage.minor_faults,

@@ -13,7 +13,7 @@ use linux_raw_sys::general as l;
 
 /// `getcwd`
 pub fn getcwd(r: &mut UserRegs) -> SysResult {
-    let mut path = user().fs.get().cwd_path()?;
+    let mut path = user().fs.cwd_path()?;
     path.push(0);
     if path.len() > r.a1() {
         return Err(ERANGE);
@@ -23,7 +23,7 @@ pub fn getcwd(r: &mut UserRegs) -> SysResult {
 }
 /// Makes a directory the working directory.
 fn enter(node: Arc<Inode>, path: Vec<u8>) {
-    let old = core::mem::replace(&mut *user().fs.get().cwd.lock(), (node, path));
+    let old = core::mem::replace(&mut *user().fs.cwd.lock(), (node, path));
     // The last one to hold it takes it away: not under the lock.
     drop(old);
 }
@@ -46,5 +46,5 @@ pub fn fchdir(r: &mut UserRegs) -> SysResult {
 }
 /// `umask`
 pub fn umask(r: &mut UserRegs) -> SysResult {
-    Ok(user().fs.get().umask.swap(r.a0() as u32 & 0o777, Ordering::Relaxed) as usize)
+    Ok(user().fs.umask.swap(r.a0() as u32 & 0o777, Ordering::Relaxed) as usize)
 }

@@ -125,7 +125,7 @@ fn do_open(fd: usize, path_at: usize, flags: u32, mode: u32) -> SysResult {
     let mut made = false;
     if create && place.node.is_none() {
         has_room()?;
-        let masked = mode & 0o7777 & !user().fs.get().umask.load(Ordering::Relaxed);
+        let masked = mode & 0o7777 & !user().fs.umask.load(Ordering::Relaxed);
         let new = Inode::new(Kind::Regular(arc(Regular::empty(masked)?)?), masked);
         let _changing = NAMES.lock();
         // Somebody may have made it meanwhile.
@@ -152,7 +152,7 @@ fn open_unnamed(fd: usize, path: &[u8], flags: u32, mode: u32) -> SysResult {
         return Err(ENOTDIR);
     }
     entries(&parent).map_err(|_| EOPNOTSUPP)?;
-    let regular = arc(Regular::empty(mode & !user().fs.get().umask.load(Ordering::Relaxed))?)?;
+    let regular = arc(Regular::empty(mode & !user().fs.umask.load(Ordering::Relaxed))?)?;
     regular.unname(flags & l::O_EXCL == 0);
     let file: Arc<dyn File> = arc(regular)?;
     let file = OpenFile::new(file, flags, b"/tmp/# (deleted)", None)?;
@@ -257,7 +257,7 @@ fn make(fd: usize, path_at: usize, dir: bool, new: impl FnOnce() -> Result<Arc<I
     Ok(0)
 }
 fn masked(mode: usize) -> u32 {
-    mode as u32 & 0o7777 & !user().fs.get().umask.load(Ordering::Relaxed)
+    mode as u32 & 0o7777 & !user().fs.umask.load(Ordering::Relaxed)
 }
 /// `mkdir`
 pub fn mkdir(r: &mut UserRegs) -> SysResult {

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::time::Instant;
 
 use quire_workloads::area::READ_WRITE;
 use quire_workloads::process::{Child, Ended, Pipe, clone_vm, fork, leave, no_core_files, try_fork};
@@ -23,6 +24,9 @@ fn main() {
     no_core_files();
     for _ in Budget::from_arguments(1).rounds() {
         adjustment();
+        weight_of_descriptors();
+        a_thread_with_descriptors_of_its_own();
+        maps_without_room();
         let end = Pipe::new();
         let bystander = waiter(&end, 256);
         for (what, hog) in [("tables", tables as fn()), ("a file", memfd), ("sharers", sharers)] {
@@ -194,7 +198,6 @@ fn travellers() {
 }
 
 fn send(socket: RawFd, file: &fs::File) -> bool {
-    use std::os::fd::AsRawFd;
     let mut byte = 1u8;
     let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let mut room = [0u64; 4];
@@ -264,6 +267,89 @@ fn adjustment() {
         0
     });
     child.expect_success("the adjustment");
+}
+
+fn score() -> i64 {
+    fs::read_to_string("/proc/self/oom_score").unwrap_or_default().trim().parse().unwrap_or(-1)
+}
+
+/// A file that is open often weighs as one, and is looked at once.
+fn weight_of_descriptors() {
+    let child = fork(|| {
+        let limit = libc::rlimit { rlim_cur: 8192, rlim_max: 8192 };
+        // SAFETY: the limit is readable.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        let Ok(mut file) = new_memfd() else { return 0 };
+        let full = (0..16).any(|_| file.write_all(&[7; MIB]).is_err());
+        check!(!full, "no room for 16 MiB");
+        let (before, began) = (score(), Instant::now());
+        let fd = file.as_raw_fd();
+        // SAFETY: descriptors stay open on purpose.
+        check!((0..4000).all(|_| unsafe { libc::dup(fd) } >= 0), "no room for descriptors");
+        let again: Vec<_> = (0..20).map_while(|_| fs::File::open(format!("/proc/self/fd/{fd}")).ok()).collect();
+        check!(again.len() == 20, "a file opens {} times", again.len());
+        let (after, took) = (score(), began.elapsed());
+        check!((before - after).abs() < 20, "a score of {before}, with more descriptors of the same {after}");
+        check!(took.as_secs() < 15, "a look at descriptors took {took:?}");
+        0
+    });
+    child.expect_success("the weight of descriptors");
+}
+
+/// What /proc says of a process is what its leader has, and its weight is what all of its threads have.
+fn a_thread_with_descriptors_of_its_own() {
+    extern "C" fn leave_at_once(_: *mut libc::c_void) -> i32 {
+        0
+    }
+    let child = fork(|| {
+        let Ok(mut file) = new_memfd() else { return 0 };
+        check!((0..16).all(|_| file.write_all(&[7; MIB]).is_ok()), "no room for 16 MiB");
+        let open = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let (before, entries) = (score(), open());
+        let stack = Area::new(4);
+        let flags = libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_FS;
+        // SAFETY: the stack is the thread's alone until the process ends.
+        let tid = unsafe {
+            let top = (stack.address(3) + PAGE) as *mut libc::c_void;
+            libc::clone(leave_at_once, top, flags, std::ptr::null_mut())
+        };
+        check!(tid > 0, "no thread");
+        while fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(false) {
+            std::thread::yield_now();
+        }
+        check!(open() == entries, "{entries} descriptors, and {} after a thread", open());
+        check!((before - score()).abs() < 10, "a score of {before}, after a thread {}", score());
+        0
+    });
+    child.expect_success("descriptors beside a thread's");
+}
+
+/// A long text about a process while there is no room for it: refused, or given.
+fn maps_without_room() {
+    let child = fork(|| {
+        let count = 40_000;
+        let area = sparse(count * PAGE);
+        (0..count).step_by(2).for_each(|page| area.protect(page..page + 1, libc::PROT_READ));
+        let free = || {
+            let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).unwrap_or_default().to_owned();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0)
+        };
+        let pages = memory() / PAGE;
+        let filler = sparse(pages * PAGE);
+        let mut at = 0;
+        while free() > 3000 && at + 64 <= pages {
+            (at..at + 64).for_each(|page| filler.write(page, 0, 1));
+            at += 64;
+        }
+        for _ in 0..3 {
+            let _ = fs::File::open("/proc/self/maps");
+        }
+        0
+    });
+    let ended = child.wait();
+    check!(matches!(ended, Ended::Exited(0) | Ended::Killed(libc::SIGKILL)), "the one with many segments: {ended:?}");
+    after("a long text");
 }
 
 /// The one that asks for it goes first, however small; the one that is excepted never, however large.
