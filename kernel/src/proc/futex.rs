@@ -323,7 +323,7 @@ pub fn futex(r: &mut UserRegs) -> SysResult {
     let shared = op & l::FUTEX_PRIVATE_FLAG == 0;
     let realtime = op & l::FUTEX_CLOCK_REALTIME != 0;
     let command = op & !(l::FUTEX_PRIVATE_FLAG | l::FUTEX_CLOCK_REALTIME);
-    if realtime && !matches!(command, l::FUTEX_WAIT_BITSET | l::FUTEX_WAIT | 11 | 13) {
+    if realtime && !matches!(command, l::FUTEX_WAIT_BITSET | 11 | 13) {
         return Err(ENOSYS);
     }
     let count = |v: u32| (v as i32).max(0) as usize;

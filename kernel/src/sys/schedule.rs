@@ -92,21 +92,29 @@ pub fn getscheduler(r: &mut UserRegs) -> SysResult {
     Ok(policy(&target(r.a0())?).0 as usize)
 }
 
+/// A `sched_param`. As on Linux, none is another mistake than one that cannot be read.
+fn read_priority(at: usize) -> Result<i32, Errno> {
+    if at == 0 { Err(EINVAL) } else { UserPtr::<i32>::new(at).read() }
+}
+
 /// `sched_setscheduler`: recorded; there is one policy.
 pub fn setscheduler(r: &mut UserRegs) -> SysResult {
-    let priority = UserPtr::<i32>::new(r.a2()).read()?;
+    let priority = read_priority(r.a2())?;
     set_policy(&target(r.a0())?, r.a1() as u32 & !l::SCHED_RESET_ON_FORK, priority)
 }
 
 /// `sched_getparam`
 pub fn getparam(r: &mut UserRegs) -> SysResult {
+    if r.a1() == 0 {
+        return Err(EINVAL);
+    }
     UserPtr::<i32>::new(r.a1()).write(policy(&target(r.a0())?).1)?;
     Ok(0)
 }
 
 /// `sched_setparam`
 pub fn setparam(r: &mut UserRegs) -> SysResult {
-    let priority = UserPtr::<i32>::new(r.a1()).read()?;
+    let priority = read_priority(r.a1())?;
     let thread = target(r.a0())?;
     set_policy(&thread, policy(&thread).0, priority)
 }

@@ -33,6 +33,8 @@ static void waits(void) {
         for (int w = 0; w < 3; w++)
             printf("setitimer %d %ld %ld\n", w, CALL(setitimer, w, &it, 0), CALL(setitimer, w, &it2, 0)), CALL(setitimer, w, &zero, 0);
     }
+    ONE("futex wait by the real-time clock", CALL(futex, page, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 0, &bad[4], 0, 0));
+    printf("no sched_param: %ld %ld %ld\n", CALL(sched_setscheduler, 0, 0, 0), CALL(sched_setparam, 0, 0), CALL(sched_getparam, 0, 0));
     ONE("setitimer 3", CALL(setitimer, 3, buffer, 0));
     ONE("setitimer -1", CALL(setitimer, -1, buffer, 0));
     ONE("getitimer 3", CALL(getitimer, 3, buffer));
