@@ -1,6 +1,8 @@
 /* Times, clocks and waits with every kind of argument; timers of processor time; what /proc tells of processes. */
 #include "calls.h"
-#include <linux/futex.h>
+
+/* As linux/futex.h has them, which musl's compiler does not find. */
+enum { FUTEX_WAIT = 0, FUTEX_WAIT_BITSET = 9, FUTEX_CLOCK_REALTIME = 256 };
 
 static volatile int seen, seen_code;
 static void note(int signal, siginfo_t *info, void *context) {
