@@ -102,7 +102,10 @@ impl<T: Plain> UserPtr<T> {
             return Err(EFAULT);
         }
         let mut out: Vec<T> = Vec::new();
-        out.try_reserve_exact(len).map_err(|_| ENOMEM)?;
+        // The program chooses how many.
+        if !crate::mem::heap_has(bytes) || out.try_reserve_exact(len).is_err() {
+            return Err(ENOMEM);
+        }
         // SAFETY: the vector's capacity covers `bytes`; the source range is checked.
         let left = unsafe { usercopy::copy_from_user(out.as_mut_ptr().cast(), self.0, bytes) };
         if left != 0 {

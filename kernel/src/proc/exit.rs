@@ -139,7 +139,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     let mut buried = Vec::new();
     let mut orphans = Vec::new();
     let parent;
-    let exit_signal;
+    let (exit_signal, telling);
     {
         let mut tree = tree::lock();
         let children = core::mem::take(&mut tree.links(process).children);
@@ -178,16 +178,19 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         links.usage += of_children;
         exit_signal = links.exit_signal;
         parent = links.parent.upgrade();
+        // clone takes any byte for it, as on Linux.
+        telling = (1..=MAX).contains(&exit_signal) && parent.as_ref().is_some_and(|parent| parent.pid != 1);
+        links.telling = telling;
         if parent.as_ref().is_none_or(|parent| forgets(parent, process.pid, exit_signal)) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
     }
     crate::fs::pidfd::changed();
     if let Some(parent) = parent {
-        // clone takes any byte for it, as on Linux.
-        if (1..=MAX).contains(&exit_signal) && parent.pid != 1 {
+        if telling {
             // SIGCHLD merges, and without a place only a real-time exit signal is lost.
             let _ = send::to_process(&parent, end_of(process.pid, exit_signal, ended, ends));
+            tree::lock().links(process).telling = false;
         }
         parent.child_changed.wake_all();
     }

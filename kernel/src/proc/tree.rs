@@ -35,6 +35,8 @@ pub struct Links {
     pub sid: u32,
     /// Set when the last thread is gone.
     pub ended: Option<Ended>,
+    /// Its end is being told to the parent, who waits for that before he reaps it: who has reaped a child has its signal.
+    pub telling: bool,
     /// The signal that tells the parent (0: none), from clone.
     pub exit_signal: u8,
     /// What it has used at the end, with its waited-for children.
@@ -61,6 +63,7 @@ impl Family {
             pgid,
             sid,
             ended: None,
+            telling: false,
             exit_signal: linux_raw_sys::general::SIGCHLD as u8,
             usage: Usage::default(),
             job_event: None,

@@ -83,11 +83,23 @@ pub fn tell_of(process: &Process, parent: Option<Arc<Process>>, event: JobEvent)
     parent.child_changed.wake_all();
 }
 
-/// Looks through the children once. `Some(Err)`: there is none of that kind.
-fn scan(which: &Which, options: u32) -> Option<Result<Found, Errno>> {
+/// What a look at the children finds.
+enum Seen {
+    /// A child of which there is something to tell.
+    News(Found),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, but the signal of one that has ended is on its way. A look that comes after it finds the child.
+    Soon,
+    /// No child of that kind.
+    Nobody,
+}
+
+/// Looks through the children once.
+fn scan(which: &Which, options: u32) -> Seen {
     let me = current();
     let mut tree = tree::lock();
-    let mut any = false;
+    let (mut any, mut soon) = (false, false);
     for index in 0..tree.links(me).children.len() {
         let child = tree.links(me).children[index].clone();
         let links = tree.links(&child);
@@ -109,6 +121,10 @@ fn scan(which: &Which, options: u32) -> Option<Result<Found, Errno>> {
             if options & l::WEXITED == 0 {
                 continue;
             }
+            if links.telling {
+                soon = true;
+                continue;
+            }
             let usage = links.usage;
             if !keep {
                 bury(&mut tree, Some(me), &child);
@@ -121,7 +137,7 @@ fn scan(which: &Which, options: u32) -> Option<Result<Found, Errno>> {
                 Ended::Exited(code) => (1, i32::from(code)),
                 Ended::Killed(signal) => (2, i32::from(signal)),
             };
-            return Some(Ok(Found { pid: child.pid, status: ended.wait_status(), code, value, usage }));
+            return Seen::News(Found { pid: child.pid, status: ended.wait_status(), code, value, usage });
         }
         let (status, code, value) = match links.job_event {
             Some(JobEvent::Stopped(signal)) if options & l::WUNTRACED != 0 => {
@@ -133,16 +149,40 @@ fn scan(which: &Which, options: u32) -> Option<Result<Found, Errno>> {
         if !keep {
             links.job_event = None;
         }
-        return Some(Ok(Found { pid: child.pid, status, code, value, usage: Usage::default() }));
+        return Seen::News(Found { pid: child.pid, status, code, value, usage: Usage::default() });
     }
-    (!any).then_some(Err(ECHILD))
+    match (any, soon) {
+        (false, _) => Seen::Nobody,
+        (true, true) => Seen::Soon,
+        (true, false) => Seen::Nothing,
+    }
 }
 
 fn wait(which: &Which, options: u32) -> Result<Option<Found>, Errno> {
+    let queue = &current().child_changed;
+    let news = || match scan(which, options) {
+        Seen::News(found) => Some(Ok(Some(found))),
+        Seen::Nobody => Some(Err(ECHILD)),
+        Seen::Nothing | Seen::Soon => None,
+    };
+    // By somebody who does not wait, or whom a signal has interrupted: it may be the one of a child.
+    let now = || match scan(which, options) {
+        Seen::News(found) => Some(Ok(Some(found))),
+        Seen::Nobody => Some(Err(ECHILD)),
+        Seen::Nothing => Some(Ok(None)),
+        Seen::Soon => None,
+    };
+    let look = || queue.wait(None, false, now).unwrap_or(Err(EINTR));
     if options & l::WNOHANG != 0 {
-        return scan(which, options).transpose();
+        return look();
     }
-    wait_on(&current().child_changed, None, || scan(which, options))?.map(Some)
+    match wait_on(queue, None, news) {
+        Ok(answer) => answer,
+        Err(why) => match look() {
+            Ok(None) => Err(why),
+            found => found,
+        },
+    }
 }
 
 /// `wait4`
