@@ -293,15 +293,22 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     };
     let backing = &backing;
     let low = !fixed && has(l::MAP_32BIT);
-    let map = move |kind| match low {
-        true => map_low(space, pages, prot, backing, kind),
-        false => space.map(place, pages, prot, backing, kind),
-    };
     let at = account::within(memory, more, move || {
-        vm::retry(move || match map(kind) {
-            // Sealed since it was looked at: a view for reading.
-            Err(EditError::Closed) if !prot.contains(Prot::WRITE) => map(kind | Flags::READ_ONLY),
-            done => done,
+        vm::retry(move || {
+            let done = match low {
+                true => map_low(space, pages, prot, backing, kind),
+                false => space.map(place, pages, prot, backing, kind),
+            };
+            match done {
+                // Sealed since it was looked at: a view for reading.
+                Err(EditError::Closed) if !prot.contains(Prot::WRITE) && low => {
+                    map_low(space, pages, prot, backing, kind | Flags::READ_ONLY)
+                }
+                Err(EditError::Closed) if !prot.contains(Prot::WRITE) => {
+                    space.map(place, pages, prot, backing, kind | Flags::READ_ONLY)
+                }
+                done => done,
+            }
         })
     })?;
     let lock = kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT);
@@ -316,6 +323,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
 }
 
 /// MAP_32BIT: somewhere in the first 2 GiB.
+#[cold]
+#[inline(never)]
 fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, EditError> {
     let mut at = Page(0x4000_0000 >> 12);
     while at.0 + pages <= 0x8000_0000 >> 12 {
@@ -397,20 +406,30 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     let prot = protection(bits as u32);
     let writes = prot.contains(Prot::WRITE);
-    let locked = if writes && lock::is_used() { lock::not_writable(space, range)? } else { Vec::new() };
-    let done = if bits & GROWS == 0 && !(writes && (hopeless(range.pages()) || current().limits.hold_memory())) {
-        vm::retry(move || space.protect(range, prot))
+    if bits & GROWS == 0 && !(writes && (hopeless(range.pages()) || current().limits.hold_memory() || lock::is_used()))
+    {
+        vm::retry(move || space.protect(range, prot))?;
     } else {
-        until_checked(range, prot, bits)
-    };
-    lock::bring_in_writable(space, &locked);
-    done?;
+        protect_slowly(range, prot, bits)?;
+    }
     if all { Ok(0) } else { Err(ENOMEM) }
 }
 
-fn until_checked(range: PageRange, prot: Prot, bits: usize) -> Result<(), Errno> {
-    while !protect_checked(range, prot, bits)? {}
-    Ok(())
+/// `mprotect` where more is to be looked at than the segments' rights. What is locked and becomes writable is brought in.
+#[cold]
+#[inline(never)]
+fn protect_slowly(range: PageRange, prot: Prot, bits: usize) -> Result<(), Errno> {
+    let space = &user().memory().space;
+    let writes = prot.contains(Prot::WRITE) && lock::is_used();
+    let locked = if writes { lock::not_writable(space, range)? } else { Vec::new() };
+    let done = loop {
+        match protect_checked(range, prot, bits) {
+            Ok(false) => {}
+            done => break done.map(drop),
+        }
+    };
+    lock::bring_in_writable(space, &locked);
+    done
 }
 
 /// What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did
