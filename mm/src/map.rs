@@ -3,9 +3,11 @@
 //! A mapping without a hint looks for a hole, then puts itself there by an edit that fails if the hole is none any more: the look is
 //! repeated, under the claim, in the root that is replaced (race 42).
 
+use crate::arena::Arena;
 use crate::build::Change;
 use crate::edit::{EditError, Over, transit};
 use crate::exchange::Reserve;
+use crate::grow::GUARD;
 use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange, Prot};
@@ -223,7 +225,18 @@ impl<M: Machine> Space<M> {
         };
         let pin = self.memory.pin();
         let list = arena.list(&pin);
-        let mut at = list.hole(len, from, limit)?;
+        let at = list.hole(len, from, limit)?;
+        if !arena.is_guarded() && at + len + GUARD <= ARENA_PAGES && arena.claims.over(at, at + len).is_none() {
+            return Some(Page::of(index, at));
+        }
+        self.better_hole_in(arena, list, at, len)
+    }
+
+    /// The same from the hole `at` on, where a guard or an edit is in the way.
+    #[cold]
+    #[inline(never)]
+    fn better_hole_in(&self, arena: &Arena, list: List<'_>, mut at: u32, len: u32) -> Option<Page> {
+        let (_, limit) = Self::bounds(arena.index);
         loop {
             // Where the guard of a segment begins in the hole, its rest is behind that segment.
             while let Some(above) = self.guarded(arena, list, at + len) {
@@ -232,7 +245,7 @@ impl<M: Machine> Space<M> {
             // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
             // one.
             let Some(next) = arena.claims.over(at, at + len).and_then(|behind| list.hole(len, behind, limit)) else {
-                return Some(Page::of(index, at));
+                return Some(Page::of(arena.index, at));
             };
             at = next;
         }
