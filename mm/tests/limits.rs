@@ -1,5 +1,8 @@
 //! References that a frame cannot count any more: refused, not waited for.
 
+mod common;
+
+use common::{RW, setup};
 use quire_mm::fake::{Cpu, Fake, Stop, audit, memory};
 use quire_mm::{
     Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Remap, Space,
@@ -7,7 +10,6 @@ use quire_mm::{
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: Page = Page(1 << 20);
 const PAGES: u64 = 20;
 /// Pages of an arena, 512 GiB.
@@ -42,10 +44,8 @@ fn finish(cpu: Cpu, space: Arc<Space<Fake>>) {
 /// read-only. Each time the fork fails, the child leaves nothing behind, and the parent goes on.
 #[test]
 fn a_fork_fails_where_a_frame_can_count_no_more() {
-    let m = memory(1024);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
+    let (mut cpu, space) = setup(1024);
+    let m = cpu.memory;
     space.map(Place::Fixed(BASE), PAGES, RW, &Backing::Anonymous, Flags::empty()).unwrap();
     let at = |i: u64| Page(BASE.0 + i).addr();
     (0..PAGES).for_each(|i| cpu.write(at(i), i).unwrap());
@@ -84,10 +84,8 @@ fn a_fork_fails_where_a_frame_can_count_no_more() {
 /// A program may map one page of a file as often as it likes: the mapping that the frame cannot count is SIGBUS.
 #[test]
 fn an_objects_page_can_be_mapped_so_often() {
-    let m = memory(1024);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
+    let (mut cpu, space) = setup(1024);
+    let m = cpu.memory;
     let object = m.new_object(PAGE as u64, 0, &[]).unwrap();
     let backing = Backing::Object { object: object.clone(), offset: 0, shared: true };
     for at in [BASE, Page(BASE.0 + 10)] {
@@ -216,10 +214,7 @@ fn holes_of_objects_are_passed_by() {
 /// A mapping larger than an arena goes past a stack in whose guard it would end, and so does one that is as long as an arena.
 #[test]
 fn large_mappings_leave_guards_alone() {
-    let m = memory(20_000);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
+    let (mut cpu, space) = setup(20_000);
     let stack = space.map(Place::Fixed(Page(3 * ARENA)), 1, RW, &Backing::Anonymous, Flags::GROWS_DOWN).unwrap();
     for pages in [2 * ARENA, 2 * ARENA - 255, ARENA, ARENA - 1] {
         let at = space.map(Place::Anywhere, pages, Prot::empty(), &Backing::Anonymous, Flags::empty()).unwrap();
@@ -234,10 +229,8 @@ fn large_mappings_leave_guards_alone() {
 #[test]
 fn a_refused_move_loses_nothing() {
     const MOST: u64 = 20;
-    let m = memory(20_000);
-    let mut cpu = Cpu::new(m, 0);
-    let space = Arc::new(Space::new(m));
-    cpu.enter(&space);
+    let (mut cpu, space) = setup(20_000);
+    let m = cpu.memory;
     let base = 1u64 << 20;
     let map = |page: u64, pages: u64| {
         space.map(Place::Fixed(Page(page)), pages, RW, &Backing::Anonymous, Flags::ALONE).unwrap();

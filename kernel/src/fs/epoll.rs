@@ -1,7 +1,7 @@
 //! epoll over the common poll queue: level- and edge-triggered, one-shot.
 
 use super::stat::Stat;
-use super::{File, OpenFile, UserIo, poll};
+use super::{File, OpenFile, poll};
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
 use crate::mem::user::{UserPtr, UserSlice};
@@ -189,12 +189,6 @@ impl Epoll {
 const FIRST: Key = (-1, 0);
 
 impl File for Epoll {
-    fn read(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
-    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
     fn refuses(&self, _: bool) -> bool {
         true
     }

@@ -53,9 +53,13 @@ const ALWAYS_READY: u32 = l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM
 /// What an open file does.
 pub trait File: Send + Sync + Any {
     /// Reads from position `at` (streams ignore it). 0 is the end of the file.
-    fn read(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult;
+    fn read(&self, _io: &mut UserIo, _at: u64, _nonblock: bool) -> SysResult {
+        Err(EINVAL)
+    }
     /// Writes at position `at` (streams ignore it).
-    fn write(&self, io: &mut UserIo, at: u64, nonblock: bool) -> SysResult;
+    fn write(&self, _io: &mut UserIo, _at: u64, _nonblock: bool) -> SysResult {
+        Err(EINVAL)
+    }
     /// What fstat says.
     fn stat(&self) -> Stat;
     /// What poll says: POLLIN and so on. A file that is always ready cannot be in a set of epoll.

@@ -4,7 +4,7 @@
 
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
-use super::{File, Kind, OpenFile, UserIo, poll};
+use super::{File, Kind, OpenFile, poll};
 use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Process, arc};
@@ -49,12 +49,6 @@ impl Drop for PidFd {
 }
 
 impl File for PidFd {
-    fn read(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
-    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
     fn refuses(&self, _: bool) -> bool {
         true
     }

@@ -49,12 +49,7 @@ plain!(PollFd);
 
 /// The files behind poll entries, looked up once: the waiting must not depend on what other threads close.
 fn files(fds: &[PollFd]) -> Result<Vec<Option<Arc<OpenFile>>>, Errno> {
-    let mut out = Vec::new();
-    if !crate::mem::heap_has(fds.len() * size_of::<Option<Arc<OpenFile>>>())
-        || out.try_reserve_exact(fds.len()).is_err()
-    {
-        return Err(ENOMEM);
-    }
+    let mut out = crate::mem::vec(fds.len())?;
     let table = user().files();
     out.extend(fds.iter().map(|p| if p.fd < 0 { None } else { table.get(p.fd).ok() }));
     Ok(out)

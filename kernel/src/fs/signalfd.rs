@@ -69,9 +69,6 @@ impl File for SignalFd {
         }
         Ok(done)
     }
-    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
     fn stat(&self) -> Stat {
         Stat { ino: 903, mode: 0o600, nlink: 1, ..Stat::default() }
     }

@@ -81,9 +81,6 @@ impl File for Arc<TimerFd> {
         };
         if io.put(&count.to_ne_bytes()) < 8 { Err(EFAULT) } else { Ok(8) }
     }
-    fn write(&self, _: &mut UserIo, _: u64, _: bool) -> SysResult {
-        Err(EINVAL)
-    }
     fn stat(&self) -> Stat {
         Stat { ino: 902, mode: 0o600, nlink: 1, ..Stat::default() }
     }

@@ -6,6 +6,7 @@
 
 use super::layout::HEAP_BASE;
 use crate::arch::paging;
+use crate::sys::errno::{ENOMEM, Errno};
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +55,15 @@ pub fn has(bytes: usize) -> bool {
     }
     let mut probe: Vec<u8> = Vec::new();
     !is_low() && probe.try_reserve_exact(2 * bytes).is_ok()
+}
+
+/// An empty vector with room for so many elements, where a program chooses how many.
+pub fn vec<T>(len: usize) -> Result<Vec<T>, Errno> {
+    let mut out = Vec::new();
+    match has(len.saturating_mul(size_of::<T>())) && out.try_reserve_exact(len).is_ok() {
+        true => Ok(out),
+        false => Err(ENOMEM),
+    }
 }
 
 fn little() -> bool {

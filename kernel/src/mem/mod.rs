@@ -16,7 +16,7 @@ pub mod user;
 
 mod heap;
 
-pub use heap::{has as heap_has, is_low as heap_is_low};
+pub use heap::{has as heap_has, is_low as heap_is_low, vec};
 pub use machine::{Space, free_frame, idle, memory, serve_shootdown, switch_space, zeroed_frame};
 pub use quire_mm::{
     Access, Backing, Cut, EditError, Fault, Flags, GUARD, Object, ObjectRef, Page, PageError, PageRange, Place, Prot,

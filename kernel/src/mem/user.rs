@@ -101,11 +101,7 @@ impl<T: Plain> UserPtr<T> {
         if !in_range(self.0, bytes) {
             return Err(EFAULT);
         }
-        let mut out: Vec<T> = Vec::new();
-        // The program chooses how many.
-        if !crate::mem::heap_has(bytes) || out.try_reserve_exact(len).is_err() {
-            return Err(ENOMEM);
-        }
+        let mut out: Vec<T> = crate::mem::vec(len)?;
         // SAFETY: the vector's capacity covers `bytes`; the source range is checked.
         let left = unsafe { usercopy::copy_from_user(out.as_mut_ptr().cast(), self.0, bytes) };
         if left != 0 {

@@ -1,5 +1,5 @@
-//! What the tests of this crate begin and end with. Each uses some of it.
-#![allow(dead_code)]
+//! What the tests of this crate begin and end with.
+#![allow(dead_code, reason = "each of the tests uses some of it")]
 
 use quire_mm::fake::{Cpu, Fake, audit, memory};
 use quire_mm::{Page, PageRange, Prot, Space};
