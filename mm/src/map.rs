@@ -120,7 +120,7 @@ impl<M: Machine> Space<M> {
         part: &dyn Fn(usize, u32, u32) -> Part,
         over: Over,
     ) -> Result<(), EditError> {
-        self.map_claimed(range, range, part, over, &|| Ok(()))
+        self.map_claimed(range, range, &|arena, lo, hi| self.with_future(part(arena, lo, hi)), over, &|| Ok(()))
     }
 
     /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then. What
@@ -168,8 +168,7 @@ impl<M: Machine> Space<M> {
             }
         }
         for (index, lo, hi) in range.by_arena().take(marked) {
-            let (arena, all) =
-                (self.arena_or_new(index)?, result.is_ok().then(|| self.with_future(part(index, lo, hi))));
+            let (arena, all) = (self.arena_or_new(index)?, result.is_ok().then(|| part(index, lo, hi)));
             self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(()))?;
             if result.is_err() {
                 // A table that is bare was not, as long as the mark was there.
@@ -181,6 +180,12 @@ impl<M: Machine> Space<M> {
             self.left_bare_across(range);
         }
         result
+    }
+
+    /// Whether there is a free place for so many pages, as it looks now.
+    #[cold]
+    pub fn has_room(&self, pages: u64) -> bool {
+        self.find_hole(pages, true).is_ok()
     }
 
     /// A free place for `pages` pages, as it looks now.

@@ -188,7 +188,11 @@ fn new_segments_get_future_flags() {
     let plain = Backing::Anonymous;
     let map = |place, pages, flags| space.map(place, pages, RW, &plain, flags).unwrap();
     map(Place::Fixed(Page(BASE)), 4, Flags::empty());
+    let border = (1 << 27) * 7;
+    map(Place::Fixed(Page(border - 2)), 1, Flags::empty());
     space.set_future_flags(Flags::LOCKED);
+    // What grows, here into another arena, is no new segment.
+    assert_eq!(space.remap(range(border - 2, 1), 4, Remap::InPlace, false), Ok(Page(border - 2)));
     map(Place::Fixed(Page(BASE + 8)), 1, Flags::empty());
     map(Place::Fixed(Page(BASE + 1)), 1, Flags::empty());
     let across = map(Place::FixedNoReplace(Page((1 << 27) * 5 - 2)), 4, Flags::empty());
@@ -196,9 +200,9 @@ fn new_segments_get_future_flags() {
     let child = space.fork().unwrap();
     child.map(Place::Fixed(Page(BASE + 32)), 1, RW, &plain, Flags::empty()).unwrap();
     let locked = |s: &Space<Fake>, page: u64| s.find(Page(page)).map(|s| s.flags.contains(Flags::LOCKED));
-    let pages = [BASE, BASE + 1, BASE + 2, BASE + 8, across.0, across.0 + 3, BASE + 16];
-    assert_eq!(pages.map(|p| locked(&space, p)), [false, true, false, true, true, true, false].map(Some));
-    assert_eq!(pages.map(|p| locked(&child, p)), [Some(false); 7]);
+    let pages = [BASE, BASE + 1, BASE + 2, BASE + 8, across.0, across.0 + 3, BASE + 16, border - 1, border + 1];
+    assert_eq!(pages.map(|p| locked(&space, p)), [false, true, false, true, true, true, false, false, false].map(Some));
+    assert_eq!(pages.map(|p| locked(&child, p)), [Some(false); 9]);
     assert_eq!(locked(&child, BASE + 32), Some(false));
     drop(child);
     finish(cpu, space);

@@ -87,8 +87,9 @@ pub fn within<T>(
         return edit();
     }
     limited(memory, |memory| {
-        let room = memory.room();
+        // In this order: to work it out may make room.
         let more = more();
+        let room = memory.room();
         match more.all as i64 <= room.all && (more.data == 0 || more.data as i64 <= room.data) {
             true => edit(),
             false => Err(ENOMEM),

@@ -1,5 +1,6 @@
 /* Memory calls with many combinations of arguments: every answer, and what the range is afterwards. Linux is the oracle.
  * `memcalls numbers`: addresses, lengths and flags at their limits; `memcalls scenes`: ranges over segments of every kind;
+ * `memcalls locks`: what is there at once of what is mapped while all is locked;
  * `memcalls limits`: what counts for which limit, alone and by two threads; `memcalls execve`: arguments and stacks; `memcalls`: all but the last. A line for each group of calls,
  * with a sum over their answers; with `-v` behind it every answer, to be compared between two systems. */
 #define _GNU_SOURCE
@@ -267,6 +268,20 @@ static void remaps(void) {
                 }
     }
     group("numbers", "mremap");
+    /* Old lengths behind the end: what of the destination is still there when that has been found out. */
+    static const word behind[] = {END - A, END, 1ul << 47, 1ul << 63, -A - PG, -A, -2 * PG, -PG}, shorter[] = {PG, 2 * PG, END};
+    static const word places[] = {A - 2 * PG, A, A + PG, A + 2 * PG, A + 3 * PG, A + 4 * PG, TARGET};
+    for (size_t l = 0; l < COUNT(behind); l++)
+        for (size_t m = 0; m < COUNT(shorter); m++)
+            for (size_t n = 0; n < COUNT(places); n++) {
+                char text[1024];
+                build("wwwrww");
+                long got = call(SYS_mremap, A + PG, behind[l], shorter[m], 3, places[n], 0);
+                char *to = text + sprintf(text, "mremap(A+1, %lx, %lx, 3, %s) %s", behind[l], shorter[m], place((long)places[n]), place(got));
+                describe(A - 4 * PG, A + 128 * PG, to);
+                answer("%s", text);
+            }
+    group("numbers", "mremap, from behind the end");
 }
 
 static void maps_of_every_kind(void) {
@@ -334,6 +349,13 @@ static void maps_of_every_kind(void) {
                 answer("%s", text);
             }
     group("numbers", "mmap, places");
+    static const word kinds[] = {0, 4, 8, 15, 0x20, 0x24, 0x2f, 0x121, 0x40, 0x60}, most[] = {PG, 1ul << 40, END - PG, END};
+    for (size_t k = 0; k < COUNT(kinds); k++)
+        for (size_t l = 0; l < COUNT(most); l++) {
+            long got = call(SYS_mmap, 0, most[l], PROT_READ, kinds[k], (word)file, 0);
+            answer("mmap(0, %lx, flags %lx) %s", most[l], kinds[k], place(got));
+        }
+    group("numbers", "mmap, no room for a wrong kind");
     for (int d = 3; d < count; d++)
         close(descriptors[d]);
     close(pipes[1]);
@@ -562,6 +584,63 @@ static void limits(void) {
         }
 }
 
+/* --- What is locked is there ------------------------------------------------------------------------------------------------------ */
+
+/* Which of so many pages are in memory. */
+static const char *there(word at, int pages) {
+    static char text[32];
+    unsigned char vector[32] = {0};
+    if (mincore((void *)at, (word)pages * PG, vector))
+        return "?";
+    for (int page = 0; page < pages; page++)
+        text[page] = (char)('0' + (vector[page] & 1));
+    text[pages] = 0;
+    return text;
+}
+
+static const int MODES[] = {0, MCL_FUTURE, MCL_FUTURE | MCL_ONFAULT};
+
+/* Everything that maps something, in turn, while all that is mapped is locked at once, or when it is touched, or not. */
+static void locks(int mode, int segment) {
+    char *a = (char *)A;
+    int any = ANON | MAP_FIXED_NOREPLACE;
+    clear();
+    void *before = mmap(a + 64 * PG, 2 * PG, RW, any, -1, 0);
+    void *shared = mmap(a + 72 * PG, 2 * PG, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    answer("mlockall(%d): %ld", mode, mode ? call(SYS_mlockall, (word)mode, 0, 0, 0, 0, 0) : 0);
+#define THERE(what, at, pages, ...) \
+    do { \
+        long got_ = (long)(__VA_ARGS__); \
+        const char *at_ = place(got_ == -1 ? -errno : got_); \
+        answer("%s: %s %s", what, at_, there((word)(at), pages)); \
+    } while (0)
+    THERE("private", a, 4, mmap(a, 4 * PG, RW, any, -1, 0));
+    THERE("for reading", a + 4 * PG, 2, mmap(a + 4 * PG, 2 * PG, PROT_READ, any, -1, 0));
+    THERE("without rights", a + 8 * PG, 2, mmap(a + 8 * PG, 2 * PG, PROT_NONE, any, -1, 0));
+    THERE("brought in", a + 12 * PG, 2, mmap(a + 12 * PG, 2 * PG, RW, any | MAP_POPULATE, -1, 0));
+    THERE("shared, brought in", a + 16 * PG, 2, mmap(a + 16 * PG, 2 * PG, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_POPULATE, -1, 0));
+    THERE("shared", a + 20 * PG, 2, mmap(a + 20 * PG, 2 * PG, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+    THERE("locked", a + 24 * PG, 2, mmap(a + 24 * PG, 2 * PG, RW, any | MAP_LOCKED, -1, 0));
+    THERE("a segment of System V", a + 28 * PG, 2, shmat(segment, a + 28 * PG, 0));
+    THERE("grown", before, 6, mremap(before, 2 * PG, 6 * PG, 0));
+    THERE("moved and grown", a + 128 * PG, 8, mremap(mmap(a + 80 * PG, 2 * PG, RW, any, -1, 0), 2 * PG, 8 * PG, 3, a + 128 * PG));
+    THERE("a second view", a + 96 * PG, 2, mremap(a + 20 * PG, 0, 2 * PG, 3, a + 96 * PG));
+    THERE("a second view of what came before", a + 112 * PG, 2, mremap(shared, 0, 2 * PG, 3, a + 112 * PG));
+    THERE("a middle that moves, and is left", a + 120 * PG, 2, mremap(a + 130 * PG, 2 * PG, 2 * PG, 7, a + 120 * PG));
+    THERE("the end of the rest, grown", a + 135 * PG, 3, mremap(a + 135 * PG, PG, 3 * PG, 0));
+    THERE("what has moved, grown", a + 120 * PG, 4, mremap(a + 120 * PG, 2 * PG, 4 * PG, 0));
+    word end = (word)call(SYS_brk, 0, 0, 0, 0, 0, 0), start = (end + PG - 1) & -PG;
+    THERE("heap", start, 3, call(SYS_brk, start + 3 * PG, 0, 0, 0, 0, 0) != (long)(start + 3 * PG));
+    /* The answer is in what is asked about: a mapping at a time. */
+    munlockall();
+    clear();
+    mmap(a, 4 * PG, PROT_READ, any, -1, 0);
+    mprotect(a + PG, PG, RW);
+    long got = call(SYS_mincore, A, 4 * PG, A + PG, 0, 0, 0);
+    answer("an answer into its question: %ld %016lx", got, *(word *)(A + PG));
+    group("locks", mode == 0 ? "none" : mode & 4 ? "when touched" : "at once");
+}
+
 /* --- Execve: arguments and stacks under a limit of the stack ------------------------------------------------------------------------ */
 
 /* The new program: its arguments are whole, and its stack goes as far as it should. */
@@ -638,6 +717,18 @@ int main(int argc, char **argv) {
         scenes();
     if (all || !strcmp(what, "limits"))
         limits();
+    if (all || !strcmp(what, "locks"))
+        for (size_t m = 0; m < COUNT(MODES); m++) {
+            fflush(stdout);
+            int segment = shmget(IPC_PRIVATE, 2 * PG, 0600);
+            pid_t child = fork();
+            if (child == 0) {
+                locks(MODES[m], segment);
+                exit(0);
+            }
+            waitpid(child, NULL, 0);
+            shmctl(segment, IPC_RMID, NULL);
+        }
     // What fits depends on the name by which this program was started, too: only where that is the same on both sides.
     if (!strcmp(what, "execve"))
         execs(argv[0]);

@@ -116,17 +116,16 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
     let to = UserSlice::new(at, len.div_ceil(PAGE))?;
     let Some(range) = range(address, len) else { return Ok(0) };
     let space = &user().memory().space;
-    // As Linux: as many at a time as one page has room for, and nothing is written of those that have a hole behind them.
+    // As Linux: a segment at a time, whose answer is there before the next one is looked at, up to the first hole.
     let mut page = range.start;
     let mut bytes = [0u8; 1024];
     while page < range.end {
-        let part = PageRange::new(page, (range.end.0 - page.0).min(bytes.len() as u64)).ok_or(ENOMEM)?;
+        let segment = space.find_settled(page).filter(|s| s.range.start <= page).ok_or(ENOMEM)?;
+        let end = segment.range.end.min(range.end);
+        let part = PageRange::new(page, (end.0 - page.0).min(bytes.len() as u64)).ok_or(ENOMEM)?;
         let bytes = &mut bytes[..part.pages() as usize];
-        let done = residence(space, part, bytes);
-        to.skip((page.0 - range.start.0) as usize).copy_out(&bytes[..done])?;
-        if done < bytes.len() {
-            return Err(ENOMEM);
-        }
+        residence(space, &segment, part, bytes);
+        to.skip((page.0 - range.start.0) as usize).copy_out(bytes)?;
         page = part.end;
         crate::arch::interrupt_window();
         if crate::proc::signal::is_dying() {
@@ -136,27 +135,18 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// Writes 1 for each page that is in memory, up to the first hole; returns how many it wrote.
-fn residence(space: &Space, range: PageRange, bytes: &mut [u8]) -> usize {
-    let mut done = range.start;
-    let _ = each_part(space, range, |s, part| {
-        if part.start > done {
-            return Err(ENOMEM);
+/// Writes 1 for each page of a part of a segment that is in memory, else 0.
+fn residence(space: &Space, s: &Segment, part: PageRange, bytes: &mut [u8]) {
+    let at = |page: Page| (page.0 - part.start.0) as usize;
+    bytes.fill(0);
+    // What has no table is passed by.
+    space.each_page(part, &mut |page, _| bytes[at(page)] = 1);
+    if let Backing::Object { object, offset, .. } = &s.backing {
+        for page in (part.start.0..part.end.0).map(Page) {
+            let in_object = || memory().has_object_page(object, offset + page.0 - s.range.start.0);
+            bytes[at(page)] = u8::from(bytes[at(page)] != 0 || in_object());
         }
-        done = part.end;
-        let at = |page: Page| (page.0 - range.start.0) as usize;
-        bytes[at(part.start)..at(part.end)].fill(0);
-        // What has no table is passed by.
-        space.each_page(part, &mut |page, _| bytes[at(page)] = 1);
-        if let Backing::Object { object, offset, .. } = &s.backing {
-            for page in (part.start.0..part.end.0).map(Page) {
-                let in_object = || memory().has_object_page(object, offset + page.0 - s.range.start.0);
-                bytes[at(page)] = u8::from(bytes[at(page)] != 0 || in_object());
-            }
-        }
-        Ok(())
-    });
-    (done.0 - range.start.0) as usize
+    }
 }
 
 /// `msync`: objects are memory, so there is nothing to write.

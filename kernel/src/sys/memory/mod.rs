@@ -29,6 +29,7 @@ use crate::swap::{self, relief};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::ops::Range;
 use linux_raw_sys::general as l;
 
 const PAGE: usize = 4096;
@@ -126,6 +127,9 @@ fn hopeless(pages: u64) -> bool {
 
 /// What a file mapping shows. In the order in which Linux finds faults.
 fn file_backing(file: &OpenFile, bits: u32, flags: usize, offset: usize, len: usize) -> Result<Backing, Errno> {
+    if offset.checked_add(len).is_none_or(|end| end > i64::MAX as usize) && file.file.object().is_ok() {
+        return Err(EOVERFLOW);
+    }
     let shared = match flags as u32 & l::MAP_TYPE {
         l::MAP_SHARED_VALIDATE if flags & !OLD_FLAGS != 0 => return Err(EOPNOTSUPP),
         l::MAP_SHARED | l::MAP_SHARED_VALIDATE => true,
@@ -243,16 +247,14 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     {
         return Err(EEXIST);
     }
-    if let Some(file) = &file
-        && offset.checked_add(len).is_none_or(|end| end > i64::MAX as usize)
-        && file.file.object().is_ok()
-    {
-        return Err(EOVERFLOW);
-    }
-    let (backing, droppable) = match &file {
-        Some(file) => (file_backing(file, bits, flags, offset, len)?, false),
-        None => plain_backing(flags, len)?,
+    let kind = match &file {
+        Some(file) => file_backing(file, bits, flags, offset, len).map(|backing| (backing, false)),
+        None => plain_backing(flags, len),
     };
+    // So is that there is no room for it.
+    let low = !fixed && has(l::MAP_32BIT);
+    let has_room = || fixed || if low { pages <= LOW.end - LOW.start } else { space.has_room(pages) };
+    let (backing, droppable) = kind.map_err(|why| if has_room() { why } else { ENOMEM })?;
     let shared = matches!(flags as u32 & l::MAP_TYPE, l::MAP_SHARED | l::MAP_SHARED_VALIDATE);
     let prot = protection(bits);
     let mut kind = memory.future_flags();
@@ -292,7 +294,6 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         }
     };
     let backing = &backing;
-    let low = !fixed && has(l::MAP_32BIT);
     let at = account::within(memory, more, move || {
         vm::retry(move || {
             let done = match low {
@@ -311,23 +312,21 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             }
         })
     })?;
-    let lock = kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT);
-    if (has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK) || lock)
-        && !prot.is_empty()
-        && let Some(range) = PageRange::new(at, pages)
-    {
-        // Linux too ignores what could not be brought in.
-        let _ = populate(space, range, prot.contains(Prot::WRITE) && !shared);
+    if has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK) || kind.contains(Flags::LOCKED) {
+        bring_in_new(space, at, pages, prot, kind, shared);
     }
     Ok(at.addr() as usize)
 }
+
+/// The pages that MAP_32BIT wants.
+const LOW: Range<u64> = 0x4000_0000 >> 12..0x8000_0000 >> 12;
 
 /// MAP_32BIT: somewhere in the first 2 GiB.
 #[cold]
 #[inline(never)]
 fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flags) -> Result<Page, EditError> {
-    let mut at = Page(0x4000_0000 >> 12);
-    while at.0 + pages <= 0x8000_0000 >> 12 {
+    let mut at = Page(LOW.start);
+    while at.0 + pages <= LOW.end {
         match space.map(Place::FixedNoReplace(at), pages, prot, backing, flags) {
             Err(EditError::Exists) => {
                 at = space.find(at).map_or(Page(at.0 + 1), |s| s.range.end.max(Page(at.0 + 1)));
@@ -336,6 +335,17 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
         }
     }
     Err(EditError::NoSpace)
+}
+
+/// Brings in what has just been mapped, or has become part of a mapping, and is to be there at once: for MAP_POPULATE, and what is
+/// locked. With MLOCK_ONFAULT nothing is, whoever asks. Linux too ignores what could not be brought in.
+fn bring_in_new(space: &Space, at: Page, pages: u64, prot: Prot, flags: Flags, shared: bool) {
+    if !flags.contains(Flags::ON_FAULT)
+        && !prot.is_empty()
+        && let Some(range) = PageRange::new(at, pages)
+    {
+        let _ = populate(space, range, prot.contains(Prot::WRITE) && !shared);
+    }
 }
 
 /// Pages that are populated with interrupts off.
@@ -527,8 +537,8 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
             s.range.start.0 < more.end.0 + 1 + guard
         });
         let done = !above && !hopeless(pages) && account::within(memory, counts, || vm::retry(map)).is_ok();
-        if done && kind.contains(Flags::LOCKED) && !kind.contains(Flags::ON_FAULT) {
-            let _ = populate(space, more, true);
+        if done && kind.contains(Flags::LOCKED) {
+            bring_in_new(space, more.start, pages, prot, kind, false);
         }
         done
     } else if let Some(less) = PageRange::new(Page::containing(to), from.saturating_sub(to) / 4096) {

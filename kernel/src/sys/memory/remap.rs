@@ -1,9 +1,12 @@
 //! `mremap`: a mapping grows, shrinks or moves, or is seen a second time. The move itself is the memory manager's.
+//!
+//! In Linux's order, as of 6.17: the numbers ([`Wish`]), the mapping, the limits, then the place that it moves to, which is free from
+//! then on whatever comes of the rest; then what is too much; then the move.
 
-use super::{PAGE, Span, aligned, hopeless, populate, range};
+use super::{PAGE, Span, aligned, bring_in_new, hopeless, lock, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
 use crate::proc::account::{self, Counts};
 use crate::proc::thread::user;
 use crate::proc::{Memory, shm, vm};
@@ -11,69 +14,116 @@ use crate::sys::Args;
 use crate::sys::errno::*;
 use linux_raw_sys::general as l;
 
+/// What a call asks for, by numbers that are in order.
+struct Wish {
+    old: usize,
+    /// Lengths in whole pages; the old one may be nothing, and may wrap around the end of all addresses.
+    old_len: usize,
+    new_len: usize,
+    /// Where to, which MREMAP_FIXED demands and MREMAP_DONTUNMAP suggests.
+    new: usize,
+    may_move: bool,
+    fixed: bool,
+    /// MREMAP_DONTUNMAP: the old range stays mapped.
+    keep: bool,
+}
+
+impl Wish {
+    /// All that can be told from the numbers alone is EINVAL.
+    fn new(r: &UserRegs) -> Result<Wish, Errno> {
+        let flags = r.a3();
+        if flags & !((l::MREMAP_MAYMOVE | l::MREMAP_FIXED | l::MREMAP_DONTUNMAP) as usize) != 0 {
+            return Err(EINVAL);
+        }
+        let has = |flag: u32| flags as u32 & flag != 0;
+        // As Linux: rounded up, they may become 0.
+        let round = |len: usize| len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+        let wish = Wish {
+            old: r.a0(),
+            old_len: round(r.a1()),
+            new_len: round(r.a2()),
+            new: r.a4(),
+            may_move: has(l::MREMAP_MAYMOVE),
+            fixed: has(l::MREMAP_FIXED),
+            keep: has(l::MREMAP_DONTUNMAP),
+        };
+        aligned(wish.old)?;
+        if wish.new_len == 0 || wish.new_len > USER_END {
+            return Err(EINVAL);
+        }
+        if wish.fixed || wish.keep {
+            aligned(wish.new)?;
+            let outside = wish.new > USER_END - wish.new_len;
+            if outside || !wish.may_move || wish.keep && wish.old_len != wish.new_len || wish.overlaps() {
+                return Err(EINVAL);
+            }
+        }
+        Ok(wish)
+    }
+
+    /// As Linux sees it, to whom an old range that wraps around is over where it begins.
+    fn overlaps(&self) -> bool {
+        self.old < self.new + self.new_len && self.new < self.old.wrapping_add(self.old_len)
+    }
+
+    /// Whether something moves, all of it, to a place of the caller's choice: this takes several mappings at once.
+    fn only_moves(&self) -> bool {
+        self.fixed && self.old_len == self.new_len
+    }
+
+    /// The place that MREMAP_FIXED and MREMAP_DONTUNMAP name.
+    fn place(&self) -> Result<PageRange, Errno> {
+        range(self.new, self.new_len).ok_or(EINVAL)
+    }
+}
+
 /// `mremap`
 pub fn mremap(r: &mut UserRegs) -> SysResult {
-    let (old, old_len, new_len) = (r.a0(), r.a1(), r.a2());
-    let (flags, new) = (r.a3(), r.a4());
-    let has = |flag: u32| flags as u32 & flag != 0;
-    if flags & !((l::MREMAP_MAYMOVE | l::MREMAP_FIXED | l::MREMAP_DONTUNMAP) as usize) != 0 {
-        return Err(EINVAL);
-    }
-    let (may_move, fixed, keep) = (has(l::MREMAP_MAYMOVE), has(l::MREMAP_FIXED), has(l::MREMAP_DONTUNMAP));
-    aligned(old)?;
-    // As Linux: rounded up, they may become 0.
-    let round = |len: usize| len.wrapping_add(PAGE - 1) & !(PAGE - 1);
-    let (old_len, new_len) = (round(old_len), round(new_len));
-    if new_len == 0 || new_len > USER_END {
-        return Err(EINVAL);
-    }
-    if fixed || keep {
-        aligned(new)?;
-        if new > USER_END - new_len || !may_move || keep && old_len != new_len {
-            return Err(EINVAL);
-        }
-        // An object mapping may be duplicated with an old length of 0; everything else must not overlap.
-        if old < new + new_len && new < old.saturating_add(old_len) {
-            return Err(EINVAL);
-        }
-    }
+    let wish = Wish::new(r)?;
     let memory = user().memory();
+    if wish.only_moves() {
+        return move_each(memory, &wish);
+    }
     let space = &memory.space;
-    let page = Page::containing(old as u64);
+    let page = Page::containing(wish.old as u64);
     let segment = space.find_settled(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
-    if old_len == 0 {
-        return duplicate(memory, &segment, page, new_len, fixed.then_some(new), may_move);
+    if wish.old_len == 0 {
+        return duplicate(memory, &segment, page, &wish);
     }
-    let pages = (new_len / PAGE) as u64;
-    if new_len <= old_len && !fixed && !keep {
-        // What is too much goes, whatever it is.
-        let too_much = Span::new(old + new_len, old_len - new_len);
-        return match too_much {
-            Span::Empty => Ok(old),
-            Span::Pages(Some(rest), true) => vm::retry(|| space.unmap(rest)).map(|()| old),
-            _ => Err(EINVAL),
-        };
+    if wish.new_len <= wish.old_len && !wish.fixed && !wish.keep {
+        return cut(memory, &wish).map(|()| wish.old);
     }
-    let range = range(old, old_len.min(new_len)).ok_or(EFAULT)?;
+    let moved = range(wish.old, wish.old_len.min(wish.new_len)).ok_or(EFAULT)?;
     // What is there now is only a guess of what will be moved: for the order of errors, and for what is no promise.
-    let only_moves = fixed && old_len == new_len;
-    let Ok(segment) = space.one_segment(range) else {
-        return if only_moves { move_each(memory, range, new, keep) } else { Err(EFAULT) };
-    };
-    // A move that makes it smaller: first what is too much goes, as above.
-    if new_len < old_len && old.checked_add(old_len).is_some_and(|end| end <= USER_END) {
-        let rest = self::range(old + new_len, old_len - new_len).ok_or(EFAULT)?;
-        vm::retry(|| space.unmap(rest))?;
+    let segment = space.one_segment(moved).map_err(|_| EFAULT)?;
+    if wish.new_len < wish.old_len {
+        // With a place of its own, then; which may cover a range that wraps around.
+        let place = wish.place()?;
+        clear(memory, place)?;
+        if (place.start..place.end).contains(&page) {
+            return Err(EFAULT);
+        }
+        cut(memory, &wish)?;
     }
-    let to = || match (fixed, may_move) {
-        (true, _) => Remap::Fixed(Page::containing(new as u64)),
-        (_, true) => Remap::MayMove(if keep { Page::containing(new as u64) } else { Page(0) }),
+    let to = match (wish.fixed, wish.may_move) {
+        (true, _) => Remap::Fixed(Page::containing(wish.new as u64)),
+        (_, true) => Remap::MayMove(if wish.keep { Page::containing(wish.new as u64) } else { Page(0) }),
         _ => Remap::InPlace,
     };
-    match carry(memory, &segment, range, pages, &to, keep) {
-        // Several by now.
-        Err(EFAULT) if only_moves => move_each(memory, range, new, keep),
-        done => done,
+    carry(memory, &segment, moved, (wish.new_len / PAGE) as u64, to, wish.keep)
+}
+
+/// Makes a place free.
+fn clear(memory: &Memory, place: PageRange) -> Result<(), Errno> {
+    vm::retry(|| memory.space.unmap(place))
+}
+
+/// What of the old range is too much goes, whatever it is.
+fn cut(memory: &Memory, wish: &Wish) -> Result<(), Errno> {
+    match Span::new(wish.old + wish.new_len, wish.old_len - wish.new_len) {
+        Span::Empty => Ok(()),
+        Span::Pages(Some(rest), true) => clear(memory, rest),
+        _ => Err(EINVAL),
     }
 }
 
@@ -83,63 +133,99 @@ fn moves_alone(segment: &Segment) -> bool {
         || matches!(&segment.backing, Backing::Object { object, shared: true, .. } if shm::showing(object).is_some())
 }
 
-/// Moves all that is mapped in a range, piece by piece, with the gaps between, which replace nothing. As Linux since 6.17: it begins
-/// with a mapping, and a piece that cannot be moved ends it.
-fn move_each(memory: &Memory, range: PageRange, new: usize, keep: bool) -> SysResult {
+/// Moves all that is mapped in a range, piece by piece, with the gaps between, which replace nothing. It begins with a mapping, and a
+/// piece that cannot be moved ends it.
+fn move_each(memory: &Memory, wish: &Wish) -> SysResult {
     let space = &memory.space;
+    let end = wish.old.checked_add(wish.old_len).ok_or(EFAULT)?.min(USER_END);
+    let range = range(wish.old, end.saturating_sub(wish.old)).ok_or(EFAULT)?;
+    let to = |start: Page| Remap::Fixed(Page(Page::containing(wish.new as u64).0 + (start.0 - range.start.0)));
+    // One may span arenas, and what moves alone is one.
+    if let Ok(s) = space.one_segment(range) {
+        match carry(memory, &s, range, range.pages(), to(range.start), wish.keep) {
+            // Several by now.
+            Err(EFAULT) => {}
+            done => return done,
+        }
+    }
     let mut at = range.start;
     while let Some(s) = space.find_settled(at).filter(|s| at < range.end && s.range.start < range.end) {
         let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
-        let alone = start == range.start && end == range.end;
-        if at == range.start && start > at || moves_alone(&s) && !alone {
+        let whole = start == range.start && end == range.end;
+        if at == range.start && start > at || moves_alone(&s) && !whole {
             return Err(EFAULT);
         }
         let part = PageRange::new(start, end.0 - start.0).ok_or(EFAULT)?;
-        let to = Page(Page::containing(new as u64).0 + (start.0 - range.start.0));
-        match carry(memory, &s, part, part.pages(), &|| Remap::Fixed(to), keep) {
+        match carry(memory, &s, part, part.pages(), to(start), wish.keep) {
             Ok(_) => at = end,
             // Not what was seen any more: look again.
             Err(EFAULT) => {}
             Err(why) => return Err(why),
         }
     }
-    if at == range.start { Err(EFAULT) } else { Ok(new) }
+    if at == range.start { Err(EFAULT) } else { Ok(wish.new) }
 }
 
 /// Makes a range of one segment so many pages, there or elsewhere. EFAULT: it is not one segment, by now.
-fn carry(
-    memory: &Memory,
-    segment: &Segment,
-    range: PageRange,
-    pages: u64,
-    to: &dyn Fn() -> Remap,
-    keep: bool,
-) -> SysResult {
+fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: Remap, keep: bool) -> SysResult {
     let space = &memory.space;
     let more = if keep { pages } else { pages.saturating_sub(range.pages()) };
+    // What a refusal leaves of the place, as on Linux.
+    let clear = || match to {
+        Remap::Fixed(at) => PageRange::new(at, pages).map_or(Ok(()), |place| clear(memory, place)),
+        _ => Ok(()),
+    };
     let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
     if reserved && hopeless(more) {
+        clear()?;
         return Err(ENOMEM);
     }
     let edit = || {
-        vm::retry(|| match space.remap(range, pages, to(), keep) {
+        vm::retry(|| match space.remap(range, pages, to, keep) {
             // More than one segment, or none any more.
             Err(EditError::NotMapped) => Ok(Err(EFAULT)),
             done => done.map(Ok),
         })
     };
     // Alone among the edits that the limits look at, so what it counts for is what will be moved.
-    let counts = || space.one_segment(range).map_or(Counts::default(), |s| counts(&s, more));
-    let at = account::within(memory, counts, edit)??;
-    if let Some(fresh) = PageRange::new(Page(at.0 + range.pages()), pages.saturating_sub(range.pages())) {
-        // Whoever locks it from now on brings its pages in himself.
-        let locked = |s: &Segment| s.flags.contains(Flags::LOCKED) && !s.flags.contains(Flags::ON_FAULT);
-        if let Some(s) = space.find_settled(at).filter(|s| s.range.start <= at && locked(s)) {
-            let shared = matches!(s.backing, Backing::Object { shared: true, .. });
-            let _ = populate(space, fresh, s.prot.contains(Prot::WRITE) && !shared);
+    let counts = || {
+        let counts = space.one_segment(range).map_or(Counts::default(), |s| counts(&s, more));
+        if keep {
+            // It counts from when the place is free.
+            let _ = clear();
         }
+        counts
+    };
+    let left = if keep && segment.flags.contains(Flags::LOCKED) { space.find_settled(range.start) } else { None };
+    let at = account::within(memory, counts, edit)??;
+    if let Some(left) = left {
+        unlock_beside(space, left.range, range.start, PageRange { start: at, end: Page(at.0 + pages) });
     }
+    bring_in(memory, at, Page(at.0 + range.pages()), pages.saturating_sub(range.pages()));
     Ok(at.addr() as usize)
+}
+
+/// As Linux, which unlocks all of the mapping `left` from which something has moved and which is left behind, though only a part of it is
+/// empty now; all of it that is still there, where the place is one that was a part of it, too.
+fn unlock_beside(space: &Space, left: PageRange, moved: Page, place: PageRange) {
+    let (start, end) = match place.start > moved {
+        true => (left.start, left.end.min(place.start)),
+        false => (left.start.max(place.end), left.end),
+    };
+    if let Some(left) = PageRange::new(start, end.0.saturating_sub(start.0)) {
+        // What is not unlocked for want of memory stays locked.
+        let _ = lock::give(space, left, Flags::empty());
+    }
+}
+
+/// Brings in the pages from `from` on that have been added to the mapping at `at`, if that is locked now. Whoever locks it from now on
+/// brings its pages in himself.
+fn bring_in(memory: &Memory, at: Page, from: Page, pages: u64) {
+    let locked = |s: &Segment| s.range.start <= at && s.flags.contains(Flags::LOCKED);
+    if let Some(s) = memory.space.find_settled(at).filter(locked) {
+        let shared = matches!(s.backing, Backing::Object { shared: true, .. });
+        bring_in_new(&memory.space, from, pages, s.prot, s.flags, shared);
+    }
 }
 
 /// What so many pages more of a segment count for.
@@ -152,40 +238,37 @@ fn counts(segment: &Segment, pages: u64) -> Counts {
 }
 
 /// mremap with an old length of 0: a second view of a shared object.
-fn duplicate(
-    memory: &Memory,
-    segment: &Segment,
-    page: Page,
-    len: usize,
-    fixed: Option<usize>,
-    may_move: bool,
-) -> SysResult {
+fn duplicate(memory: &Memory, segment: &Segment, page: Page, wish: &Wish) -> SysResult {
     let Backing::Object { object, offset, shared: true } = &segment.backing else { return Err(EINVAL) };
-    if !may_move {
+    if !wish.may_move {
         return Err(ENOMEM);
-    }
-    if let Some(at) = fixed
-        && let Some(place) = range(at, len).filter(|place| (place.start..place.end).contains(&page))
-    {
-        // As Linux, where the place is made free before the view is looked at again, which is gone then.
-        vm::retry(|| memory.space.unmap(place))?;
-        return Err(EFAULT);
     }
     let offset = offset + (page.0 - segment.range.start.0);
     let backing = Backing::Object { object: object.clone(), offset, shared: true };
-    let place = || match fixed {
-        Some(at) => Place::Fixed(Page::containing(at as u64)),
-        None => Place::Anywhere,
-    };
+    let place = if wish.fixed { Some(wish.place()?) } else { None };
     let flags = segment.flags - Flags::SHARED;
-    let pages = (len / PAGE) as u64;
+    let pages = (wish.new_len / PAGE) as u64;
     let map = || {
-        vm::retry(|| match memory.space.map(place(), pages, segment.prot, &backing, flags) {
+        if let Some(place) = place.filter(|place| (place.start..place.end).contains(&page)) {
+            // As Linux, where the place is made free before the view is looked at again, which is gone then.
+            clear(memory, place)?;
+            return Err(EFAULT);
+        }
+        let place = place.map_or(Place::Anywhere, |place| Place::Fixed(place.start));
+        let at = vm::retry(|| match memory.space.map(place, pages, segment.prot, &backing, flags) {
             // So the first view, which kept it open to writers, is gone.
             Err(EditError::Closed) => Ok(Err(EFAULT)),
             done => done.map(Ok),
-        })?
+        })??;
+        // It is no new mapping, which MCL_FUTURE would lock.
+        if !memory.future_flags().is_empty()
+            && let Some(view) = PageRange::new(at, pages)
+        {
+            lock::give(&memory.space, view, segment.flags)?;
+        }
+        Ok(at)
     };
     let at = account::within(memory, || counts(segment, pages), map)?;
+    bring_in(memory, at, at, pages);
     Ok(at.addr() as usize)
 }

@@ -2,7 +2,7 @@
 
 use super::super::Args;
 use super::super::errno::*;
-use super::{PAGE, aligned, hopeless};
+use super::{PAGE, aligned, bring_in_new, hopeless};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
@@ -108,6 +108,12 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
         Some(address) if replaces || address == 0 => Place::Fixed(Page::containing(address as u64)),
         Some(address) => Place::FixedNoReplace(Page::containing(address as u64)),
     };
+    // Decided by the edit; but if so, it is said before what the limits say.
+    if let Place::FixedNoReplace(page) = place
+        && PageRange::new(page, pages).is_some_and(|range| !space.is_free(range))
+    {
+        return Err(EINVAL);
+    }
     let more = || {
         let replaced = match place {
             Place::Fixed(page) => PageRange::new(page, pages).map_or(0, |range| memory.counts_in(range).all),
@@ -123,6 +129,9 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
         })
     };
     let at = account::within(memory, more, map)??;
+    if kind.contains(Flags::LOCKED) {
+        bring_in_new(space, at, pages, prot, kind, true);
+    }
     Ok(at.addr() as usize)
 }
 

@@ -131,6 +131,9 @@ fn search(asked: &Asked<'_>, seed: u64, programs: u64, end: Option<Instant>, lou
             }
             let program = batch[coarse.program].clone();
             let seed = first.wrapping_add(coarse.program as u64);
+            if loud {
+                println!("  seed {seed}: {}", difference.kind());
+            }
             found.kinds.entry(difference.kind()).or_insert((seed, program, difference, 0)).3 += 1;
         }
         if loud {

@@ -134,16 +134,46 @@ impl Sizes {
     }
 }
 
+/// A line of `/proc/self/maps`.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    start: u64,
+    end: u64,
+    rights: &'a str,
+    offset: u64,
+    name: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut words = text.splitn(6, ' ');
+        let mut word = || words.next().unwrap_or("");
+        let (range, rights, offset) = (word(), word(), word());
+        let (_, _, name) = (word(), word(), word().trim());
+        let (start, end) = range.split_once('-').unwrap_or(("", ""));
+        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
+        let name = if name.contains("/differ") { "file" } else { name };
+        // A private mapping of /dev/zero is anonymous memory, whatever name and offset it shows.
+        let name = if name == "[heap]" || name == "/dev/zero" { "" } else { name };
+        Line { start: hex(start), end: hex(end), rights, offset: hex(offset), name }
+    }
+
+    /// Whether it only goes on with what the line before it says.
+    fn continues(&self, before: &Line<'_>) -> bool {
+        before.end == self.start
+            && before.rights == self.rights
+            && before.name == self.name
+            && (self.name.is_empty() || before.offset + before.end - before.start == self.offset)
+    }
+}
+
+/// All of them.
+fn lines() -> impl Iterator<Item = Line<'static>> {
+    read_proc(c"/proc/self/maps").lines().map(Line::parse)
+}
+
 /// The lines of `/proc/self/maps` in and around the window and at the heap's end; equal neighbours as one.
 pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
-    struct Line<'a> {
-        start: u64,
-        end: u64,
-        rights: &'a str,
-        offset: u64,
-        name: &'a str,
-    }
-    let mut last: Option<Line<'_>> = None;
     let show = |line: &Line<'_>, to: &mut dyn Write| {
         let (base, from) = if line.start >= world.heap && line.start < world.heap + HEAP {
             ("h", world.heap)
@@ -154,44 +184,43 @@ pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
         write!(to, " {base}{}..{} {}", page(line.start), page(line.end), line.rights)?;
         if line.name.is_empty() { Ok(()) } else { write!(to, " {:x} {}", line.offset / PAGE as u64, line.name) }
     };
-    for line in read_proc(c"/proc/self/maps").lines() {
-        let mut words = line.splitn(6, ' ');
-        let mut word = || words.next().unwrap_or("");
-        let (range, rights, offset) = (word(), word(), word());
-        let (_, _, name) = (word(), word(), word().trim());
-        let (start, end) = range.split_once('-').unwrap_or(("", ""));
-        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
-        let (mut start, end, offset) = (hex(start), hex(end), hex(offset));
-        let window = start < world.base + (PAGES + AROUND) * 4096 && end > world.base - AROUND * 4096;
-        let heap = start < world.heap + HEAP && end > world.heap;
+    let mut last: Option<Line<'_>> = None;
+    for mut line in lines() {
+        let window = line.start < world.base + (PAGES + AROUND) * 4096 && line.end > world.base - AROUND * 4096;
+        let heap = line.start < world.heap + HEAP && line.end > world.heap;
         if !window && !heap {
             continue;
         }
-        let name = if name.contains("/differ") { "file" } else { name };
-        // A private mapping of /dev/zero is anonymous memory, whatever name and offset it shows.
-        let name = if name == "[heap]" || name == "/dev/zero" { "" } else { name };
         if heap {
-            start = start.max(world.heap);
+            line.start = line.start.max(world.heap);
         }
         match &mut last {
-            Some(before)
-                if before.end == start
-                    && before.rights == rights
-                    && before.name == name
-                    && (name.is_empty() || before.offset + before.end - before.start == offset) =>
-            {
-                before.end = end;
-            }
+            Some(before) if line.continues(before) => before.end = line.end,
             _ => {
                 if let Some(before) = &last {
                     show(before, to)?;
                 }
-                last = Some(Line { start, end, rights, offset, name });
+                last = Some(line);
             }
         }
     }
     last.map_or(Ok(()), |line| show(&line, to))
 }
+
+/// Says so where a range lies in equal neighbours that are nevertheless several lines: mappings that the system keeps apart.
+pub fn seams(from: u64, bytes: u64, to: &mut dyn Write) -> fmt::Result {
+    let mut last: Option<Line<'_>> = None;
+    for line in lines().filter(|line| line.end > from && line.start < from.saturating_add(bytes)) {
+        if last.is_some_and(|before| line.continues(&before)) {
+            return to.write_str(SEAM);
+        }
+        last = Some(line);
+    }
+    Ok(())
+}
+
+/// What [`seams`] says.
+pub const SEAM: &str = " of equal neighbours";
 
 /// Pages around the window that count, too: what grows down may leave it.
 const AROUND: u64 = 600;
@@ -221,15 +250,9 @@ pub fn own_pages(world: &World, from: u64) -> u128 {
     if !world.is_child {
         return own;
     }
-    for line in read_proc(c"/proc/self/maps").lines() {
-        let mut words = line.splitn(6, ' ');
-        let (start, end) = words.next().and_then(|range| range.split_once('-')).unwrap_or(("", ""));
-        let is_private = words.next().is_some_and(|rights| rights.ends_with('p'));
-        let name = words.nth(3).unwrap_or("").trim();
-        if is_private && (name.is_empty() || name == "[heap]" || name == "/dev/zero") {
-            let page = |text: &str| (u64::from_str_radix(text, 16).unwrap_or(0).max(from) - from) / PAGE as u64;
-            (page(start)..page(end).min(128)).for_each(|page| own |= 1 << page);
-        }
+    for line in lines().filter(|line| line.rights.ends_with('p') && line.name.is_empty()) {
+        let page = |at: u64| (at.max(from) - from) / PAGE as u64;
+        (page(line.start)..page(line.end).min(128)).for_each(|page| own |= 1 << page);
     }
     own
 }

@@ -285,7 +285,9 @@ impl World {
                 }
                 Call::Mremap => {
                     let value = call(libc::SYS_mremap, [at, b, c, d, self.address(e), 0]);
-                    self.placed(board, value, c)
+                    let split = value == -1 && errno() == libc::EFAULT;
+                    self.placed(board, value, c)?;
+                    if split { look::seams(at, b, board) } else { Ok(()) }
                 }
                 Call::Shmat => {
                     let value = call(libc::SYS_shmat, [self.segment as u64, at, b, 0, 0, 0]);
