@@ -228,12 +228,12 @@ impl Process {
         self.threads.lock().list.iter().any(|thread| super::thread::of(thread).vfork.lock().is_some())
     }
 
-    /// Notes the resident set for `ru_maxrss`.
-    pub fn note_resident(&self) {
+    /// Notes the resident set for `ru_maxrss`, and says what else the memory uses.
+    pub fn note_resident(&self) -> quire_mm::Usage {
         let memory = self.memory.lock().clone();
-        if let Some(memory) = memory {
-            self.max_resident.fetch_max(memory.space.usage().resident, Ordering::Relaxed);
-        }
+        let usage = memory.map(|memory| memory.space.usage()).unwrap_or_default();
+        self.max_resident.fetch_max(usage.resident, Ordering::Relaxed);
+        usage
     }
 }
 

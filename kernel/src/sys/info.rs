@@ -335,11 +335,11 @@ fn signals(process: &Process, thread: Option<&ThreadRef>) -> String {
 
 /// /proc/self/status, and that of a thread
 pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
-    let (mapped, resident) = sizes(process);
-    process.note_resident();
-    let peak = process.max_resident.load(Ordering::Relaxed) * 4;
     let memory = process.memory.lock().clone();
-    let usage = memory.map(|m| m.space.usage()).unwrap_or_default();
+    let mapped = memory.map(|m| m.counts()).unwrap_or_default();
+    // One walk through the tables for all.
+    let usage = process.note_resident();
+    let peak = process.max_resident.load(Ordering::Relaxed) * 4;
     let name = name_of(process, thread);
     let letter = state(process, thread);
     let long = match letter {
@@ -370,7 +370,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         locked = mapped.locked * 4,
         data = mapped.data * 4,
         stack = mapped.stack * 4,
-        rss = resident * 4,
+        rss = usage.resident * 4,
         swapped = usage.swapped * 4,
         tables = usage.tables * 4,
         none = 0,

@@ -16,7 +16,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use quire_workloads::differ::look::Board;
+use quire_workloads::differ::look::{Board, Sizes};
 use quire_workloads::differ::run::{self, Show};
 use quire_workloads::differ::{Program, generate};
 use quire_workloads::process::{self, Child, fork, no_core_files};
@@ -90,15 +90,19 @@ fn press(mib: usize) -> i32 {
 /// Every so many-th program, one after the other.
 fn work(programs: &[Program], first: usize, step: usize, show: Show) -> i32 {
     let mut board = Board::shared();
+    let mut report = Vec::with_capacity(2 << 20);
+    // The same for all, since nothing that is kept is allocated any more.
+    let sizes = Sizes::now();
     for (number, program) in programs.iter().enumerate().skip(first).step_by(step) {
         board.clear();
         // SAFETY: numbers.
         let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 8 * 4096, 0o600) };
         let began = Instant::now();
-        let ended = fork(|| run::run(program, segment, show, &mut board)).wait();
+        let ended = fork(|| run::run(program, segment, sizes, show, &mut board)).wait();
         // SAFETY: numbers; nobody else has the segment.
         unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
-        let mut report = format!("= {number}\n").into_bytes();
+        report.clear();
+        report.extend_from_slice(format!("= {number}\n").as_bytes());
         report.extend_from_slice(board.text());
         if !matches!(report.last(), Some(b'\n')) {
             report.push(b'\n');

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt::{self, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::run::World;
@@ -158,6 +159,11 @@ impl<'a> Line<'a> {
         Line { start: hex(start), end: hex(end), rights, offset: hex(offset), name }
     }
 
+    /// Whether it is private and shows no file.
+    fn is_own(&self) -> bool {
+        self.rights.ends_with('p') && self.name.is_empty()
+    }
+
     /// Whether it only goes on with what the line before it says.
     fn continues(&self, before: &Line<'_>) -> bool {
         before.end == self.start
@@ -172,8 +178,40 @@ fn lines() -> impl Iterator<Item = Line<'static>> {
     read_proc(c"/proc/self/maps").lines().map(Line::parse)
 }
 
-/// The lines of `/proc/self/maps` in and around the window and at the heap's end; equal neighbours as one.
-pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
+/// The lines of `/proc/self/maps` in and around the window and at the heap's end, as they were at one moment: until another file of
+/// /proc is read.
+pub struct Maps {
+    lines: [Line<'static>; 128],
+    count: usize,
+}
+
+impl Maps {
+    /// As they are.
+    pub fn now(world: &World) -> Self {
+        let mut maps = Maps { lines: [Line { start: 0, end: 0, rights: "", offset: 0, name: "" }; 128], count: 0 };
+        let window = |line: &Line<'_>| {
+            line.start < world.base + (PAGES + AROUND) * 4096 && line.end > world.base - AROUND * 4096
+        };
+        let heap = |line: &Line<'_>| line.start < world.heap + HEAP && line.end > world.heap;
+        let shown = lines().filter(|line| window(line) || heap(line));
+        for (place, line) in maps.lines.iter_mut().zip(shown) {
+            *place = line;
+            maps.count += 1;
+        }
+        maps
+    }
+
+    /// Each line with its pages in the window, where it has some.
+    fn in_window(&self, world: &World) -> impl Iterator<Item = (&Line<'static>, Range<u64>)> {
+        let base = world.base;
+        let page = move |at: u64| (at.clamp(base, base + PAGES * 4096) - base) / 4096;
+        let lines = self.lines[..self.count].iter();
+        lines.map(move |line| (line, page(line.start)..page(line.end))).filter(|(_, pages)| !pages.is_empty())
+    }
+}
+
+/// The mappings; equal neighbours as one.
+pub fn maps(world: &World, maps: &Maps, to: &mut dyn Write) -> fmt::Result {
     let show = |line: &Line<'_>, to: &mut dyn Write| {
         let (base, from) = if line.start >= world.heap && line.start < world.heap + HEAP {
             ("h", world.heap)
@@ -185,14 +223,9 @@ pub fn maps(world: &World, to: &mut dyn Write) -> fmt::Result {
         if line.name.is_empty() { Ok(()) } else { write!(to, " {:x} {}", line.offset / PAGE as u64, line.name) }
     };
     let mut last: Option<Line<'_>> = None;
-    for mut line in lines() {
-        let window = line.start < world.base + (PAGES + AROUND) * 4096 && line.end > world.base - AROUND * 4096;
-        let heap = line.start < world.heap + HEAP && line.end > world.heap;
-        if !window && !heap {
-            continue;
-        }
-        if heap {
-            line.start = line.start.max(world.heap);
+    for mut line in maps.lines[..maps.count].iter().copied() {
+        if line.start < world.heap && line.end > world.heap {
+            line.start = world.heap;
         }
         match &mut last {
             Some(before) if line.continues(before) => before.end = line.end,
@@ -230,9 +263,8 @@ const HEAP: u64 = 1 << 24;
 /// How the sizes differ from those at the beginning.
 pub fn sizes(world: &World, to: &mut dyn Write) -> fmt::Result {
     let now = Sizes::now();
-    for (index, name) in ["size"].iter().enumerate() {
-        // All of the process may be locked, and how much that is is no matter of the program's.
-        if index == 1 && world.all_locked {
+    for (index, name) in ["size", "locked", "data", "stack"].iter().enumerate() {
+        if index == LOCKED && (world.all_locked || world.lock_miscounted) {
             continue;
         }
         match now.of[index] - world.sizes.of[index] {
@@ -243,6 +275,9 @@ pub fn sizes(world: &World, to: &mut dyn Write) -> fmt::Result {
     Ok(())
 }
 
+/// VmLck among the sizes.
+const LOCKED: usize = 1;
+
 /// In a child, a bit for each of the 128 pages from an address on that are private and show no file. Whether a fork copies the zeros
 /// there that were only read depends on what was ever done to that mapping, on Linux, so nothing is told of them.
 pub fn own_pages(world: &World, from: u64) -> u128 {
@@ -250,33 +285,45 @@ pub fn own_pages(world: &World, from: u64) -> u128 {
     if !world.is_child {
         return own;
     }
-    for line in lines().filter(|line| line.rights.ends_with('p') && line.name.is_empty()) {
+    for line in lines().filter(Line::is_own) {
         let page = |at: u64| (at.max(from) - from) / PAGE as u64;
         (page(line.start)..page(line.end).min(128)).for_each(|page| own |= 1 << page);
     }
     own
 }
 
-/// Which pages of the window `mincore` calls resident.
-pub fn resident(world: &World, to: &mut dyn Write) -> fmt::Result {
-    to.write_str(" in ")?;
-    let own = own_pages(world, world.base);
-    for page in 0..PAGES {
-        if own >> page & 1 != 0 {
-            to.write_char('p')?;
+/// Which pages of the window `mincore` calls resident; in a child, nothing of those of [`own_pages`].
+pub fn resident(world: &World, maps: &Maps, to: &mut dyn Write) -> fmt::Result {
+    let mut seen = [b'-'; PAGES as usize];
+    for (line, pages) in maps.in_window(world) {
+        let of = &mut seen[pages.start as usize..pages.end as usize];
+        if world.is_child && line.is_own() {
+            of.fill(b'p');
             continue;
         }
-        let mut byte = 9u8;
-        // SAFETY: one byte for one page.
-        let done = unsafe { libc::mincore((world.base + page * 4096) as *mut _, PAGE, &raw mut byte) };
-        to.write_char(if done != 0 { '-' } else { char::from(b'0' + (byte & 1)) })?;
+        let mut bytes = [9u8; PAGES as usize];
+        let at = (world.base + pages.start * 4096) as *mut _;
+        // SAFETY: a byte for each page.
+        let done = unsafe { libc::mincore(at, of.len() * PAGE, bytes.as_mut_ptr()) };
+        of.iter_mut().zip(bytes).for_each(|(page, byte)| *page = if done != 0 { b'?' } else { b'0' + (byte & 1) });
     }
-    Ok(())
+    write!(to, " in {}", std::str::from_utf8(&seen).unwrap_or(""))
 }
 
-/// The contents of the window by loads, which bring pages in.
-pub fn by_loads(world: &World, to: &mut dyn Write) -> fmt::Result {
-    (0..PAGES).try_for_each(|page| {
+/// The pages of the window at which a look is worth its time, each a bit: what is mapped, the pages beside, and some of the others.
+pub fn worth_a_look(world: &World) -> u64 {
+    let mut mapped = 0u64;
+    Maps::now(world).in_window(world).for_each(|(_, pages)| pages.for_each(|page| mapped |= 1 << page));
+    mapped | mapped << 1 | mapped >> 1 | 0x0101_0101_0101_0101
+}
+
+fn pages_of(bits: u64) -> impl Iterator<Item = u64> {
+    (0..PAGES).filter(move |page| bits >> page & 1 != 0)
+}
+
+/// The contents of some pages of the window by loads, which bring them in.
+pub fn by_loads(world: &World, pages: u64, to: &mut dyn Write) -> fmt::Result {
+    pages_of(pages).try_for_each(|page| {
         to.write_char(' ')?;
         loaded(world.base + page * 4096, to)
     })
@@ -310,15 +357,19 @@ pub fn refused(why: touch::Refused, to: &mut dyn Write) -> fmt::Result {
     }
 }
 
-/// The contents of the window as the kernel copies them, eight bytes of each page.
-pub fn by_kernel(world: &World, to: &mut dyn Write) -> fmt::Result {
-    (0..PAGES).try_for_each(|page| {
-        to.write_char(' ')?;
-        let mut value = [0u8; 8];
-        match world.through_pipe(world.base + page * 4096, 8, &mut value) {
-            8 => show(u64::from_ne_bytes(value), to),
-            -1 => write!(to, "e{}", super::run::errno()),
-            n => write!(to, "{n} bytes"),
+/// The contents of some pages of the window as the kernel copies them, eight bytes of each.
+pub fn by_kernel(world: &World, pages: u64, to: &mut dyn Write) -> fmt::Result {
+    let mut words = [0u64; PAGES as usize];
+    let mut copied = [0; PAGES as usize];
+    pages_of(pages).for_each(|page| copied[page as usize] = world.into_pipe(world.base + page * 4096, 8));
+    world.out_of_pipe(&mut words[..copied.iter().filter(|&&n| n == 8).count()]);
+    let mut words = words.iter();
+    pages_of(pages).try_for_each(|page| match copied[page as usize] {
+        8 => {
+            to.write_char(' ')?;
+            show(*words.next().unwrap_or(&0), to)
         }
+        n if n < 0 => write!(to, " e{}", -n),
+        n => write!(to, " {n} bytes"),
     })
 }

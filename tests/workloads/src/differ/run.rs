@@ -32,8 +32,10 @@ pub struct World {
     pub sizes: Sizes,
     /// This process is a child.
     pub is_child: bool,
-    /// MCL_CURRENT was called.
+    /// MCL_CURRENT was called: all of the process is locked, and how much that is is no matter of the program's.
     pub all_locked: bool,
+    /// MREMAP_DONTUNMAP was called: Linux goes on counting what it unlocks.
+    pub lock_miscounted: bool,
     files: [i32; 10],
     pipe: [i32; 2],
     segment: i32,
@@ -57,7 +59,8 @@ fn directory() -> &'static CStr {
 
 impl World {
     /// The files, 8 pages each of which every other one was never written, the pipe, System V's segment (which the caller removes).
-    pub fn new(window: usize, segment: i32) -> Self {
+    /// `sizes`: those of a process that has done nothing yet.
+    pub fn new(window: usize, segment: i32, sizes: Sizes) -> Self {
         let mut name = [0u8; 64];
         let mut writer = std::io::Cursor::new(&mut name[..]);
         // SAFETY: calls on names that end with zero and on numbers; the break only grows.
@@ -92,12 +95,21 @@ impl World {
             libc::brk(heap as *mut _);
             libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
             let files = [file, reader, writer, memfd, sealable, sealed_reader, zero, other[1], folder, 1000];
-            let sizes = Sizes::now();
             // Whatever a program asks for, the machine has it.
             let limit =
                 libc::rlimit { rlim_cur: (sizes.of[0] as u64 + (256 << 10)) << 10, rlim_max: libc::RLIM_INFINITY };
             libc::setrlimit(libc::RLIMIT_AS, &raw const limit);
-            Self { base: WINDOWS[window], heap, sizes, is_child: false, all_locked: false, files, pipe, segment }
+            Self {
+                base: WINDOWS[window],
+                heap,
+                sizes,
+                is_child: false,
+                all_locked: false,
+                lock_miscounted: false,
+                files,
+                pipe,
+                segment,
+            }
         }
     }
 
@@ -113,21 +125,27 @@ impl World {
         }
     }
 
-    /// Lets the kernel copy from an address into a pipe, and takes it out again: how many bytes went in.
-    pub fn through_pipe(&self, from: u64, bytes: usize, to: &mut [u8]) -> isize {
-        assert!(bytes <= to.len(), "{bytes} bytes");
-        // SAFETY: the kernel checks the first address, and the second has room for as much.
-        unsafe {
-            let done = libc::write(self.pipe[1], from as *const _, bytes);
-            let errno = errno();
-            let mut left = done;
-            while left > 0 {
-                let n = libc::read(self.pipe[0], to.as_mut_ptr().add((done - left) as usize).cast(), left as usize);
-                crate::check!(n > 0, "the pipe lost {left} bytes");
-                left -= n;
-            }
-            *libc::__errno_location() = errno;
-            done
+    /// Lets the kernel copy from an address into the pipe: how many bytes went in, or less than nothing: why not.
+    pub fn into_pipe(&self, from: u64, bytes: usize) -> isize {
+        // SAFETY: the kernel checks the address.
+        match unsafe { libc::write(self.pipe[1], from as *const _, bytes) } {
+            -1 => -errno() as isize,
+            done => done,
+        }
+    }
+
+    /// Takes out of the pipe what went in.
+    pub fn out_of_pipe<T: Copy>(&self, to: &mut [T]) {
+        let bytes = size_of_val(to);
+        let mut left = bytes;
+        while left > 0 {
+            // SAFETY: room for as much; any bytes are numbers.
+            let n = unsafe {
+                let at = to.as_mut_ptr().cast::<u8>().add(bytes - left);
+                libc::read(self.pipe[0], at.cast(), left)
+            };
+            crate::check!(n > 0, "the pipe lost {left} bytes");
+            left -= n as usize;
         }
     }
 }
@@ -138,7 +156,7 @@ fn tag(step: usize, page: u64) -> u64 {
 }
 
 /// Runs the program; this process, or a child of it that a step made, ends with it.
-pub fn run(program: &Program, segment: i32, mut show: Show, board: &mut Board) -> ! {
+pub fn run(program: &Program, segment: i32, sizes: Sizes, mut show: Show, board: &mut Board) -> ! {
     // Which pages it takes depends on queues of each processor's, on Linux.
     let pages_out = |step: &Step| step.call == Call::Madvise && step.arguments[2] == libc::MADV_PAGEOUT as u64;
     show.swaps |= program.steps.iter().any(pages_out);
@@ -148,7 +166,7 @@ pub fn run(program: &Program, segment: i32, mut show: Show, board: &mut Board) -
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::alarm(60);
     }
-    let mut world = World::new(program.window, segment);
+    let mut world = World::new(program.window, segment, sizes);
     let mut depth = 0;
     let mut index = 0;
     while index < program.steps.len() {
@@ -162,6 +180,8 @@ pub fn run(program: &Program, segment: i32, mut show: Show, board: &mut Board) -
                 Some(0) => {
                     depth += 1;
                     world.is_child = true;
+                    // Locks are not inherited.
+                    (world.all_locked, world.lock_miscounted) = (false, false);
                 }
                 None => {}
                 // What the child did is not for the parent.
@@ -178,8 +198,9 @@ pub fn run(program: &Program, segment: i32, mut show: Show, board: &mut Board) -
         index += 1;
     }
     let _ = write!(board, "{:depth$}end =", "");
-    let _ = words(show, board, |to| look::by_kernel(&world, to));
-    let _ = words(show, board, |to| look::by_loads(&world, to));
+    let pages = look::worth_a_look(&world);
+    let _ = words(show, board, |to| look::by_kernel(&world, pages, to));
+    let _ = words(show, board, |to| look::by_loads(&world, pages, to));
     let _ = world.state(show, true, board);
     let _ = board.write_str("\n");
     crate::process::leave(0)
@@ -236,11 +257,12 @@ impl World {
     fn state(&self, show: Show, sizes: bool, board: &mut Board) -> fmt::Result {
         words(show, board, |to| {
             to.write_str(" |")?;
-            look::maps(self, to)?;
-            if sizes {
-                look::sizes(self, to)?;
+            let maps = look::Maps::now(self);
+            look::maps(self, &maps, to)?;
+            if !show.swaps {
+                look::resident(self, &maps, to)?;
             }
-            if show.swaps { Ok(()) } else { look::resident(self, to) }
+            if sizes { look::sizes(self, to) } else { Ok(()) }
         })
     }
 
@@ -285,6 +307,7 @@ impl World {
                 }
                 Call::Mremap => {
                     let value = call(libc::SYS_mremap, [at, b, c, d, self.address(e), 0]);
+                    self.lock_miscounted |= value != -1 && d & libc::MREMAP_DONTUNMAP as u64 != 0;
                     let split = value == -1 && errno() == libc::EFAULT;
                     self.placed(board, value, c)?;
                     if split { look::seams(at, b, board) } else { Ok(()) }
@@ -370,10 +393,12 @@ impl World {
                 }
                 Call::PipeWrite => {
                     let mut copy = [0u8; 16 * PAGE];
-                    let value = self.through_pipe(at, (b as usize).min(copy.len()), &mut copy);
-                    Self::done(board, value as i64)?;
+                    let value = self.into_pipe(at, (b as usize).min(copy.len()));
+                    let copy = &mut copy[..value.max(0) as usize];
+                    self.out_of_pipe(copy);
+                    if value < 0 { write!(board, " e{}", -value) } else { write!(board, " {value}") }?;
                     let mut digest = Digest::new();
-                    digest.add(&copy[..value.max(0) as usize]);
+                    digest.add(copy);
                     write!(board, " #{:08x}", digest.0 as u32)
                 }
                 Call::Ftruncate => Self::done(board, call(libc::SYS_ftruncate, [self.file(a) as u64, b, 0, 0, 0, 0])),
@@ -397,8 +422,14 @@ impl World {
                     limit.rlim_cur = used + b;
                     Self::done(board, i64::from(libc::setrlimit(a as u32, &raw const limit)))
                 }
-                Call::LookByLoads => words(show, board, |to| look::by_loads(self, to)),
-                Call::LookByKernel => words(show, board, |to| look::by_kernel(self, to)),
+                Call::LookByLoads => {
+                    let pages = look::worth_a_look(self);
+                    words(show, board, |to| look::by_loads(self, pages, to))
+                }
+                Call::LookByKernel => {
+                    let pages = look::worth_a_look(self);
+                    words(show, board, |to| look::by_kernel(self, pages, to))
+                }
                 // An end without a child, and what `run` does itself.
                 Call::Exit | Call::Fork => Ok(()),
             }
