@@ -110,8 +110,8 @@ impl Arena {
     }
 
     /// As [`Arena::leaf`], under a claim over the page: only an edit that covers all of a table detaches it.
-    pub fn leaf_claimed<'c, M: Machine>(&'c self, memory: &'c Memory<M>, page: u32) -> Option<&'c Table> {
-        self.descend(memory, page).ok()
+    pub fn leaf_claimed<'c, M: Machine>(&'c self, memory: &'c Memory<M>, page: u32) -> Result<&'c Table, u32> {
+        self.descend(memory, page)
     }
 
     #[inline(always)]

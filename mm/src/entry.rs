@@ -231,6 +231,12 @@ impl Word {
         Word(w)
     }
 
+    /// The page of a hidden word with the rights of `prot`; as [`Word::with`].
+    fn revealed(self, prot: Prot, write: bool) -> Word {
+        debug_assert!(self.is_hidden());
+        Word(self.0 & !KIND | PRESENT | USER | ACCESSED).with(prot, write)
+    }
+
     /// The raw bits, for the hardware and for logs.
     pub fn bits(self) -> u64 {
         self.0
@@ -384,9 +390,7 @@ impl Entry {
     /// `Hidden -> Page` with the rights of `prot`, without the right to store: the next fault adds it.
     #[must_use = "on failure the fault begins again"]
     pub fn reveal(&self, old: Word, prot: Prot) -> Result<(), Changed> {
-        debug_assert!(old.is_hidden());
-        let w = Word(old.0 & !KIND | PRESENT | USER | ACCESSED);
-        self.swap_from(old, w.with(prot, false))
+        self.swap_from(old, old.revealed(prot, false))
     }
 
     /// `Page -> Page` or `Hidden` with at most the rights of a protection, by a narrowing edit's sweep: to the word that
@@ -502,11 +506,12 @@ impl Entry {
         Word(self.0.swap(SEALED, AcqRel))
     }
 
-    /// `Empty(g) -> ` the gathered word of a page that moved here. The range is in transit and claimed, so it cannot fail
-    /// unless the protocol is broken.
+    /// `Empty(g) -> ` the word of a page that moved here; a hidden page appears with the rights of `prot`. It may be stored to at once if it
+    /// has been before. The range is in transit and claimed, so it cannot fail unless the protocol is broken.
     #[must_use = "on failure the page is still the caller's"]
-    pub fn arrive(&self, old: Word, page: Word) -> Result<(), Changed> {
-        self.swap_from(old, page)
+    pub fn arrive(&self, old: Word, page: Word, prot: Prot) -> Result<(), Changed> {
+        let shows = page.is_hidden() && !prot.is_empty();
+        self.swap_from(old, if shows { page.revealed(prot, page.0 & DIRTY != 0) } else { page })
     }
 }
 

@@ -261,7 +261,7 @@ impl<M: Machine> Space<M> {
         let mut page = lo;
         while page < hi {
             let end = (page | (ENTRIES as u32 - 1)).saturating_add(1).min(hi);
-            if let Some(table) = arena.leaf_claimed(m, page) {
+            if let Ok(table) = arena.leaf_claimed(m, page) {
                 let mut at = Page::of(arena.index, page);
                 for entry in &table[index(page, 0)..][..(end - page) as usize] {
                     let e = entry.load();

@@ -1,37 +1,34 @@
 //! The move (mremap): pages go from one range to another, both marked as in transit.
 //!
 //! 1. Claim both ranges, arena by arena, in ascending order.
-//! 2. Publish the destination as in transit, sweep it, flush it: what it held is freed.
-//! 3. Publish the source as in transit. What its list grants can only shrink from now on.
-//! 4. Make the destination's tables, one for each table of the source. Where the source has none, the absent entry gets a new
-//!    generation, so a fault that has looked up the old list fails to install one: what is found here is all that there will be.
-//! 5. A piece at a time: the piece's words are gathered, its CPUs answer, and only then they appear at the destination (race 6):
-//!    nobody can write through an old translation to a page that has moved. Words that name a slot are answered for, too: one may
-//!    come back here with fewer rights, and a fault that has read it must have ended by then (model `swap-move-narrow`).
-//! 6. Publish what the source is now (nothing, or the same segment, empty) and the final segment at the destination. Threads that touch
-//!    either range meanwhile wait.
+//! 2. Publish both as in transit. Threads that touch either range from now on wait, so nothing is added to what is found below.
+//! 3. Sweep the destination: what it held is freed.
+//! 4. Sweep the source: its pages are hidden, all other words get the other parity, and everybody answers, once for the whole range. From
+//!    now on nobody can write through an old translation to a page that has moved (race 6), and every fault that has read a word of the
+//!    source has ended or is going to fail: also one that has read a slot, which may come back here with fewer rights (model
+//!    `swap-move-narrow`), and one that has looked up the old list and found no table.
+//! 5. Make the destination's tables, one for each table of the source.
+//! 6. Take the words of the source and put them where they go. Hidden pages appear with the rights that their segment gives.
+//! 7. Publish what the source is now (nothing, or the same segment, empty) and the final segment at the destination.
 //!
-//! Up to step 4 a shortage puts the source back; the destination stays unmapped, as on Linux. What follows needs no memory that was not
-//! taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
+//! Up to step 5 a shortage puts the source back, its pages waiting for faults; the destination stays unmapped, as on Linux. What follows
+//! needs no memory that was not taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
 
 use crate::arena::{Arena, index};
 use crate::build::Change;
 use crate::edit::{EditError, Over, transit};
-use crate::entry::Word;
+use crate::entry::{Entry, Word};
 use crate::exchange::Reserve;
 use crate::machine::Machine;
-use crate::page::{Page, PageRange};
+use crate::page::{Page, PageRange, Prot};
+use crate::rcu::Pin;
 use crate::segment::{Flags, Part};
-use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::swapin::next_table;
 use crate::sweep::Fate;
 use crate::sync::{Mutant, Ordering::*, fence, mutant};
 use core::cell::Cell;
-
-/// Pages that move between two shootdowns.
-const PIECE: usize = 64;
 
 /// Where a mapping may go when its size changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,7 +141,7 @@ struct Move<'a, M: Machine> {
 }
 
 impl<M: Machine> Move<'_, M> {
-    /// Steps 2 to 6.
+    /// Steps 2 to 7.
     fn run(mut self, keep: bool) -> Result<(), EditError> {
         let (src, dst, shown) = (self.src, self.dst, self.shown);
         let pages = src.pages().min(dst.pages());
@@ -153,20 +150,25 @@ impl<M: Machine> Move<'_, M> {
         let moving = moving.ok_or(EditError::Invalid)?;
         // Step 2.
         self.mark(dst, None, mutant(Mutant::NoTransit))?;
-        self.sweep(dst, Fate::Gone);
-        // Step 3, and 4.
         let early = mutant(Mutant::TablesBeforeTransit);
         let short = if early && !self.make_tables(moving) { Err(EditError::OutOfFrames) } else { Ok(()) };
         if let Err(why) = short.and_then(|()| self.mark(src, Some(shown), false)) {
             return self.unmark().and(Err(why));
         }
+        // Step 3.
+        self.sweep(dst, Fate::Gone);
+        // Step 4.
+        if !mutant(Mutant::MoveNoAnswer) {
+            self.sweep(src, Fate::Narrow(Prot::empty()));
+        }
+        // Step 5.
         if !early && !self.make_tables(moving) {
             self.show(src, Some(shown))?;
             return self.unmark().and(Err(EditError::OutOfFrames));
         }
-        // Step 5.
+        // Step 6.
         self.move_pages(moving);
-        // Step 6. What is behind the end of a smaller destination goes, and tables in which nothing is mapped. Linux unlocks what is left
+        // Step 7. What is behind the end of a smaller destination goes, and tables in which nothing is mapped. Linux unlocks what is left
         // behind.
         if keep {
             rest.into_iter().for_each(|rest| self.sweep(rest, Fate::Emptied));
@@ -236,37 +238,13 @@ impl<M: Machine> Move<'_, M> {
         (self.space.arena(to.arena()).expect("an arena that the move has made"), to.local())
     }
 
-    /// Step 4. False: no memory; what was made stays, empty.
+    /// Step 5. False: no memory; what was made stays, empty.
     fn make_tables(&self, moving: PageRange) -> bool {
-        let m = self.space.memory();
-        for (index, lo, hi) in moving.by_arena() {
-            let Some(from) = self.space.arena(index) else { continue };
-            // AcqRel: as for a sweep; whoever reads `Empty(g)` reads the list with the mark.
-            let g = from.generation.fetch_add(1, AcqRel) + 1;
-            let mut page = lo;
-            while page < hi {
-                let pin = m.pin();
-                let (entry, e, level) = from.walk(m, &pin, page);
-                if level != 0 {
-                    if entry.empty(e, g).is_ok() {
-                        page = next_table(page, Some(level), hi);
-                    } else {
-                        m.stats.add(&m.machine, Counter::RetrySweep, 1);
-                    }
-                    continue;
-                }
-                let next = next_table(page, None, hi);
-                // The pages of one table may go to two.
-                let (first, last) = (Page::of(index, page), Page::of(index, next - 1));
-                if ![first, last].into_iter().all(|page| self.make_table(page)) {
-                    return false;
-                }
-                page = next;
-                drop(pin);
-                m.serve();
-            }
-        }
-        true
+        self.each_leaf(moving, |first, entries| {
+            // The pages of one table may go to two.
+            let last = Page(first.0 + entries.len() as u64 - 1);
+            [first, last].into_iter().all(|page| self.make_table(page))
+        })
     }
 
     /// Makes the table for where `page` goes. False: no memory.
@@ -287,68 +265,48 @@ impl<M: Machine> Move<'_, M> {
         }
     }
 
-    /// Step 5.
+    /// Step 6.
     fn move_pages(&self, moving: PageRange) {
-        let m = self.space.memory();
-        for (i, lo, hi) in moving.by_arena() {
-            let Some(from) = self.space.arena(i) else { continue };
+        self.each_leaf(moving, |first, entries| {
+            let from = self.space.arena(first.arena()).expect("a leaf is in an arena");
             let g = from.generation.fetch_add(1, AcqRel) + 1;
+            let pin = self.space.memory().pin();
+            for (page, entry) in (first.0..).map(Page).zip(entries) {
+                if !entry.load().is_empty() {
+                    self.arrive(&pin, page, entry.take(g));
+                }
+            }
+            true
+        });
+    }
+
+    /// Puts the word of a page where it goes.
+    fn arrive(&self, pin: &Pin<'_, M>, page: Page, word: Word) {
+        let (to, at) = self.place(page);
+        let (entry, e, level) = to.walk(self.space.memory(), pin, at);
+        let arrived = level == 0 && entry.arrive(e, word, self.shown.prot).is_ok();
+        assert!(arrived, "a claimed entry in transit changed under a move");
+    }
+
+    /// Calls `f` for the part of `range` in each leaf table, with its first page, until it returns false; says whether it never did. The
+    /// range is claimed, so its tables stay. Serves shootdowns between tables: `f` is called outside of any read section.
+    fn each_leaf(&self, range: PageRange, mut f: impl FnMut(Page, &[Entry]) -> bool) -> bool {
+        let m = self.space.memory();
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.space.arena(i) else { continue };
             let mut at = lo;
             while at < hi {
-                let mut words = [Word::empty(0); PIECE];
-                let mut pages = Pages::none();
-                let pin = m.pin();
-                let table = match from.leaf(m, &pin, at) {
-                    Ok(table) => table,
-                    Err(missing) => {
-                        at = next_table(at, Some(missing), hi);
-                        drop(pin);
-                        m.serve();
-                        continue;
-                    }
-                };
-                let first = at;
-                at = next_table(at, None, hi).min(at + PIECE as u32);
-                for ((page, entry), word) in (first..at).zip(&table[index(first, 0)..]).zip(&mut words) {
-                    *word = entry.take(g);
-                    if !word.is_empty() && !mutant(Mutant::MoveNoAnswer) {
-                        pages.push(Page::of(i, page));
-                    }
+                let leaf = arena.leaf_claimed(m, at);
+                let next = next_table(at, leaf.err(), hi);
+                if let Ok(table) = leaf
+                    && !f(Page::of(i, at), &table[index(at, 0)..][..(next - at) as usize])
+                {
+                    return false;
                 }
-                drop(pin);
-                if !mutant(Mutant::MoveNoFlush) {
-                    self.answered(from, &pages);
-                }
-                self.arrive(Page::of(i, first), &words);
-                if mutant(Mutant::MoveNoFlush) {
-                    self.answered(from, &pages);
-                }
+                at = next;
                 m.serve();
             }
         }
-    }
-
-    /// Puts the words that were gathered from `first` on where they go.
-    fn arrive(&self, first: Page, words: &[Word]) {
-        let m = self.space.memory();
-        let pin = m.pin();
-        for (page, &word) in (first.0..).map(Page).zip(words).filter(|(_, w)| !w.is_empty()) {
-            let (to, at) = self.place(page);
-            let (entry, e, level) = to.walk(m, &pin, at);
-            let arrived = level == 0 && entry.arrive(e, word).is_ok();
-            assert!(arrived, "a claimed entry in transit changed under a move");
-        }
-    }
-
-    /// The CPUs that may have a window open there, or a translation of what was there, have answered.
-    fn answered(&self, arena: &Arena, pages: &Pages) {
-        if !pages.is_empty() {
-            fence(SeqCst);
-            let others = self.space.others(arena);
-            if others != 0 {
-                self.space.memory().shoot(others, pages);
-            }
-            pages.invalidate_here(&self.space.memory().machine);
-        }
+        true
     }
 }

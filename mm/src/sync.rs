@@ -74,8 +74,6 @@ pub enum Mutant {
     RefFromZero,
     /// A refused fault signals without waiting for the claims over its page.
     SignalAtOnce,
-    /// Move: the source is not shot down before its pages appear at the destination.
-    MoveNoFlush,
     /// Address search: the hole is not searched again under the claim.
     HoleOnce,
     /// Edit: the new root is stored, whatever is there meanwhile.
@@ -148,7 +146,7 @@ pub enum Mutant {
     BareBeforeSweep,
     /// Move: the destination's tables are made before the source is in transit.
     TablesBeforeTransit,
-    /// Move: the words that it gathers are not answered for.
+    /// Move: the source is not swept before its words go: nothing is hidden, and nobody answers.
     MoveNoAnswer,
     /// Sweep: words that name a slot are not answered for.
     SweepNoAnswer,

@@ -13,9 +13,9 @@ use quire_mm::sync::Ordering::*;
 use quire_mm::{Backing, Flags, Page, Place, Remap};
 
 pub const MODELS: &[Model] = &[
-    Model::new("move-source", || source(Start::Frame, NEAR, false), &[&[MoveNoFlush]]),
-    Model::new("move-source-far", || source(Start::Frame, FAR, false), &[&[MoveNoFlush]]),
-    Model::new("move-source-keep", || source(Start::Frame, NEAR, true), &[&[MoveNoFlush]]),
+    Model::new("move-source", || source(Start::Frame, NEAR, false), &[&[MoveNoAnswer]]),
+    Model::new("move-source-far", || source(Start::Frame, FAR, false), &[&[MoveNoAnswer]]),
+    Model::new("move-source-keep", || source(Start::Frame, NEAR, true), &[&[MoveNoAnswer]]),
     bounded("move-destination", || destination(Start::Frame, NEAR, Start::Frame), &[&[NoTransit]]),
     bounded("move-destination-object", || destination(Start::Frame, NEAR, Start::Object), &[&[NoTransit]]),
     bounded("move-destination-cached", || destination(Start::Frame, NEAR, Start::Cached), &[&[NoTransit]]),
