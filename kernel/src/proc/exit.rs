@@ -186,12 +186,16 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         }
     }
     crate::fs::pidfd::changed();
-    if let Some(parent) = parent {
-        if telling {
-            // SIGCHLD merges, and without a place only a real-time exit signal is lost.
-            let _ = send::to_process(&parent, end_of(process.pid, exit_signal, ended, ends));
-            tree::lock().links(process).telling = false;
-        }
+    let mut waits = parent;
+    if let Some(parent) = waits.as_ref().filter(|_| telling) {
+        // SIGCHLD merges, and without a place only a real-time exit signal is lost.
+        let _ = send::to_process(parent, end_of(process.pid, exit_signal, ended, ends));
+        let mut tree = tree::lock();
+        tree.links(process).telling = false;
+        // The parent may have ended meanwhile: its heir waits for this moment.
+        waits = tree.parent(process);
+    }
+    if let Some(parent) = waits {
         parent.child_changed.wake_all();
     }
     for (heir, info) in tell {

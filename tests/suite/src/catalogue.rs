@@ -64,6 +64,7 @@ pub const ALL: &[Workload] = &[
     stress("populate", &["1"]),
     stress("timers", &["5"]),
     stress("signals", &["3"]),
+    stress("heirs", &["30"]),
     stress("names", &["2"]),
     stress("locks", &["2"]),
     stress("waits", &["1"]),
