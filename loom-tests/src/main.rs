@@ -1,15 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(loom)]
-mod area;
-#[cfg(loom)]
-mod machine;
-#[cfg(loom)]
-mod models;
-#[cfg(loom)]
 mod runner;
-#[cfg(loom)]
-mod world;
 
 #[cfg(loom)]
 fn main() -> std::process::ExitCode {

@@ -1,48 +1,18 @@
-//! Runs the models: each as written and with read-modify-writes, then each of its defects, which must be found in one of the two.
-//! Every run is a process of its own: a defect that loops or panics in the middle of an execution ends that process only.
+//! Runs the models: each as written and with read-modify-writes, over the code as it is; then over the copy, with each of its defects,
+//! which must be found in one of the two. Every run is a process of its own: a defect that loops or panics in the middle of an
+//! execution ends that process only.
 
-use crate::machine;
-use quire_mm::sync::Mutant;
-use quire_mm::sync::model as switch;
+use quire_loom::defects::{ALL, Defect};
+use quire_loom::{Model, all};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// One model.
-pub struct Model {
-    /// Its file and name.
-    pub name: &'static str,
-    /// One execution.
-    pub run: fn(),
-    /// Preemptions to explore, as written and with read-modify-writes; `None`: all.
-    pub bounds: [Option<usize>; 2],
-    /// The bounds under `--all`, where they are wider.
-    pub wide: [Option<usize>; 2],
-    /// Retired things that make a CPU collect (out of reach where the model is not about grace periods).
-    pub collect: u32,
-    /// Defects that this model must find. Several together where one rule makes up for the loss of another.
-    pub mutants: &'static [&'static [Mutant]],
-}
-
-impl Model {
-    /// A model bounded to three preemptions and not about grace periods.
-    pub const fn new(name: &'static str, run: fn(), mutants: &'static [&'static [Mutant]]) -> Model {
-        Model { name, run, bounds: [Some(3); 2], wide: [Some(4); 2], collect: u32::MAX, mutants }
-    }
-
-    /// Other bounds: by default (both modes), and under `--all`.
-    pub const fn bounds(self, bounds: [Option<usize>; 2], wide: [Option<usize>; 2]) -> Model {
-        Model { bounds, wide, ..self }
-    }
-
-    /// Collects at once.
-    pub const fn collecting(self) -> Model {
-        Model { collect: 1, ..self }
-    }
-}
+use std::time::Instant;
 
 const MODES: [&str; 2] = ["as written", "all rmw"];
+/// One run over the code as it is, and over the copy, as this program is told by itself.
+const ORIGINAL: &str = "--one";
+const COPY: &str = "--one-of-copy";
 const USAGE: &str = "usage: quire-loom [--all] [--jobs N] [--seconds N] [FILTER]
   --all       wider bounds (minutes)
   --jobs N    so many runs at once (1)
@@ -60,15 +30,17 @@ struct Outcome {
 /// The whole suite, or one run of it when called by itself.
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|a| a == "--one") {
-        return one(&args[1..]);
+    match args.first().map(String::as_str) {
+        Some(ORIGINAL) => return quire_loom::run(&args[1..]).unwrap_or_else(usage),
+        Some(COPY) => return quire_loom_copy::run(&args[1..]).unwrap_or_else(usage),
+        _ => {}
     }
-    let (mut all, mut jobs, mut seconds, mut filter) = (false, 1, None, String::new());
+    let (mut wide, mut jobs, mut seconds, mut filter) = (false, 1, None, String::new());
     let mut args = args.into_iter();
     while let Some(a) = args.next() {
         let mut number = || args.next().and_then(|n| n.parse::<u64>().ok());
         match a.as_str() {
-            "--all" => all = true,
+            "--all" => wide = true,
             "--jobs" => match number() {
                 Some(n) if n > 0 => jobs = n,
                 _ => return usage(),
@@ -81,16 +53,15 @@ pub fn main() -> ExitCode {
             f => filter = f.to_string(),
         }
     }
-    let seconds = seconds.unwrap_or(if all { 1800 } else { 240 });
-    let models: Vec<&Model> = crate::models::all().filter(|m| m.name.contains(&filter)).collect();
+    let seconds = seconds.unwrap_or(if wide { 1800 } else { 240 });
+    let models: Vec<&Model> = all().filter(|m| m.name.contains(&filter)).collect();
     if models.is_empty() {
         eprintln!("no model has {filter:?} in its name");
         return ExitCode::from(2);
     }
-    // A defect that no model looks for would be found by none.
-    let of_models = crate::models::all().flat_map(|m| m.mutants).flat_map(|set| *set);
-    let covered: Vec<u32> = of_models.chain(Mutant::OF_HOST_TESTS).map(|&m| m as u32).collect();
-    let orphans: Vec<u32> = (1..=Mutant::LAST).filter(|m| !covered.contains(m)).collect();
+    // A defect that nobody looks for would be found by none.
+    let looked_for = |d: &Defect| all().any(|m| m.defects.iter().any(|set| set.contains(d))) || of_host_tests(d);
+    let orphans: Vec<&Defect> = ALL.iter().filter(|d| !looked_for(d)).collect();
     println!("{:<28} {:<20} {:>6} {:>10} {:>8}", "model", "run", "bound", "states", "time");
     let (next, passed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let out = Mutex::new(());
@@ -98,7 +69,7 @@ pub fn main() -> ExitCode {
         for _ in 0..jobs {
             s.spawn(|| {
                 while let Some(model) = models.get(next.fetch_add(1, Relaxed)) {
-                    let (lines, ok, bad) = run_model(model, all, seconds);
+                    let (lines, ok, bad) = run_model(model, wide, seconds);
                     passed.fetch_add(ok, Relaxed);
                     failed.fetch_add(bad, Relaxed);
                     let _one = out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,10 +80,17 @@ pub fn main() -> ExitCode {
     });
     if !orphans.is_empty() {
         failed.fetch_add(orphans.len(), Relaxed);
-        println!("FAILED: no model looks for the defects with the numbers {orphans:?}");
+        println!("FAILED: no model and no host test looks for {orphans:?}");
     }
     println!("{} passed, {} failed", passed.load(Relaxed), failed.load(Relaxed));
     if failed.load(Relaxed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether one of the tests that look for defects on the host names it.
+fn of_host_tests(defect: &Defect) -> bool {
+    let tests = [include_str!("../copy/mm/src/found.rs"), include_str!("../copy/models/tests/host.rs")];
+    let name = format!("{defect:?}");
+    tests.iter().any(|text| text.split(|c: char| !c.is_alphanumeric()).any(|word| word == name))
 }
 
 fn usage() -> ExitCode {
@@ -121,11 +99,11 @@ fn usage() -> ExitCode {
 }
 
 /// All runs of a model: its lines, how many passed, how many failed.
-fn run_model(model: &Model, all: bool, seconds: u64) -> (String, usize, usize) {
-    let bounds = if all { model.wide } else { model.bounds };
+fn run_model(model: &Model, wide: bool, seconds: u64) -> (String, usize, usize) {
+    let bounds = if wide { model.wide } else { model.bounds };
     let (mut lines, mut ok, mut bad) = (String::new(), 0, 0);
-    for (mode, name) in MODES.iter().enumerate() {
-        let o = call(model, mode, &[], bounds[mode], seconds);
+    let mut plain = |over, mode, name, bound| {
+        let o = call(model, over, mode, &[], bound, seconds);
         let good = o.kind == "pass";
         *(if good { &mut ok } else { &mut bad }) += 1;
         let verdict = match o.kind.as_str() {
@@ -133,20 +111,26 @@ fn run_model(model: &Model, all: bool, seconds: u64) -> (String, usize, usize) {
             "cut" => "FAILED: out of time".to_string(),
             _ => format!("FAILED: {}", o.why),
         };
-        lines += &line(model.name, name, bounds[mode], &o.states, o.seconds, &verdict);
+        lines += &line(model.name, name, bound, &o.states, o.seconds, &verdict);
+    };
+    for (mode, name) in MODES.iter().enumerate() {
+        plain(ORIGINAL, mode, name, bounds[mode]);
     }
-    for &mutants in model.mutants {
+    if !model.defects.is_empty() {
+        plain(COPY, 0, "copy, no defect", Some(1));
+    }
+    for &defects in model.defects {
         let mut total = 0.0;
         let mut found = None;
         for (mode, name) in MODES.iter().enumerate() {
-            let o = call(model, mode, mutants, bounds[mode], seconds);
+            let o = call(model, COPY, mode, defects, bounds[mode], seconds);
             total += o.seconds;
             if o.kind == "fail" {
                 found = Some((mode, name, o));
                 break;
             }
         }
-        let what = mutants.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>().join("+");
+        let what = names(defects, "+");
         match found {
             Some((mode, name, o)) => {
                 ok += 1;
@@ -166,17 +150,21 @@ fn line(model: &str, run: &str, bound: Option<usize>, states: &str, seconds: f32
     format!("{model:<28} {run:<20} {bound:>6} {states:>10} {seconds:>7.1}s  {verdict}\n")
 }
 
+fn names(defects: &[Defect], between: &str) -> String {
+    defects.iter().map(|d| format!("{d:?}")).collect::<Vec<_>>().join(between)
+}
+
 /// One run in a process of its own.
-fn call(model: &Model, mode: usize, mutants: &[Mutant], bound: Option<usize>, seconds: u64) -> Outcome {
+fn call(model: &Model, over: &str, mode: usize, defects: &[Defect], bound: Option<usize>, seconds: u64) -> Outcome {
     let start = Instant::now();
     let me = std::env::current_exe().expect("the path of this program");
     let out = Command::new(me)
-        .arg("--one")
+        .arg(over)
         .arg(model.name)
         .arg(mode.to_string())
-        .arg(mutants.iter().map(|&m| (m as u32).to_string()).collect::<Vec<_>>().join(","))
         .arg(bound.map_or("-".to_string(), |b| b.to_string()))
         .arg(seconds.to_string())
+        .env("QUIRE_DEFECTS", names(defects, ","))
         // loom prints each join.
         .stderr(Stdio::null())
         .output();
@@ -188,46 +176,4 @@ fn call(model: &Model, mode: usize, mutants: &[Mutant], bound: Option<usize>, se
     let kind = if kind.is_empty() { "died".to_string() } else { kind };
     let why = if why.is_empty() { "the run died".to_string() } else { why };
     Outcome { kind, states, seconds: start.elapsed().as_secs_f32(), why }
-}
-
-static STATES: AtomicUsize = AtomicUsize::new(0);
-
-/// `MODEL MODE MUTANTS BOUND SECONDS`, the mutants as numbers with commas between: prints one line, `pass`, `cut` or `fail`, the number of executions, and why.
-fn one(args: &[String]) -> ExitCode {
-    let [name, mode, mutants, bound, seconds] = args else { return usage() };
-    let Some(model) = crate::models::all().find(|m| m.name == name) else { return usage() };
-
-    switch::every_access_rmw(mode == "1");
-    mutants
-        .split(',')
-        .filter_map(|m| m.parse().ok())
-        .filter(|m| (1..=Mutant::LAST).contains(m))
-        .for_each(switch::select);
-    switch::collect_at(model.collect);
-    let limit = Duration::from_secs(seconds.parse().unwrap_or(240));
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = bound.parse().ok();
-    builder.max_branches = 20_000;
-    builder.checkpoint_interval = 200;
-    builder.max_duration = Some(limit);
-    std::panic::set_hook(Box::new(|info| {
-        let why: String = info.to_string().replace('\n', " ").chars().take(300).collect();
-        let why = why.split_once(": ").map_or(why.as_str(), |(_, w)| w);
-        println!("fail {} {why}", STATES.load(Relaxed));
-        for (cpu, what, value) in machine::TRACE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            println!("  CPU {cpu}: {what} {value:#x}");
-        }
-        std::process::exit(1);
-    }));
-    let start = Instant::now();
-    let run = model.run;
-    machine::TRACING.store(std::env::var_os("QUIRE_TRACE").is_some(), Relaxed);
-    builder.check(move || {
-        machine::TRACE.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        STATES.fetch_add(1, Relaxed);
-        run();
-    });
-    let cut = start.elapsed() >= limit;
-    println!("{} {} -", if cut { "cut" } else { "pass" }, STATES.load(Relaxed));
-    ExitCode::SUCCESS
 }

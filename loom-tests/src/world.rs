@@ -154,11 +154,12 @@ impl Scene {
 
     /// The calling CPU begins to run in the space.
     pub fn enter(&self) {
-        let top = self.activate().expect("a frame for a top-level table");
-        self.memory.machine.load(Some(top));
-        // The hardware may walk ahead.
-        self.memory.machine.translate(Page(0), false);
-        self.activate_late();
+        let active = self.activate(|top| {
+            self.memory.machine.load(Some(top));
+            // The hardware may walk ahead.
+            self.memory.machine.translate(Page(0), false);
+        });
+        assert!(active, "no frame for a top-level table");
     }
 
     /// Whether the calling CPU runs in it.

@@ -26,7 +26,7 @@ use crate::page::{LEVELS, PageRange, TABLE_BITS};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 
 /// Leaf spans that an arena remembers. More than one, for programs that use some places in turn.
 pub(crate) const BARE: usize = if cfg!(loom) { 1 } else { 4 };
@@ -132,14 +132,14 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         while let Some(around) = self.bare_around(arena, (span as u32 - 1) << TABLE_BITS) {
             let (lo, hi) = around.most;
-            let claim = (!mutant(Mutant::BareUnclaimed)).then(|| arena.claims.acquire_one(m, lo, hi));
+            let claim = arena.claims.acquire_one(m, lo, hi);
             let still = {
                 let pin = m.pin();
                 arena.list(&pin).is_free(lo, hi)
             };
-            if still || mutant(Mutant::BareOnce) {
+            if still {
                 m.stats.add(&m.machine, Counter::Bare, 1);
-                self.sweep(arena, lo, hi, Fate::Gone, false);
+                self.sweep(arena, lo, hi, Fate::Gone);
                 return;
             }
             // Something was mapped meanwhile; less may be left to go.

@@ -16,7 +16,7 @@
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 
 /// Operations that can edit one arena at a time; more wait for a slot.
 const SLOTS: usize = if cfg!(loom) { 3 } else { 16 };
@@ -77,16 +77,11 @@ impl Claims {
         memory.machine.may_wait();
         let free = self.free.load(Relaxed);
         let mask = free & free.wrapping_neg();
-        if mask == 0
-            || mutant(Mutant::NoClaim)
-            || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err()
-        {
+        if mask == 0 || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err() {
             return self.acquire_slowly(memory, lo, hi);
         }
         let slot = &self.slots[mask.trailing_zeros() as usize % SLOTS];
-        if !mutant(Mutant::NoChoosing) {
-            slot.ticket.store(CHOOSING, Release);
-        }
+        slot.ticket.store(CHOOSING, Release);
         let ticket = self.next.fetch_add(1, AcqRel);
         slot.range.store(pack(lo, hi), Release);
         slot.ticket.store(ticket, Release);
@@ -111,9 +106,6 @@ impl Claims {
     /// Claims one or two ranges; returns when no older claim overlaps them. Gives the CPU away while it waits.
     pub fn acquire<M: Machine>(&self, memory: &Memory<M>, ranges: &[(u32, u32)]) -> Claim<'_> {
         memory.machine.may_wait();
-        if mutant(Mutant::NoClaim) {
-            return Claim { claims: self, mask: 0 };
-        }
         let mut since = 0;
         let mask = loop {
             let free = self.free.load(Relaxed);
@@ -133,9 +125,7 @@ impl Claims {
             memory.stats.add(&memory.machine, Counter::RetryClaim, 1);
         };
         let mine = || crate::shootdown::bits(mask).map(|i| &self.slots[i]);
-        if !mutant(Mutant::NoChoosing) {
-            mine().for_each(|s| s.ticket.store(CHOOSING, Release));
-        }
+        mine().for_each(|s| s.ticket.store(CHOOSING, Release));
         let ticket = self.next.fetch_add(1, AcqRel);
         for (slot, &(lo, hi)) in mine().zip(ranges) {
             slot.range.store(pack(lo, hi), Release);

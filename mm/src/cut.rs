@@ -170,7 +170,7 @@ impl<M: Machine> Space<M> {
                 let (lo, hi) = (p.start + local(cut.pages.start) as u32, p.start + local(cut.pages.end) as u32);
                 if lo < hi {
                     let all = cut.copies || p.flags.contains(Flags::SHARED);
-                    self.sweep(arena, lo, hi, if all { Fate::Emptied } else { Fate::Shown }, false);
+                    self.sweep(arena, lo, hi, if all { Fate::Emptied } else { Fate::Shown });
                 }
             }
         }

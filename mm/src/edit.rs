@@ -32,7 +32,7 @@ use crate::space::Space;
 use crate::splice::{Act, Splice, Spliced};
 use crate::stats::Counter;
 use crate::sweep::{Fate, Sweep};
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 use crate::version::Version;
 
 /// Why an edit was not made.
@@ -112,7 +112,7 @@ impl<M: Machine> Space<M> {
             let Some(arena) = self.arena(index) else { return Ok(()) };
             if !arena.list(&self.memory().pin()).is_free(lo, hi) {
                 self.publish(arena, lo, hi, &Change::Put(None), None, |_| Ok(()))?;
-                self.sweep(arena, lo, hi, Fate::Gone, false);
+                self.sweep(arena, lo, hi, Fate::Gone);
             }
             Ok(())
         });
@@ -127,17 +127,13 @@ impl<M: Machine> Space<M> {
         if let Act::Insert(part) = act {
             *part = self.with_future(*part);
         }
-        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         let plain = over != Over::Spaced || !arena.is_guarded() && hi + GUARD <= ARENA_PAGES;
-        if plain && !mutant(Mutant::SweepBeforePublish) && !mutant(Mutant::HoleOnce) {
+        if plain {
             match self.splice(arena, lo, hi, act)? {
                 made @ (Quick::Done | Quick::Bare) if matches!(act, Act::Remove) => {
-                    if mutant(Mutant::BareBeforeSweep) {
-                        self.left_bare(arena, lo, hi);
-                    }
-                    self.sweep(arena, lo, hi, Fate::Gone, early);
+                    self.sweep(arena, lo, hi, Fate::Gone);
                     drop(claim);
-                    if matches!(made, Quick::Bare) && !mutant(Mutant::BareBeforeSweep) {
+                    if matches!(made, Quick::Bare) {
                         self.left_bare(arena, lo, hi);
                     }
                     return Ok(());
@@ -187,22 +183,11 @@ impl<M: Machine> Space<M> {
             };
         }
         if !replace {
-            if mutant(Mutant::HoleOnce)
-                && let Some(p) = part
-            {
-                return self.publish(arena, lo, hi, &Change::Put(Some(p)), None, |_| Ok(()));
-            }
             return Err(EditError::Exists);
         }
-        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
-        let first = part.filter(|_| !mutant(Mutant::NoTransit)).map(|p| transit(lo, hi, &p)).or(part);
-        if mutant(Mutant::SweepBeforePublish) {
-            self.sweep(arena, lo, hi, Fate::Gone, early);
-        }
-        self.publish(arena, lo, hi, &Change::Put(first), None, |_| Ok(()))?;
-        if !mutant(Mutant::SweepBeforePublish) {
-            self.sweep(arena, lo, hi, Fate::Gone, early);
-        }
+        let mark = part.map(|p| transit(lo, hi, &p));
+        self.publish(arena, lo, hi, &Change::Put(mark), None, |_| Ok(()))?;
+        self.sweep(arena, lo, hi, Fate::Gone);
         if let Some(p) = part {
             return self.publish(arena, lo, hi, &Change::Put(Some(p)), reserve.as_mut(), |_| Ok(()));
         }
@@ -311,11 +296,8 @@ impl<M: Machine> Space<M> {
             return Err(EditError::TooMany);
         }
         new.own();
-        if mutant(Mutant::PublishBlind) {
-            arena.list.store(new.root(), Release);
-        }
         // Release publishes the nodes; Acquire because retiring follows.
-        if mutant(Mutant::PublishBlind) || arena.list.compare_exchange(old, new.root(), AcqRel, Acquire).is_ok() {
+        if arena.list.compare_exchange(old, new.root(), AcqRel, Acquire).is_ok() {
             // SAFETY: `old` was replaced by this very compare-and-swap.
             unsafe { new.retire_old(old) };
             if grown != 0 {
@@ -328,18 +310,17 @@ impl<M: Machine> Space<M> {
         Ok(false)
     }
 
-    /// Steps 3 to 5. `early`: whether this CPU was alone before the publish; only a mutant believes it.
-    pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate, early: bool) {
+    /// Steps 3 to 5.
+    pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate) {
         // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
         let g = arena.generation.fetch_add(1, AcqRel) + 1;
         fence(SeqCst);
         // A scan is like another CPU; none begins before the claim is gone (`evict`, rule 1).
         let scanned = arena.is_scanned();
-        let scanless = !scanned || mutant(Mutant::AloneBesideScan);
-        let alone = if mutant(Mutant::AloneTooEarly) { early } else { self.alone_in(arena) && scanless };
+        let alone = self.alone_in(arena) && !scanned;
         let mut flush = Flush::new(self, arena);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
-        if scanned && !mutant(Mutant::ScannedNoFlush) {
+        if scanned {
             flush.everything();
         }
         flush.settle();

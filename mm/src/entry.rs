@@ -48,7 +48,7 @@
 use crate::frames::Frame;
 use crate::page::{Access, ENTRIES, Prot};
 use crate::pager::Slot;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 
 /// A page-table entry.
 #[derive(Debug)]
@@ -340,10 +340,6 @@ impl Entry {
     #[must_use = "on failure the table is still the caller's"]
     pub fn install_table(&self, old: Word, table: Frame) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
-        if mutant(Mutant::InstallBlind) {
-            self.init(Word::table(table));
-            return Ok(());
-        }
         self.swap_from(old, Word::table(table))
     }
 
@@ -420,9 +416,6 @@ impl Entry {
     #[must_use = "on failure the slot must go back"]
     pub fn evict(&self, old: Word, slot: Slot) -> Result<(), Changed> {
         debug_assert!(old.frame().is_some());
-        // The defect: the word that is there now, if the frame is the same.
-        let now = if mutant(Mutant::EvictBlind) { self.load() } else { old };
-        let old = if now.frame() == old.frame() { now } else { old };
         self.swap_from(old, Word::swapped(slot, old))
     }
 
@@ -431,12 +424,8 @@ impl Entry {
     #[must_use = "on failure the frame must go back"]
     pub fn restore(&self, old: Word, frame: Frame, prot: Prot) -> Result<(), Changed> {
         debug_assert!(old.is_swapped());
-        let page = Word(Word::page(frame, prot - Prot::WRITE).cow().0 | old.0 & (PARITY | PRIVATE));
-        if mutant(Mutant::RestoreBlind) {
-            self.0.store(page.0, Release);
-            return Ok(());
-        }
-        self.swap_from(old, page)
+        let page = Word::page(frame, prot - Prot::WRITE).cow();
+        self.swap_from(old, Word(page.0 | old.0 & (PARITY | PRIVATE)))
     }
 
     /// `Swapped -> Hidden`, by who empties the swap area and is no CPU of the space: nobody gets a right here, the next fault gives
@@ -459,10 +448,6 @@ impl Entry {
     #[must_use = "on failure the frame must go back"]
     pub fn put_back(&self, old: Word, page: Word) -> Result<(), Changed> {
         debug_assert!(old.is_swapped());
-        if mutant(Mutant::RestoreBlind) {
-            self.0.store(page.0, Release);
-            return Ok(());
-        }
         self.swap_from(old, page)
     }
 
@@ -471,8 +456,7 @@ impl Entry {
     #[must_use = "on failure the page stays"]
     pub fn unmap(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.frame().is_some() && !old.is_private());
-        let empty = Word::empty(g);
-        self.swap_from(old, if mutant(Mutant::UnmapParity) { empty } else { empty.parity_of(old) })
+        self.swap_from(old, Word::empty(g).parity_of(old))
     }
 
     /// A page that stays in a scan: Accessed is cleared, its age is `age` now. No shootdown: a translation that is cached may keep
@@ -496,8 +480,7 @@ impl Entry {
     #[must_use = "on failure there is something to sweep"]
     pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
-        let parity = if mutant(Mutant::EmptyZero) { old.0 } else { !old.0 };
-        self.swap_from(old, Word(Word::empty(g).0 | parity & PARITY))
+        self.swap_from(old, Word(Word::empty(g).0 | !old.0 & PARITY))
     }
 
     /// Anything `-> Sealed`, in a table that was detached: who still walks it begins again.

@@ -1,7 +1,6 @@
 //! Rule E4 tried out: all orders of a few steps at one entry that shows an object's page, as far as edits, scans and faults allow them.
 
 use super::*;
-use crate::fake::must_fail;
 
 /// An edit, which holds its claim from the publish until it has ended.
 #[derive(Clone, Copy, PartialEq)]
@@ -137,9 +136,4 @@ fn no_right_outlives_an_edit() {
         let start = Place { word, prot: RW, edit: Edit::None, scan: Scan::None, window: Window::None, g: 1 };
         assert!(start.explore(8) > 10_000);
     }
-}
-
-#[test]
-fn a_lost_parity_is_found() {
-    must_fail("entry::tests::no_right_outlives_an_edit", &[Mutant::UnmapParity as u32]);
 }

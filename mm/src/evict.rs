@@ -32,7 +32,7 @@ use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::swapin::next_table;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 
 /// Pages that leave between two shootdowns.
 const BATCH: usize = if cfg!(loom) { 2 } else { 32 };
@@ -89,7 +89,7 @@ impl Arena {
         let bit = Reclaim(self);
         // Pairs with the fence between an edit's claim and its look at the bit.
         fence(SeqCst);
-        let begins = !self.claims.any() || mutant(Mutant::ScanUnderEdit);
+        let begins = !self.claims.any();
         if !begins {
             // A lost race, or one with who waits, costs a scan or two.
             let _ = self.vain.compare_exchange(vain, vain + 1, Relaxed, Relaxed);
@@ -231,7 +231,7 @@ impl<M: Machine> Space<M> {
         static SCAN: What = What::page("the end of a scan");
         for arena in arenas {
             let mut since = 0;
-            while arena.is_scanned() && !mutant(Mutant::NoScanWait) {
+            while arena.is_scanned() {
                 self.memory().stats.add(&self.memory().machine, Counter::WaitScan, 1);
                 since = self.memory().pause(&SCAN, 0, since);
             }
@@ -352,15 +352,13 @@ impl<M: Machine> Scan<'_, M> {
         if self.batch.len == 0 {
             return;
         }
-        if !mutant(Mutant::EvictNoAnswer) {
-            // Pairs with the fences of joining and activation.
-            fence(SeqCst);
-            let others = self.space.others(self.arena);
-            if others != 0 {
-                m.shoot(others, &self.batch.pages);
-            }
-            self.batch.pages.invalidate_here(&m.machine);
+        // Pairs with the fences of joining and activation.
+        fence(SeqCst);
+        let others = self.space.others(self.arena);
+        if others != 0 {
+            m.shoot(others, &self.batch.pages);
         }
+        self.batch.pages.invalidate_here(&m.machine);
         for gone in self.batch.list[..self.batch.len].iter_mut().filter_map(Option::take) {
             match gone {
                 Gone::New(slot) => {
@@ -391,7 +389,7 @@ impl<M: Machine> Scan<'_, M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::fake::{Cpu, memory, must_fail};
+    use crate::fake::{Cpu, memory};
 
     /// Who has taken all claims, and finds that another one scans, leaves him the bit.
     #[test]
@@ -441,10 +439,5 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
         drop(scan);
         assert!(other.join().expect("no panic"), "the last round has left an arena out");
-    }
-
-    #[test]
-    fn a_scan_under_an_edit_is_found() {
-        must_fail("evict::tests::no_scan_begins_under_an_edit", &[Mutant::ScanUnderEdit as u32]);
     }
 }

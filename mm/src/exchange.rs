@@ -14,7 +14,6 @@ use crate::list::{HEIGHT, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
-use crate::sync::{Mutant, mutant};
 use crate::version::{Version, summary};
 use core::ptr::null_mut;
 
@@ -153,9 +152,6 @@ impl<'a, 'm, M: Machine> Exchange<'a, 'm, M> {
     }
 
     fn node(&mut self, level: u16) -> Option<*mut Node> {
-        if mutant(Mutant::NoReserve) {
-            return None;
-        }
         let (at, place) = self.reserve.pop()?;
         let node = Node::init(at, place, level);
         // SAFETY: just made, ours alone until published.

@@ -353,14 +353,10 @@ impl Cpu {
 
     /// Loads a space.
     pub fn enter(&mut self, space: &Arc<Space<Fake>>) {
-        let top = loop {
-            // Short of frames, a kernel would leave the thread where it has a table; here it waits.
-            match space.activate() {
-                Some(top) => break top,
-                None => std::thread::yield_now(),
-            }
-        };
-        self.load(top.0);
+        // Short of frames, a kernel would leave the thread where it has a table; here it waits.
+        while !space.activate(|top| self.load(top.0)) {
+            std::thread::yield_now();
+        }
         if let Some(old) = self.space.replace(space.clone()) {
             old.deactivate();
         }
@@ -464,50 +460,4 @@ pub fn audit(memory: &'static Memory<Fake>, spaces: &[&Space<Fake>]) -> crate::R
     let report = memory.audit(spaces.iter().copied(), &mut counts);
     assert!(report.is_clean(), "{report:?}");
     report
-}
-
-/// The variable that switches a defect on in a test's process, by its number.
-const MUTANT: &str = "QUIRE_MUTANT";
-
-/// The number of the defect that is switched on in this process, 0 for none.
-pub fn selected() -> u32 {
-    static SELECTED: OnceLock<u32> = OnceLock::new();
-    *SELECTED.get_or_init(|| std::env::var(MUTANT).map_or(0, |n| n.parse().expect("a number of a mutant")))
-}
-
-/// How long a test with a defect may take: one that does not end has found it, too.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
-
-/// Runs a test of the calling test's program again, in processes of its own: as it is, then with each of the defects switched on,
-/// by their numbers.
-///
-/// # Panics
-///
-/// If there is no such test, if it fails as it is, or if it passes with a defect.
-pub fn must_fail(test: &str, mutants: &[u32]) {
-    use std::process::{Command, Stdio};
-    let run = |mutant: u32| {
-        let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-        command.args(["--exact", "--test-threads=1", test]).env(MUTANT, std::format!("{mutant}"));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a run of the test");
-        let end = std::time::Instant::now() + PATIENCE;
-        loop {
-            match child.try_wait().expect("its end") {
-                Some(status) => return status.success(),
-                None if mutant != 0 && std::time::Instant::now() > end => {
-                    child.kill().and_then(|()| child.wait()).expect("its end");
-                    return false;
-                }
-                None => std::thread::sleep(std::time::Duration::from_millis(20)),
-            }
-        }
-    };
-    let mut list = Command::new(std::env::current_exe().expect("the path of this program"));
-    let list = list.args(["--exact", "--list", test]).output().expect("the list of tests");
-    let found = std::string::String::from_utf8_lossy(&list.stdout).lines().any(|l| l == std::format!("{test}: test"));
-    assert!(found, "there is no test named {test}");
-    assert!(run(0), "{test} fails without a defect");
-    for &mutant in mutants {
-        assert!(!run(mutant), "{test} does not find defect {mutant}");
-    }
 }

@@ -16,7 +16,7 @@ use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 
 /// What came of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,9 +129,7 @@ impl<M: Machine> Space<M> {
                     m.stats.add(&m.machine, Counter::FaultDenied, 1);
                     // The edit that took the right away must be over before anybody is told (race 47). No second look
                     // (model `segvtwice`).
-                    if !mutant(Mutant::SignalAtOnce) {
-                        arena.claims.wait_for(m, page.local(), page.local() + 1);
-                    }
+                    arena.claims.wait_for(m, page.local(), page.local() + 1);
                     return Some(f);
                 }
                 End(f) => return Some(f),
@@ -158,11 +156,10 @@ impl<M: Machine> Space<M> {
         if !self.join(arena) {
             return End(Fault::OutOfFrames);
         }
-        let early = mutant(Mutant::ListBeforeEntry).then(|| arena.list(&pin).find(page.local()));
         loop {
             // 1. The entry, 2. then the segment.
             let (entry, e, level) = arena.walk(m, &pin, page.local());
-            let segment = early.unwrap_or_else(|| arena.list(&pin).find(page.local()));
+            let segment = arena.list(&pin).find(page.local());
             // 3. May it be?
             let Some(p) = segment else { return End(Fault::NoSegment) };
             if p.flags.contains(Flags::TRANSIT) {
@@ -285,12 +282,11 @@ impl<M: Machine> Space<M> {
             fence(Acquire);
             let owners = m.word(old).owners();
             if owners == Owners::Fresh {
-                // Another thread's copy, its shootdown under way: do not copy the copy (model `cowtwo`).
+                // Another thread's copy, its shootdown under way: do not copy the copy (model `cow-two`).
                 return Wait;
             }
             // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
-            let linked = || mutant(Mutant::KeepLink) && m.word(old).is_alone_but_linked();
-            if owners == Owners::One || mutant(Mutant::ReuseShared) || linked() {
+            if owners == Owners::One {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;
                 }
@@ -309,10 +305,8 @@ impl<M: Machine> Space<M> {
             m.machine.copy(old, copy);
         }
         m.word(copy).start_fresh();
-        let early = self.others(arena);
-        let word = Word::page(copy, p.prot).private();
-        let word = if mutant(Mutant::CopyWritable) { word } else { word.cow() };
-        // Read-only first: until the readers of the old page have answered, nobody may write the new one (model `cowpublish`).
+        // Read-only first: until the readers of the old page have answered, nobody may write the new one (model `cow-publish`).
+        let word = Word::page(copy, p.prot).private().cow();
         if entry.replace(e, word).is_err() {
             let last = m.word(copy).settle_fresh();
             debug_assert!(!last);
@@ -320,9 +314,9 @@ impl<M: Machine> Space<M> {
             return Again;
         }
         m.stats.add(&m.machine, Counter::Copy, 1);
-        // Pairs with the fence of joining: a CPU that we do not see reads the new page (model `cowalone`).
+        // Pairs with the fence of joining: a CPU that we do not see reads the new page (model `cow-alone`).
         fence(SeqCst);
-        let others = if mutant(Mutant::CopyAloneTooEarly) { early } else { self.others(arena) };
+        let others = self.others(arena);
         if others != 0 {
             return Copied { old, copy, others };
         }

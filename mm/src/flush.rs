@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::page::Page;
 use crate::shootdown::Pages;
 use crate::space::Space;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 use core::mem::MaybeUninit;
 
 /// Frames gathered before a payment.
@@ -66,9 +66,6 @@ impl<'a, M: Machine> Flush<'a, M> {
     /// The swept entry's reference to this frame is dropped at the next payment.
     #[inline]
     pub fn frame(&mut self, frame: Frame) {
-        if mutant(Mutant::FreeBeforeAnswer) {
-            return self.space.memory.release(frame);
-        }
         self.frames[self.frame_count].write(frame);
         self.frame_count += 1;
         if self.frame_count == FRAMES {
@@ -101,7 +98,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         let m = self.space.memory();
         fence(SeqCst);
         let others = self.space.others(self.arena);
-        if others != 0 && !mutant(Mutant::FlushNoShoot) {
+        if others != 0 {
             m.shoot(others, &self.pages);
         }
         self.pages.invalidate_here(&m.machine);

@@ -23,7 +23,7 @@ use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::space::Space;
 use crate::stats::Counter;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 use crate::version::Version;
 
 /// How often a fork gives the CPU away for faults that take their time. Never under the model checker, which has no fairness to look
@@ -48,13 +48,11 @@ impl<M: Machine> Space<M> {
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
         self.wait_for_scans(whole.arenas());
         let me = 1 << m.machine.cpu();
-        if !mutant(Mutant::NoForkMark) {
-            // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
-            self.forking.store(1, Release);
-        }
+        // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
+        self.forking.store(1, Release);
         fence(SeqCst);
         let others = self.active.bits() & !me;
-        if others != 0 && !mutant(Mutant::NoForkAnswer) {
+        if others != 0 {
             m.await_answers(others);
         }
         child.inherit_crowd(self);
@@ -63,20 +61,17 @@ impl<M: Machine> Space<M> {
         let others = self.active.bits() & !me;
         let mut all = Pages::none();
         all.all();
-        if others != 0 && !mutant(Mutant::ForkNoFlush) {
+        if others != 0 {
             m.shoot(others, &all);
         }
         all.invalidate_here(&m.machine);
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
-        if result.is_ok() && !mutant(Mutant::ReadyLate) {
+        if result.is_ok() {
             // Release, and before the claims go: who claims this space next sees a child that is ready (see `cut`).
             child.ready.store(1, Release);
         }
         drop(whole);
-        if result.is_ok() && mutant(Mutant::ReadyLate) {
-            child.ready.store(1, Release);
-        }
         result
     }
 
@@ -236,7 +231,7 @@ impl<M: Machine> Space<M> {
                 return None;
             }
             // Alone, no window is open: a flip would prove nothing to nobody.
-            if let Ok(word) = entry.share(e, !alone && !mutant(Mutant::NoParityFlip)) {
+            if let Ok(word) = entry.share(e, !alone) {
                 return Some(word);
             }
             m.release(frame);
@@ -252,19 +247,12 @@ impl<M: Machine> Space<M> {
             let e = entry.load();
             let Some(slot) = e.slot() else { return self.share(entry, alone, m.zero_page()) };
             let Some(pager) = m.machine.pager() else { return Some(Word::empty(0)) };
-            if mutant(Mutant::HoldAfterShare) {
-                let shared = entry.share(e, true);
-                match shared {
-                    Ok(word) if pager.hold(slot) => return Some(word),
-                    _ => continue,
-                }
-            }
             // The hold comes first, as a frame's reference does. It fails if the page has come back since, and the entry has another
             // word then for as long as the fork lasts; else the slot has no room for more.
             if pager.hold(slot) {
                 // The hold may be a later life's, if the entry had changed before: the compare-and-swap proves that it had not. So it
                 // must be one, also where no flip is needed.
-                if let Ok(word) = entry.share(e, !mutant(Mutant::NoParityFlip)) {
+                if let Ok(word) = entry.share(e, true) {
                     return Some(word);
                 }
                 pager.release(slot, 1);

@@ -19,7 +19,6 @@ use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
-use crate::sync::{Mutant, mutant};
 
 /// The longest range whose pages are made writable ahead of their next stores.
 const AHEAD: u32 = 64;
@@ -71,14 +70,12 @@ impl<M: Machine> Space<M> {
             Some(check) if !check(&p.seen(index, lo, hi)) => Err(EditError::Refused),
             _ => Ok(()),
         };
-        let guessed = mutant(Mutant::ProtectLookedBefore) && self.reach(arena, lo, hi, Holes::End, may).1.is_ok();
         let _claim = (!claimed).then(|| arena.claims.acquire_one(m, lo, hi));
         let mut narrows = false;
         let mut change = |p: &Part| {
             narrows |= !prot.contains(p.prot);
-            (guessed || may(p).is_ok()).then_some(Part { prot, ..*p })
+            may(p).is_ok().then_some(Part { prot, ..*p })
         };
-        let early = mutant(Mutant::AloneTooEarly) && self.alone_in(arena);
         let (mut hi, mut end) = (hi, Ok(()));
         match self.splice(arena, lo, hi, &mut Act::Each(&mut change))? {
             Quick::Same => return Ok(()),
@@ -99,7 +96,7 @@ impl<M: Machine> Space<M> {
             }
         }
         if narrows {
-            self.sweep(arena, lo, hi, Fate::Narrow(prot), early);
+            self.sweep(arena, lo, hi, Fate::Narrow(prot));
         } else if prot.contains(Prot::WRITE) {
             self.widen_ahead(arena, lo, hi, prot);
         }
@@ -118,7 +115,7 @@ impl<M: Machine> Space<M> {
         self.each_part(range, Holes::Skip, |arena, lo, hi| {
             let (to, end) = self.reach(arena, lo, hi, Holes::Skip, |p| taken(takes, p));
             if to > lo {
-                self.sweep(arena, lo, to, Fate::Emptied, false);
+                self.sweep(arena, lo, to, Fate::Emptied);
             }
             end
         })
@@ -185,7 +182,7 @@ impl<M: Machine> Space<M> {
                 let claim = arena.claims.acquire_one(m, lo, hi);
                 let Some((from, to)) = next(at) else { break };
                 self.publish(arena, from, to, &Change::Put(None), None, |_| Ok(()))?;
-                self.sweep(arena, from, to, Fate::Gone, false);
+                self.sweep(arena, from, to, Fate::Gone);
                 drop(claim);
                 self.left_bare(arena, from, to);
                 (*found, at) = (true, to);

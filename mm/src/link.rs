@@ -9,7 +9,7 @@ use crate::frames::{Frame, Left};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::pager::{Settled, Slot};
-use crate::sync::{Mutant, Ordering::Relaxed, mutant};
+use crate::sync::Ordering::Relaxed;
 
 impl<M: Machine> Memory<M> {
     /// For the swap cache: a frame with one reference for a page that is read into `slot`'s cache, content arbitrary.
@@ -98,9 +98,6 @@ impl<M: Machine> Memory<M> {
     pub fn break_links(&self, want: u64) -> (u64, u64) {
         let frames = self.machine.words().len() as u64;
         let (mut broken, mut looked) = (0, 0);
-        if mutant(Mutant::LinksFromStart) {
-            self.link_cursor.store(0, Relaxed);
-        }
         // Relaxed: hints; a link that is made meanwhile may be missed.
         while looked < frames && broken < want && self.links.load(Relaxed) != 0 {
             let f = Frame((self.link_cursor.fetch_add(1, Relaxed) % frames) as u32);

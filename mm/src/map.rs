@@ -164,7 +164,7 @@ impl<M: Machine> Space<M> {
         if over == Over::All {
             // Before anything is seen there that is new; so an end without success sweeps no segment's pages.
             for (index, lo, hi) in range.by_arena().take(marked) {
-                self.sweep(self.arena_or_new(index)?, lo, hi, Fate::Gone, false);
+                self.sweep(self.arena_or_new(index)?, lo, hi, Fate::Gone);
             }
         }
         for (index, lo, hi) in range.by_arena().take(marked) {
@@ -172,7 +172,7 @@ impl<M: Machine> Space<M> {
             self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(()))?;
             if result.is_err() {
                 // A table that is bare was not, as long as the mark was there.
-                self.sweep(arena, lo, hi, Fate::Gone, false);
+                self.sweep(arena, lo, hi, Fate::Gone);
             }
         }
         drop(claims);

@@ -27,7 +27,7 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::swapin::next_table;
 use crate::sweep::Fate;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 use core::cell::Cell;
 
 /// Where a mapping may go when its size changes.
@@ -149,20 +149,16 @@ impl<M: Machine> Move<'_, M> {
             (PageRange::new(src.start, pages), PageRange::new(Page(src.start.0 + pages), src.pages() - pages));
         let moving = moving.ok_or(EditError::Invalid)?;
         // Step 2.
-        self.mark(dst, None, mutant(Mutant::NoTransit))?;
-        let early = mutant(Mutant::TablesBeforeTransit);
-        let short = if early && !self.make_tables(moving) { Err(EditError::OutOfFrames) } else { Ok(()) };
-        if let Err(why) = short.and_then(|()| self.mark(src, Some(shown), false)) {
+        self.mark(dst, None)?;
+        if let Err(why) = self.mark(src, Some(shown)) {
             return self.unmark().and(Err(why));
         }
         // Step 3.
         self.sweep(dst, Fate::Gone);
         // Step 4.
-        if !mutant(Mutant::MoveNoAnswer) {
-            self.sweep(src, Fate::Narrow(Prot::empty()));
-        }
+        self.sweep(src, Fate::Narrow(Prot::empty()));
         // Step 5.
-        if !early && !self.make_tables(moving) {
+        if !self.make_tables(moving) {
             self.show(src, Some(shown))?;
             return self.unmark().and(Err(EditError::OutOfFrames));
         }
@@ -193,10 +189,10 @@ impl<M: Machine> Move<'_, M> {
     }
 
     /// Publishes a range as in transit. If that fails, what it has marked shows `back` again; or nothing, and what was there is freed.
-    fn mark(&mut self, range: PageRange, back: Option<Part>, blind: bool) -> Result<(), EditError> {
+    fn mark(&mut self, range: PageRange, back: Option<Part>) -> Result<(), EditError> {
         for (index, lo, hi) in range.by_arena() {
             let part = self.shown.shown_at(range, index, lo, hi);
-            let mark = if blind { part } else { transit(lo, hi, &part) };
+            let mark = transit(lo, hi, &part);
             let arena = self.space.arena_or_new(index)?;
             if part.flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
@@ -226,7 +222,7 @@ impl<M: Machine> Move<'_, M> {
     fn sweep(&self, range: PageRange, fate: Fate) {
         for (index, lo, hi) in range.by_arena() {
             if let Some(arena) = self.space.arena(index) {
-                self.space.sweep(arena, lo, hi, fate, false);
+                self.space.sweep(arena, lo, hi, fate);
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
 use crate::pager::Slot;
 use crate::quota::{Charge, Quota};
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 use crate::users::Users;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -235,7 +235,7 @@ impl<M: Machine> Memory<M> {
                 if self.try_ref(f) {
                     // Pairs with the object's own giving up of a page: its entry changes, fence, then it reads the count.
                     fence(SeqCst);
-                    if entry.load() == e || mutant(Mutant::ObjectOnce) {
+                    if entry.load() == e {
                         return Ok(f);
                     }
                     self.release(f);

@@ -8,7 +8,6 @@ use crate::memory::Memory;
 use crate::page::{PAGE, Page};
 use crate::shootdown::Pages;
 use crate::space::Space;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
 
 impl<M: Machine> Memory<M> {
     /// Fills the calling CPU's caches, so that a model's threads do not meet in the bitmap: `frames` free frames, `nodes` nodes.
@@ -66,14 +65,6 @@ impl<M: Machine> Memory<M> {
 }
 
 impl<M: Machine> Space<M> {
-    /// What the defect `ActiveLate` does when the table has been loaded.
-    pub fn activate_late(&self) {
-        if mutant(Mutant::ActiveLate) {
-            self.active.add(self.memory.machine.cpu());
-            fence(SeqCst);
-        }
-    }
-
     /// Whether `cpu` is active here.
     pub fn is_active(&self, cpu: usize) -> bool {
         self.active.bits() >> cpu & 1 != 0

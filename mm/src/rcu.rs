@@ -20,7 +20,7 @@ use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::percpu::PerCpu;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 use core::marker::PhantomData;
 use crossbeam_utils::CachePadded;
 
@@ -129,9 +129,7 @@ impl<M: Machine> Memory<M> {
             // whoever reads this word has not read the zero before it, but must see the end of the section before all the same.
             // No model finds it missing: loom's fences order more than the language's.
             word.store(self.rcu.epoch.load(Relaxed) | 1, Release);
-            if !mutant(Mutant::PinNoFence) {
-                fence(SeqCst);
-            }
+            fence(SeqCst);
         }
         Pin { memory: self, here: PhantomData }
     }
@@ -148,7 +146,7 @@ impl<M: Machine> Memory<M> {
         fence(SeqCst);
         for word in &self.rcu.pinned {
             let w = word.load(Acquire);
-            if w != 0 && w != now | 1 && !mutant(Mutant::AdvanceEarly) {
+            if w != 0 && w != now | 1 {
                 return false;
             }
         }
@@ -195,9 +193,6 @@ impl<M: Machine> Memory<M> {
 
     /// Retires a table frame, detached, sealed, and answered for by every CPU that could walk it in hardware.
     pub(crate) fn retire_table(&self, table: Frame) {
-        if mutant(Mutant::NoGrace) {
-            return self.free(table);
-        }
         self.bag(|bag| {
             self.word(table).set(Kind::Table, bag.tables);
             bag.tables = table.0;

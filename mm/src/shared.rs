@@ -21,7 +21,7 @@ use crate::object::{Object, PageError};
 use crate::page::{ENTRIES, Prot, TABLE_BITS};
 use crate::pager::{Pager, Slot, Take};
 use crate::swapin::Back;
-use crate::sync::{Mutant, Ordering::*, fence, mutant};
+use crate::sync::{Ordering::*, fence};
 
 impl<M: Machine> Memory<M> {
     /// Lets a page of an object go out, if nobody has a reference but the object. False: it stays (`Err`: the area is full).
@@ -46,7 +46,7 @@ impl<M: Machine> Memory<M> {
             return Ok(false);
         };
         fence(SeqCst);
-        if self.word(f).count() != 1 && !mutant(Mutant::GiveUpBlind) {
+        if self.word(f).count() != 1 {
             match entry.put_back(swapped, e) {
                 Ok(()) => {
                     back();

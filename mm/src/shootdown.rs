@@ -18,7 +18,7 @@ use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::page::Page;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 use core::mem::MaybeUninit;
 use core::panic::Location;
 use crossbeam_utils::CachePadded;
@@ -195,21 +195,15 @@ impl<M: Machine> Memory<M> {
         let record = &self.shootdown.records[me];
         record.what.store(what, Relaxed);
         record.left.store(targets.count_ones() as u64, Relaxed);
-        let mut skip = false;
         for cpu in bits(targets) {
             if self.shootdown.pending[cpu].fetch_or(1 << me, AcqRel) == 0 {
-                if mutant(Mutant::NoInterrupt) && !core::mem::replace(&mut skip, true) {
-                    continue;
-                }
                 self.stats.add(&self.machine, Counter::ShootdownInterrupt, 1);
                 self.machine.interrupt(cpu);
             }
         }
         let (mut polls, mut since) = (0u32, 0);
         while record.left.load(Acquire) != 0 {
-            if !mutant(Mutant::NoServe) {
-                self.serve();
-            }
+            self.serve();
             self.machine.relax();
             polls += 1;
             if polls == AGAIN {
@@ -259,9 +253,6 @@ impl<M: Machine> Memory<M> {
     fn serve_now(&self, me: usize, word: &AtomicU64) {
         for from in bits(word.swap(0, AcqRel)) {
             let record = &self.shootdown.records[from];
-            if mutant(Mutant::AnswerEarly) {
-                record.left.fetch_sub(1, Release);
-            }
             let what = record.what.load(Relaxed);
             match what & 0xff {
                 k if k == Kind::Pages as u64 => {
@@ -274,11 +265,8 @@ impl<M: Machine> Memory<M> {
                 _ => {}
             }
             self.stats.add(&self.machine, Counter::ShootdownServed, 1);
-            if !mutant(Mutant::AnswerEarly) {
-                // Release: the invalidation and the reads of the record come before the answer.
-                let order = if mutant(Mutant::AnswerRelaxed) { Relaxed } else { Release };
-                record.left.fetch_sub(1, order);
-            }
+            // Release: the invalidation and the reads of the record come before the answer.
+            record.left.fetch_sub(1, Release);
         }
         debug_assert!(me == self.machine.cpu());
     }

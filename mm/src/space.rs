@@ -20,7 +20,7 @@ use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page};
 use crate::segment::{Flags, Part};
 use crate::shootdown::bits;
-use crate::sync::{AtomicPtr, AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
 use core::ptr::null_mut;
 
 /// Home arenas of a CPU.
@@ -221,21 +221,18 @@ impl<M: Machine> Space<M> {
         true
     }
 
-    /// Makes the calling CPU active; returns the frame of its top-level table, which it must load now. `None`: no memory.
-    pub fn activate(&self) -> Option<Frame> {
+    /// Makes the calling CPU active, and only then lets `load` load its top-level table. False: no memory.
+    pub fn activate(&self, load: impl FnOnce(Frame)) -> bool {
         let cpu = self.memory.machine.cpu();
         if !self.prepare(cpu) {
-            return None;
+            return false;
         }
         let top = self.tops[cpu].load(Acquire);
-        if !mutant(Mutant::ActiveLate) {
-            self.active.add(cpu);
-            // Pairs with the fence between a sweep and its look at the set.
-            if !mutant(Mutant::ActiveNoFence) {
-                fence(SeqCst);
-            }
-        }
-        Some(Frame(top as u32))
+        self.active.add(cpu);
+        // Pairs with the fence between a sweep and its look at the set.
+        fence(SeqCst);
+        load(Frame(top as u32));
+        true
     }
 
     /// The calling CPU has loaded another top-level table.
@@ -266,9 +263,7 @@ impl<M: Machine> Space<M> {
         }
         self.memory.stats.add(&self.memory.machine, crate::stats::Counter::Join, 1);
         arena.cpus.add(cpu);
-        if !mutant(Mutant::JoinNoFence) {
-            fence(SeqCst);
-        }
+        fence(SeqCst);
         self.memory.machine.table(top)[arena.index].init(e);
         true
     }

@@ -17,7 +17,6 @@ use crate::machine::{GROUP, Machine};
 use crate::memory::Memory;
 use crate::page::{ENTRIES, LEVELS, Prot, TABLE_BITS};
 use crate::stats::Counter;
-use crate::sync::{Mutant, mutant};
 
 /// What becomes of the pages in the range.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,9 +60,6 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
 
     /// Sweeps the range in `arena`. The caller holds the claim; serves shootdowns between tables, so it must not be pinned.
     pub fn run(mut self, arena: &'a Arena) {
-        if mutant(Mutant::EmptyZero) {
-            self.g = 0;
-        }
         if !self.in_one_leaf(arena) {
             self.entry(&arena.table, LEVELS, 0);
         }
@@ -100,7 +96,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         loop {
             let e = entry.load();
             let Some(table) = e.frame() else {
-                if self.alone || mutant(Mutant::SkipAbsent) || entry.empty(e, self.g).is_ok() {
+                if self.alone || entry.empty(e, self.g).is_ok() {
                     return;
                 }
                 self.retry();
@@ -146,10 +142,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         let mut rest = entries;
         while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
             // Alone, what is empty stays as it is.
-            if !self.alone && !mutant(Mutant::GroupSkipped)
-                || !group[0].load().is_empty()
-                || !self.memory.machine.are_empty(group)
-            {
+            if !self.alone || !group[0].load().is_empty() || !self.memory.machine.are_empty(group) {
                 self.empty(group, at);
             }
             rest = behind;
@@ -193,10 +186,6 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                     if entry.empty(e, self.g).is_ok() {
                         break;
                     }
-                } else if mutant(Mutant::CopyTaken) {
-                    let was = entry.take(self.g);
-                    self.gone(was, page);
-                    break;
                 } else if entry.unmap(e, self.g).is_ok() {
                     self.gone(e, page);
                     break;
@@ -212,7 +201,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         let Fate::Narrow(prot) = self.fate else {
             return self.withdraw(entries, at);
         };
-        let narrowing = Narrowing::new(prot, !self.alone && !mutant(Mutant::NoParityFlip));
+        let narrowing = Narrowing::new(prot, !self.alone);
         let mut changed = false;
         for entry in entries {
             let e = entry.load();
@@ -269,9 +258,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         } else if was.is_swapped() {
             // A fault that has read it must be over before a move brings one like it here (rule E4). An eviction whose answers are not
             // in holds the slot itself, and its scan makes this flush a full one (race 34).
-            if !mutant(Mutant::SweepNoAnswer) {
-                self.flush.page(page);
-            }
+            self.flush.page(page);
             self.memory.release_slot(was);
         }
     }
@@ -280,8 +267,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     fn detach(&mut self, table: Frame, level: u32, base: u32) {
         let entries = self.memory.machine.table(table);
         let below = 1u32 << (TABLE_BITS * level);
-        let gone = self.fate == Fate::Gone || mutant(Mutant::DiscardUnsealed);
-        let unsealed = self.alone && gone || mutant(Mutant::NoSeal);
+        let unsealed = self.alone && self.fate == Fate::Gone;
         for (i, entry) in entries.iter().enumerate() {
             let was = if unsealed { entry.load() } else { entry.seal() };
             let at = base + i as u32 * below;

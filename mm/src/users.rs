@@ -13,7 +13,7 @@
 //! A leaf counts until its grace period is over. So there may be writers where nothing is mapped any more, never the
 //! other way round; [`Memory::close_object`](crate::Memory::close_object) waits for grace periods before it believes them.
 
-use crate::sync::{AtomicU64, Mutant, Ordering::*, fence, mutant};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 
 /// One reference.
 const REFERENCE: u64 = 1;
@@ -52,7 +52,7 @@ impl Users {
     #[must_use]
     pub fn write(&self) -> bool {
         let mut was = self.0.load(Relaxed);
-        while was & CLOSED == 0 || mutant(Mutant::WriteClosed) {
+        while was & CLOSED == 0 {
             // Acquire: pairs with the closing, though nothing depends on it but the word itself.
             match self.0.compare_exchange(was, was + WRITER, Acquire, Relaxed) {
                 Ok(_) => return true,
@@ -77,7 +77,7 @@ impl Users {
     #[must_use]
     pub fn close(&self) -> bool {
         let mut was = self.0.load(Relaxed);
-        while was & !CLOSED < WRITER || mutant(Mutant::CloseBlind) {
+        while was & !CLOSED < WRITER {
             // Acquire: the edits that took the last writers away are seen, and their claims.
             match self.0.compare_exchange(was, was | CLOSED, AcqRel, Relaxed) {
                 Ok(_) => return true,

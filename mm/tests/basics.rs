@@ -3,9 +3,8 @@
 mod common;
 
 use common::{RW, finish, setup};
-use quire_mm::fake::{Fake, audit, must_fail};
+use quire_mm::fake::{Fake, audit};
 use quire_mm::frames::slab::NodePlace;
-use quire_mm::sync::Mutant;
 use quire_mm::{
     Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Remap, Space,
 };
@@ -353,11 +352,6 @@ fn race_44_no_nodes_after_the_publish() {
     assert!(done > 50 && refused > 20, "{done} done, {refused} refused");
     assert_eq!(cpu.read(Page(base).addr()), Ok(0));
     finish(cpu, space);
-}
-
-#[test]
-fn race_44_is_found() {
-    must_fail("race_44_no_nodes_after_the_publish", &[Mutant::NoReserve as u32]);
 }
 
 /// A mapping that spans arenas, for which memory does not suffice, leaves nothing behind.

@@ -3,8 +3,7 @@
 mod common;
 
 use common::{RW, Shared, finish, range, setup};
-use quire_mm::fake::{Cpu, Fake, audit, memory, must_fail};
-use quire_mm::sync::Mutant;
+use quire_mm::fake::{Cpu, Fake, audit, memory};
 use quire_mm::{Backing, EditError, Fault, Flags, ObjectRef, PAGE, Page, PageRange, Place, Prot, Remap, Space};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -265,10 +264,4 @@ fn a_view_for_reading_is_never_writable() {
     });
     drop(object);
     audit(m, &[&space]);
-}
-
-/// Decided before the claim, it is: see the test above.
-#[test]
-fn a_look_before_the_claim_is_found() {
-    must_fail("a_view_for_reading_is_never_writable", &[Mutant::ProtectLookedBefore as u32]);
 }

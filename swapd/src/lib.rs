@@ -9,7 +9,6 @@ pub mod daemon;
 pub mod header;
 pub mod host;
 pub mod io;
-pub mod mutant;
 pub mod pending;
 pub mod policy;
 pub mod slot;

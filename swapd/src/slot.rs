@@ -28,8 +28,8 @@
 //!   transitions gives it back.
 //! * S5. Whoever takes a cached frame holds the slot, then reads the entry again, then takes the frame's reference, then looks
 //!   at the slot again ([`SlotWord::still_caches`]), then changes the entry, and only then lets the slot go. The hold makes the
-//!   entry's compare-and-swap a proof: if the entry names the slot then, it named this life of it (model `slot_reuse`). The
-//!   second look at the entry keeps a stranger's failed read from being told to the wrong program (model `strangers_failure`).
+//!   entry's compare-and-swap a proof: if the entry names the slot then, it named this life of it (model `slot-reuse`). The
+//!   second look at the entry keeps a stranger's failed read from being told to the wrong program (model `slot-failure`).
 //! * S6. Whoever's transition freed the slot gives its bit back to the map, afterwards ([`Owed::freed`]).
 //!
 //! | written | read | why |
@@ -42,7 +42,6 @@
 //!
 //! None of them is SeqCst: each pair meets in one word.
 
-use crate::mutant::{Mutant, mutant};
 use quire_mm::Frame;
 pub use quire_mm::Slot;
 use quire_mm::sync::{AtomicU64, Ordering::*};
@@ -130,7 +129,7 @@ impl Seen {
 
     /// Whether whoever wants the content has to wait: for answers or for a read.
     pub fn must_wait(self) -> bool {
-        (self.leaving() != 0 && !mutant(Mutant::TakeLeaving)) || self.state() == State::Reading
+        self.leaving() != 0 || self.state() == State::Reading
     }
 
     fn in_state(self, s: State) -> Seen {
@@ -241,7 +240,7 @@ impl SlotWord {
     /// One more hold, unless the slot has none (it may be anybody's then) or too many. Returns the word as it was.
     pub fn hold(&self) -> Result<Seen, Not> {
         self.change(|now| {
-            let can = (now.holds() != 0 || mutant(Mutant::HoldFromZero)) && now.holds() < HOLD_LIMIT;
+            let can = now.holds() != 0 && now.holds() < HOLD_LIMIT;
             can.then_some((Seen(now.0 + HOLD), now))
         })
     }
@@ -290,12 +289,7 @@ impl SlotWord {
     pub fn begin_write(&self) -> Result<Frame, Not> {
         self.change(|now| {
             let frame = now.frame()?;
-            // A claimed slot is leaving, too.
-            let may = match now.state() {
-                State::Held => now.leaving() == 0 || mutant(Mutant::WriteLeaving),
-                State::Claimed => mutant(Mutant::WriteLeaving),
-                _ => false,
-            };
+            let may = now.state() == State::Held && now.leaving() == 0;
             let next = Seen(now.0 + HOLD).in_state(State::Writing);
             may.then_some((next, frame))
         })
@@ -333,10 +327,9 @@ impl SlotWord {
     /// hold may have become a stranger's: then a stranger's page is read into the stranger's slot, which harms nobody.
     pub fn begin_read(&self, frame: Frame, ahead: bool) -> Result<(), Not> {
         self.change(|now| {
-            let twice = now.state() == State::Reading && mutant(Mutant::ReadTwice);
             let next = Seen((now.without_frame().0 + HOLD) | if ahead { AHEAD } else { 0 });
             let absent = now.state() == State::Clean && now.frame().is_none() && now.leaving() == 0;
-            (now.holds() != 0 && now.holds() < HOLD_LIMIT && (absent || twice))
+            (now.holds() != 0 && now.holds() < HOLD_LIMIT && absent)
                 .then_some((next.in_state(State::Reading).with_frame(frame), ()))
         })
     }
@@ -376,9 +369,9 @@ impl SlotWord {
     pub fn uncache(&self) -> Result<Frame, Not> {
         self.change(|now| {
             let frame = now.frame()?;
-            let may = now.state() == State::Clean || (now.state() == State::Held && mutant(Mutant::UncacheHeld));
+            let may = now.state() == State::Clean && now.leaving() == 0;
             let next = Seen(now.without_frame().0 + HOLD).in_state(State::Clean);
-            (may && now.leaving() == 0 && now.holds() != 0 && now.holds() < HOLD_LIMIT).then_some((next, frame))
+            (may && now.holds() != 0 && now.holds() < HOLD_LIMIT).then_some((next, frame))
         })
     }
 

@@ -1,11 +1,9 @@
 //! Scans against edits and locks, and links that make way: on the memory manager's adversarial machine.
-#![cfg(not(loom))]
 
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod rig;
 
-use quire_mm::fake::{Cpu, Stop, must_fail};
-use quire_mm::sync::Mutant;
+use quire_mm::fake::{Cpu, Stop};
 use quire_mm::{EditError, Flags, Page};
 use quire_swapd::Slot;
 use quire_swapd::fake::Manners;
@@ -57,11 +55,6 @@ fn links_are_broken_by_the_handful() {
     before.into_iter().for_each(|f| m.free(f));
     drop(cpu);
     rig.end(vec![space]);
-}
-
-#[test]
-fn a_search_for_links_from_the_start_is_found() {
-    must_fail("links_are_broken_by_the_handful", &[Mutant::LinksFromStart as u32]);
 }
 
 /// A page in a slot that can count no more holds: its space cannot be forked, as with a frame (`mm/tests/limits.rs`).
@@ -180,9 +173,4 @@ fn locked_pages_stay() {
         drop(cpu);
         rig.end(vec![space]);
     }
-}
-
-#[test]
-fn a_lock_that_waits_for_no_scan_is_found() {
-    must_fail("locked_pages_stay", &[Mutant::NoScanWait as u32]);
 }

@@ -1,5 +1,4 @@
 //! One step after the other: the life of a slot, the map, clusters, errors, trimming.
-#![cfg(not(loom))]
 
 use quire_mm::Frame;
 use quire_mm::sync::{AtomicU64, Ordering::*};

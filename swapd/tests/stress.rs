@@ -5,7 +5,6 @@
 //! What stands for the memory manager is as small as can be: an entry is a word with a parity and a serial number, a shootdown
 //! waits until no thread is inside the access that it was in (as answers do), and each thread's entries are an arena with a
 //! reclaim bit.
-#![cfg(not(loom))]
 
 use quire_mm::Frame;
 use quire_mm::sync::{AtomicU64, Ordering::*, fence};

@@ -325,9 +325,9 @@ pub fn switch_space(space: Option<&Arc<Space>>) {
     }
     match space {
         Some(s) => {
-            let Some(top) = s.activate() else { panic!("a space was not prepared for this CPU") };
             // SAFETY: the space's table for this CPU, with the kernel's half in it.
-            unsafe { paging::load_top(top.addr()) };
+            let active = s.activate(|top| unsafe { paging::load_top(top.addr()) });
+            assert!(active, "a space was not prepared for this CPU");
         }
         // SAFETY: the kernel's own table.
         None => unsafe { paging::load() },

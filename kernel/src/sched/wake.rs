@@ -9,7 +9,7 @@
 //!
 //! The models `wake-halt` and `wake-poll` run this file as it is.
 
-use quire_mm::sync::{AtomicU64, Mutant, Ordering::Relaxed, fence, mutant};
+use quire_mm::sync::{AtomicU64, Ordering::*, fence};
 
 /// The idle CPUs, as bits, and the one that polls.
 #[derive(Debug)]
@@ -58,10 +58,8 @@ impl Wake {
     #[inline]
     pub fn about_to_halt(&self, cpu: usize) {
         self.rests(cpu);
-        if !mutant(Mutant::HaltNoFence) {
-            // SeqCst: the Dekker pair of the fence in `must_interrupt`.
-            fence(core::sync::atomic::Ordering::SeqCst);
-        }
+        // SeqCst: the Dekker pair of the fence in `must_interrupt`.
+        fence(SeqCst);
     }
 
     /// Begins to poll. False: another CPU does.
@@ -82,14 +80,11 @@ impl Wake {
     #[inline]
     pub fn must_interrupt(&self, cpu: usize) -> bool {
         let bit = 1 << cpu;
-        let early = mutant(Mutant::AskBeforeFence) && self.polling.load(Relaxed) & bit != 0;
-        if !mutant(Mutant::WakeNoFence) {
-            // SeqCst: the Dekker pair of the fence in `about_to_halt`.
-            fence(core::sync::atomic::Ordering::SeqCst);
-        }
+        // SeqCst: the Dekker pair of the fence in `about_to_halt`.
+        fence(SeqCst);
         // ordering: Relaxed, all; the fence is before them.
         self.idle.load(Relaxed) & bit != 0
             && self.idle.fetch_and(!bit, Relaxed) & bit != 0
-            && !(early || self.polling.load(Relaxed) & bit != 0)
+            && self.polling.load(Relaxed) & bit == 0
     }
 }

@@ -3,10 +3,10 @@
 //! *Invariant*: a table goes with nothing in it; at the end each has a reason (the audit). *Bounds*: two leaf spans of two
 //! pages, of which the arena remembers one; two CPUs that have joined it, one or two edits each.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, on, script, spawn};
 use quire_mm::Page;
-use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
     Model::new("bare-map", map, &[&[BareUnclaimed], &[BareOnce]]).bounds([Some(2), Some(3)], [Some(3); 2]),

@@ -3,11 +3,11 @@
 //! *Invariant*: one holder of a page at a time, and each sees what the one before did; nobody waits for ever.
 //! *Races*: 42, 43. *Bounds*: three slots, two or three claimants of one or two ranges.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, World, on, script, spawn};
 use loom::cell::UnsafeCell;
 use quire_mm::probe::ClaimsProbe;
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Flags, Page, Place};
 use std::rc::Rc;
 

@@ -3,10 +3,10 @@
 //! *Invariant*: nobody reads old after new; no store is lost; one copy; counts exact.
 //! *Races*: 2, 3, 11, 12, 30, 48, 49. *Bounds*: one page, shared with a child, two or three CPUs, one store each.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, flag, on, script, spawn};
 use quire_mm::Counter;
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] = &[

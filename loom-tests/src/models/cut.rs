@@ -4,9 +4,9 @@
 //! is lost only with the end of the file; no child keeps what its parent has lost.
 //! *Bounds*: one page that goes, two CPUs, one fault or one fork.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Fault, Flags, ObjectRef, Page, Place, Space};
 
 pub const MODELS: &[Model] = &[

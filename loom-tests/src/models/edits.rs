@@ -3,9 +3,9 @@
 //! *Invariant*: no edit is lost, overlapping ones happen one after the other; no node is read, or taken for another, after it was freed.
 //! *Races*: 18, 45. *Bounds*: four pages, two CPUs, one or two edits each; nodes are collected at once.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{R, RW, Scene, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Page, PageRange};
 
 pub const MODELS: &[Model] = &[

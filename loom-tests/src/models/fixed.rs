@@ -3,9 +3,9 @@
 //! *Invariant*: who has written into the new mapping reads it back; an object is never written through a private mapping.
 //! *Races*: 26. *Bounds*: one page, two CPUs, one edit, one store.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{R, RW, Scene, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Flags, Page, Place};
 
 pub const MODELS: &[Model] = &[

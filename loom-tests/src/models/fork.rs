@@ -3,9 +3,9 @@
 //! *Invariant*: the child is frozen when fork returns, and what it holds is one moment of the parent; no store of the parent is lost.
 //! *Races*: 4, 12, 28, 29, 40. *Bounds*: one or two pages, two or three CPUs, one fork, one or two stores.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Page, Remap};
 
 pub const MODELS: &[Model] = &[

@@ -4,11 +4,11 @@
 //! stays free; a promised bit is there.
 //! *Races*: 11, 12. *Bounds*: one to three blocks of four bits, two CPUs, one or two operations each.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{World, on, script, spawn};
 use loom::cell::UnsafeCell;
 use quire_mm::frames::{Bitmap, Block};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 use quire_mm::sync::model::FRUITLESS;
 use quire_mm::{Frame, Machine};

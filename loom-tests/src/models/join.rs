@@ -3,9 +3,9 @@
 //! *Invariant*: after the unmap has returned nobody uses the page; nobody walks a freed table.
 //! *Races*: 8, 32, 38. *Bounds*: one page, two CPUs, one unmap.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] =

@@ -16,6 +16,7 @@ mod retire;
 mod rights;
 mod segv;
 mod shootdown;
+mod slots;
 mod starts;
 mod swap;
 mod swap_edit;
@@ -23,7 +24,7 @@ mod swap_object;
 mod unmap;
 mod wake;
 
-use crate::runner::Model;
+use crate::model::Model;
 
 /// All models.
 pub fn all() -> impl Iterator<Item = &'static Model> {
@@ -46,6 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         claims::MODELS,
         edits::MODELS,
         frames::MODELS,
+        slots::MODELS,
         swap::MODELS,
         swap_edit::MODELS,
         swap_object::MODELS,

@@ -6,9 +6,9 @@
 //! kinds ([`Start`]); `starts` has the rest for the source.
 
 use super::swap::out;
-use crate::runner::Model;
+use crate::defects::Defect::{self, *};
+use crate::model::Model;
 use crate::world::{NONE, RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 use quire_mm::{Backing, Flags, Page, Place, Remap};
 
@@ -28,8 +28,8 @@ pub const MODELS: &[Model] = &[
     bounded("move-fault-keep", || fault(Start::Frame, NEAR, true, true), &[&[NoTransit]]),
 ];
 
-const fn bounded(name: &'static str, run: fn(), mutants: &'static [&'static [quire_mm::sync::Mutant]]) -> Model {
-    Model::new(name, run, mutants).bounds([Some(2), Some(2)], [Some(4), Some(3)])
+const fn bounded(name: &'static str, run: fn(), defects: &'static [&'static [Defect]]) -> Model {
+    Model::new(name, run, defects).bounds([Some(2), Some(2)], [Some(4), Some(3)])
 }
 
 /// Where the pages go: to another table of their arena, or to another arena.

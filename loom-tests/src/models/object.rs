@@ -3,9 +3,9 @@
 //! *Invariant*: one page for all, with everybody's stores; nobody is given a page that has left the object; nothing is lost.
 //! *Races*: 21, 37, 52. *Bounds*: one or two pages, two CPUs, one fault or one change of length.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, Flags, Page, Place};
 
 pub const MODELS: &[Model] =

@@ -3,9 +3,9 @@
 //! *Invariant*: when the protect has returned, nobody has a right that it took away.
 //! *Races*: 20, 40, 46. *Bounds*: one page, two CPUs, one fault, one protect.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{NONE, R, RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] = &[

@@ -3,10 +3,10 @@
 //! *Invariant*: a page in a retired table is found and freed once; nobody walks a freed table.
 //! *Races*: 7, 19, 21, 32. *Bounds*: one table of two pages, two CPUs, one unmap.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, on, script, spawn};
 use quire_mm::Page;
-use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
     Model::new("retire-fault", fault, &[&[NoSeal]]).collecting(),

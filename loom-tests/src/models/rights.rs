@@ -3,9 +3,9 @@
 //! *Invariant*: a view for reading is writable at no moment; what is closed to writers is mapped for writing by nobody.
 //! *Bounds*: one page, two CPUs, one edit against one closing, or one mapping against one protect.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{R, RW, Scene, World, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::{Backing, EditError, Flags, ObjectRef, Page, Place, Prot, Space};
 
 pub const MODELS: &[Model] = &[

@@ -3,9 +3,9 @@
 //! *Invariant*: once a thread has been refused by an edit, nobody stores through a translation older than that edit.
 //! *Races*: 47. *Bounds*: one page, three CPUs, one protect, one refused store.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{R, RW, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] =

@@ -4,10 +4,10 @@
 //! frame's last use happens before its next one.
 //! *Races*: 1, 5, 9, 39. *Bounds*: two or three CPUs, one or two requests each.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, flag, on, script, spawn};
 use quire_mm::Page;
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] = &[

@@ -9,10 +9,10 @@
 //! *Invariant*: what [`Edit`] says at each. *Bounds*: one page beside a neighbour, two CPUs, one edit, two preemptions.
 
 use crate::area::pump;
-use crate::runner::Model;
+use crate::defects::Defect::{self, *};
+use crate::model::Model;
 use crate::world::{NONE, R, RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
-use quire_mm::sync::{Mutant, Ordering::*};
+use quire_mm::sync::Ordering::*;
 use quire_mm::{Backing, Fault, Flags, ObjectRef, Page, Place, Remap, Space};
 
 /// What the page is when the edit comes.
@@ -349,13 +349,13 @@ fn run(start: Start, edit: Edit) {
 
 /// A model for each start of each edit, named `edit-from-start`.
 macro_rules! models {
-    ($($edit:ident $name:literal: $($start:ident $from:literal $mutants:expr),+;)+) => {
-        &[$($(model(concat!($name, "-from-", $from), || run($start, $edit), $mutants)),+),+]
+    ($($edit:ident $name:literal: $($start:ident $from:literal $defects:expr),+;)+) => {
+        &[$($(model(concat!($name, "-from-", $from), || run($start, $edit), $defects)),+),+]
     };
 }
 
-const fn model(name: &'static str, run: fn(), mutants: &'static [&'static [Mutant]]) -> Model {
-    Model::new(name, run, mutants).bounds([Some(2); 2], [None; 2])
+const fn model(name: &'static str, run: fn(), defects: &'static [&'static [Defect]]) -> Model {
+    Model::new(name, run, defects).bounds([Some(2); 2], [None; 2])
 }
 
 pub const MODELS: &[Model] = models! {

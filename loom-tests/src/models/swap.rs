@@ -4,9 +4,9 @@
 //! *Races*: 1, 22, 23, 31, 33, 35, 36, 54. *Bounds*: one page in one or two spaces, one slot (three for links), two CPUs, one scan.
 
 use crate::area::pump;
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
     Model::new("swap-two", two, &[&[RestoreBlind]]).bounds([Some(2); 2], [Some(3); 2]),

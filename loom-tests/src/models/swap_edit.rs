@@ -6,9 +6,9 @@
 
 use super::swap::{evicted, out};
 use crate::area::pump;
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{NONE, RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 use quire_mm::{Page, Remap};
 

@@ -4,9 +4,9 @@
 //! *Races*: 37, 52, 53. *Bounds*: one page, one slot, two or three CPUs, one scan, one fault or unmap.
 
 use crate::area::pump;
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{RW, Scene, World, flag, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 use quire_mm::sync::Ordering::*;
 use quire_mm::{Backing, Flags, ObjectRef, Page, Place};
 

@@ -3,9 +3,9 @@
 //! *Invariant*: when both are over, no entry carries a page, or a right, that the list does not give; nothing is lost.
 //! *Races*: 19, 20, 21. *Bounds*: one page, two CPUs, one fault, one or two edits.
 
-use crate::runner::Model;
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{R, RW, Scene, World, on, script, spawn};
-use quire_mm::sync::Mutant::*;
 
 pub const MODELS: &[Model] = &[
     Model::new("unmap", unmap, &[&[ListBeforeEntry], &[EmptyZero], &[SweepBeforePublish], &[GroupSkipped]]),

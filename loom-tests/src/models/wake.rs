@@ -2,13 +2,17 @@
 //!
 //! *Invariant*: a CPU that halts with a thread in its queue gets an interrupt. *Bounds*: one CPU that halts, two that queue threads.
 
-#[path = "../../../kernel/src/sched/wake.rs"]
-mod production;
+mod production {
+    //! `kernel/src/sched/wake.rs`, as it is or with the defects.
 
-use crate::runner::Model;
+    include!(concat!(env!("OUT_DIR"), "/wake.rs"));
+}
+
+use crate::defects::Defect::*;
+use crate::model::Model;
 use crate::world::{World, script, spawn};
 use production::Wake;
-use quire_mm::sync::{AtomicU64, Mutant::*, Ordering::*};
+use quire_mm::sync::{AtomicU64, Ordering::*};
 use std::rc::Rc;
 
 pub const MODELS: &[Model] = &[

@@ -12,7 +12,7 @@
 //!
 //! Ordering: a put releases (counter and bit, AcqRel) what its owner did with the frame, a take acquires it.
 
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 use core::sync::atomic::AtomicU64 as Plain;
 
 /// Bits of a block. Small under the model checker.
@@ -69,7 +69,7 @@ impl Block {
                         rest &= rest - 1;
                     }
                     let old = word.fetch_and(!want, AcqRel);
-                    let mut mine = if mutant(Mutant::BitBlind) { want } else { old & want };
+                    let mut mine = old & want;
                     left -= mine.count_ones() as u64;
                     while mine != 0 {
                         got(i * WORD_BITS + mine.trailing_zeros() as usize);
@@ -92,14 +92,9 @@ impl Block {
 
     /// Sets a bit that the caller owns, then counts it.
     fn put(&self, bit: usize) {
-        if mutant(Mutant::CountBeforeBit) {
-            self.count.fetch_add(1, AcqRel);
-        }
         let old = self.bits[bit / WORD_BITS].fetch_or(1 << (bit % WORD_BITS), AcqRel);
         debug_assert!(old & (1 << (bit % WORD_BITS)) == 0, "freed twice");
-        if !mutant(Mutant::CountBeforeBit) {
-            self.count.fetch_add(1, AcqRel);
-        }
+        self.count.fetch_add(1, AcqRel);
     }
 
     /// Takes this very bit, if it is set and not promised to others.

@@ -11,7 +11,7 @@ pub mod slab;
 pub use bitmap::{Bitmap, Block};
 
 use crate::pager::{Settled, Slot};
-use crate::sync::{AtomicU64, Mutant, Ordering::*, mutant};
+use crate::sync::{AtomicU64, Ordering::*};
 
 /// A frame: a physical address divided by [`PAGE`](crate::page::PAGE).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +132,7 @@ impl FrameWord {
 
     /// A new page with one reference for the entry, marked fresh with the reference that goes with the mark.
     pub(crate) fn start_fresh(&self) {
-        self.0.store(if mutant(Mutant::NoFresh) { 2 } else { 1 + FRESH }, Release);
+        self.0.store(1 + FRESH, Release);
     }
 
     /// A new page of an object, with one reference for it and one for the caller.
@@ -160,8 +160,7 @@ impl FrameWord {
     /// True if that was the last reference: the page was unmapped meanwhile.
     #[must_use]
     pub(crate) fn settle_fresh(&self) -> bool {
-        let n = if mutant(Mutant::NoFresh) { 1 } else { FRESH };
-        (self.0.fetch_sub(n, AcqRel) - n) & COUNT == 0
+        (self.0.fetch_sub(FRESH, AcqRel) - FRESH) & COUNT == 0
     }
 
     /// A page that is about to be read from `slot` into its cache, with one reference, and a note of the slot.
@@ -254,7 +253,7 @@ impl FrameWord {
         let mut v = self.0.load(Acquire);
         loop {
             let n = v & COUNT;
-            if (n == 0 && !mutant(Mutant::RefFromZero)) || n > COUNT_LIMIT {
+            if n == 0 || n > COUNT_LIMIT {
                 return false;
             }
             match self.0.compare_exchange(v, v + 1, AcqRel, Acquire) {

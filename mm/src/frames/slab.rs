@@ -12,7 +12,6 @@ use super::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::PAGE;
-use crate::sync::{Mutant, mutant};
 
 /// Bytes of a node.
 pub const NODE: usize = if cfg!(loom) { 2048 } else { 512 };
@@ -136,7 +135,7 @@ impl<M: Machine> Memory<M> {
         }
         if (old == 0 || old | 1 << index == FULL)
             && self.word(f).link() == FULL
-            && (self.slabs.take_this(self.machine.slabs(), f.0 as usize) || mutant(Mutant::SlabUnowned))
+            && self.slabs.take_this(self.machine.slabs(), f.0 as usize)
         {
             let mask = self.word(f).take_nodes();
             if mask == FULL {

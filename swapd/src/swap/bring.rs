@@ -5,7 +5,6 @@
 
 use super::{Host, ReadError, Swap, Take};
 use crate::io::{Disk, IoError, MOST_PAGES, Op, Refused, Run};
-use crate::mutant::{Mutant, mutant};
 use crate::slot::{Slot, SlotWord, State};
 use quire_mm::Frame;
 use quire_mm::sync::Ordering::*;
@@ -14,26 +13,10 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
     /// The content of a slot that an entry names. `same` reads that entry again: the slot is held by then (S5).
     pub fn take(&self, slot: Slot, same: impl FnOnce() -> bool) -> Take {
         let word = self.slot(slot);
-        if mutant(Mutant::HoldLate) {
-            let early = self.content(word);
-            return match early {
-                Take::Page { frame, .. } if word.hold().is_err() => {
-                    self.drop_frame(frame);
-                    Take::Changed
-                }
-                other => other,
-            };
-        }
-        let first = mutant(Mutant::LookThenHold);
-        let mut same = Some(same);
-        let mut still = || mutant(Mutant::NoSecondLook) || same.take().is_none_or(|s| s());
-        if first && !still() {
-            return Take::Changed;
-        }
         if word.hold().is_err() {
             return Take::Changed;
         }
-        let result = if first || still() { self.content(word) } else { Take::Changed };
+        let result = if same() { self.content(word) } else { Take::Changed };
         if !matches!(result, Take::Page { .. }) {
             self.release(slot, 1);
         }
@@ -48,9 +31,6 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
         if let Some(frame) = seen.frame() {
             if !self.host.try_ref(frame) {
                 return Take::Changed;
-            }
-            if mutant(Mutant::TakeOnce) {
-                return Take::Page { frame, ahead: false };
             }
             let Ok(taken) = word.still_caches(frame) else {
                 self.drop_frame(frame);
@@ -151,8 +131,7 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
     pub fn wants_read(&self, slot: Slot) -> bool {
         let Some(word) = self.slots.get(slot.0 as usize) else { return false };
         let s = word.look();
-        let absent = s.state() == State::Clean && s.frame().is_none() && s.leaving() == 0 && s.holds() != 0;
-        absent || (s.state() == State::Reading && mutant(Mutant::ReadTwice))
+        s.state() == State::Clean && s.frame().is_none() && s.leaving() == 0 && s.holds() != 0
     }
 
     /// Whether a waiter for this slot should still wait.
@@ -170,7 +149,6 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
 
     pub(super) fn read_ended(&self, slot: Slot, pages: u32, result: Result<(), IoError>) {
         let word = self.slot(slot);
-        let result = if mutant(Mutant::ReadErrorIsDone) { Ok(()) } else { result };
         let owed = match result {
             Ok(()) => {
                 self.stats.read.fetch_add(1, Relaxed);

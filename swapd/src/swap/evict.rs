@@ -3,7 +3,6 @@
 
 use super::{Host, Swap};
 use crate::io::Disk;
-use crate::mutant::{Mutant, mutant};
 use crate::slot::Slot;
 use quire_mm::Frame;
 
@@ -38,7 +37,7 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
             return false;
         }
         let Ok(seen) = self.slot(slot).leave() else { return false };
-        if seen.frame() == Some(frame) || is_linked() || mutant(Mutant::TrustNote) {
+        if seen.frame() == Some(frame) || is_linked() {
             return true;
         }
         self.stay(slot);

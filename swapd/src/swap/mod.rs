@@ -29,7 +29,6 @@ mod write;
 
 use crate::alloc::Map;
 use crate::io::Disk;
-use crate::mutant::{Mutant, mutant};
 use crate::pending::Pending;
 use crate::slot::{Owed, Seen, Slot, SlotWord, State};
 pub use quire_mm::{Settled, Take};
@@ -187,13 +186,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
 
     /// `n` entries, links or looks fewer.
     pub fn release(&self, slot: Slot, n: u64) {
-        let word = self.slot(slot);
-        if mutant(Mutant::BitBeforeFree) && word.look().holds() == n {
-            self.map.give(slot);
-            let owed = word.release(n);
-            return self.pay(slot, Owed { freed: false, ..owed });
-        }
-        let owed = word.release(n);
+        let owed = self.slot(slot).release(n);
         self.pay(slot, owed);
     }
 
@@ -223,7 +216,7 @@ impl<'a, H: Host, D: Disk> Swap<'a, H, D> {
     /// The slot does not cache the frame any more, the caller has its reference and one hold: both go to a link, or away.
     fn settle(&self, slot: Slot, frame: Frame) {
         match self.host.settle(frame, slot) {
-            Settled::Linked if !mutant(Mutant::LinkWithoutHold) => return,
+            Settled::Linked => return,
             Settled::Freed(Some(other)) => self.release(other, 1),
             _ => {}
         }

@@ -5,7 +5,6 @@
 
 use super::{Host, Swap};
 use crate::io::{Disk, IoError, MOST_PAGES, Op, Run};
-use crate::mutant::{Mutant, mutant};
 use crate::slot::Slot;
 use quire_mm::Frame;
 use quire_mm::sync::Ordering::*;
@@ -42,9 +41,6 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
                     (0..64).filter(|i| rest >> i & 1 != 0).for_each(|i| self.pending.add(Slot(first.0 + i)));
                     self.disk.kick();
                     return sent;
-                }
-                if mutant(Mutant::FreeAtWrite) {
-                    frames[..len].iter().for_each(|&f| self.drop_frame(f));
                 }
                 if most == 1 {
                     // Lost counts do not matter: it is a number of tries.
@@ -85,12 +81,10 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
     fn write_ended(&self, slot: Slot, pages: u32, result: Result<(), IoError>) {
         let word = self.slot(slot);
         self.stats.writing.fetch_sub(1, Relaxed);
-        let result = if mutant(Mutant::WriteErrorIsDone) { Ok(()) } else { result };
         match result {
             Ok(()) => {
                 self.stats.written.fetch_add(1, Relaxed);
                 match word.end_write() {
-                    Ok(_) if mutant(Mutant::FreeAtWrite) => self.release(slot, 1),
                     Ok(frame) => self.settle(slot, frame),
                     Err(seen) => panic!("{slot:?} was written although it is {seen:?}"),
                 }

@@ -9,6 +9,9 @@ use crate::tally::Tally;
 /// The crates with tests that run here.
 const CRATES: [&str; 4] = ["quire-mm", "quire-swapd", "quire-drivers", "quire-launch"];
 
+/// The copies with the defects, and where their tests of those are; the other tests there are the crates' own.
+const FOUND: [(&str, &[&str]); 2] = [("quire-mm-copy", &["--lib"]), ("quire-loom-copy", &["--test", "host"])];
+
 /// Unit, property and documentation tests of the crates that run on the host.
 pub fn host(house: &House, tally: &mut Tally) {
     for name in CRATES {
@@ -17,9 +20,15 @@ pub fn host(house: &House, tally: &mut Tally) {
         command.args(["test", "-p", name, "--all-features", "--no-fail-fast"]);
         count(name, &mut command, tally);
     }
+    for (name, target) in FOUND {
+        tally.part(&format!("defects that host tests look for, of {name}"));
+        let mut command = cargo(house, "tests");
+        command.args(["test", "-p", name, "--all-features", "--no-fail-fast"]).args(target).args(["--", "found::"]);
+        count(name, &mut command, tally);
+    }
 }
 
-/// The models, over the production code, each with its defects.
+/// The models over the production code, and over its copy with each of their defects.
 pub fn loom(house: &House, arguments: &[String], tally: &mut Tally) {
     tally.part("models");
     let mut command = cargo(house, "loom");
@@ -28,9 +37,6 @@ pub fn loom(house: &House, arguments: &[String], tally: &mut Tally) {
         command.args(["--jobs", &std::thread::available_parallelism().map_or(1, usize::from).to_string()]);
     }
     count("models", command.args(arguments), tally);
-    let mut command = cargo(house, "loom");
-    command.env("RUSTFLAGS", "--cfg loom").args(["test", "--quiet", "--profile", "loom", "-p", "quire-swapd"]);
-    count("models of quire-swapd", command.args(["--test", "loom", "--"]).args(arguments), tally);
 }
 
 /// The models alone.

@@ -1,230 +1,37 @@
-//! The models. Each says which race it is about, and what must hold.
+//! Slots without the memory manager's entries: who holds one, who reads and writes it, and what is cached in between.
 //!
-//! The slots, map, pending bits and transitions are the production code. An entry is one word here, a page is one word of data, and
-//! the disk moves the data when its requests are completed: as late as it can.
+//! *Invariant*: nobody gets stale or foreign data, no store is lost, one slot for one page; nothing is left over in the end.
+//! *Races*: 22, 23, 31, 36, 55. *Bounds*: one slot, one to three frames, two entries, two threads.
 
-use loom::sync::Mutex;
-use loom::thread::{self, JoinHandle, yield_now};
+use crate::defects::Defect::*;
+use crate::model::Model;
+use crate::slots::{Rig, S, SWAPPED, cas, frame, page, rig, with};
+use loom::thread::{self, yield_now};
 use quire_mm::Frame;
-use quire_mm::sync::{AtomicU64, Ordering::*};
-use quire_swapd::fake::Pool;
-use quire_swapd::io::IoError;
-use quire_swapd::mutant::Mutant;
-use quire_swapd::slot::SlotWord;
-use quire_swapd::{Disk, Host, Op, Refused, Slot, Swap, Take};
-use std::sync::Arc;
-
-pub struct Model {
-    pub name: &'static str,
-    pub run: fn(),
-    pub bound: Option<usize>,
-    pub mutants: &'static [Mutant],
-}
+use quire_mm::sync::Ordering::*;
+use quire_swapd::Take;
 
 pub const MODELS: &[Model] = &[
-    Model { name: "slot_reuse", run: slot_reuse, bound: Some(3), mutants: &[Mutant::HoldLate] },
-    Model {
-        name: "strangers_failure",
-        run: strangers_failure,
-        bound: Some(3),
-        mutants: &[Mutant::LookThenHold, Mutant::NoSecondLook],
-    },
-    Model { name: "stale_hold", run: stale_hold, bound: None, mutants: &[Mutant::HoldFromZero] },
-    Model { name: "two_takers", run: two_takers, bound: None, mutants: &[Mutant::BitBeforeFree] },
-    Model { name: "two_readers", run: two_readers, bound: Some(3), mutants: &[Mutant::ReadTwice] },
-    Model { name: "write_end", run: write_end, bound: None, mutants: &[Mutant::TakeOnce] },
-    Model { name: "write_stranger", run: write_stranger, bound: None, mutants: &[Mutant::FreeAtWrite] },
-    Model { name: "leaving_take", run: leaving_take, bound: Some(3), mutants: &[Mutant::TakeLeaving] },
-    Model { name: "leaving_write", run: leaving_write, bound: None, mutants: &[Mutant::WriteLeaving] },
-    Model { name: "link", run: link, bound: None, mutants: &[Mutant::LinkWithoutHold] },
-    Model { name: "note", run: note, bound: None, mutants: &[Mutant::TrustNote] },
-    Model { name: "trim", run: trim, bound: Some(3), mutants: &[Mutant::UncacheHeld] },
-    Model { name: "last_two", run: last_two, bound: None, mutants: &[] },
+    Model::new("slot-reuse", slot_reuse, &[&[HoldLate]]).bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-failure", strangers_failure, &[&[LookThenHold], &[NoSecondLook]])
+        .bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-stale-hold", stale_hold, &[&[HoldFromZero]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-two-takers", two_takers, &[&[BitBeforeFree]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-two-readers", two_readers, &[&[ReadTwice]]).bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-write-end", write_end, &[&[TakeOnce]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-write-stranger", write_stranger, &[&[FreeAtWrite]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-leaving-take", leaving_take, &[&[TakeLeaving]]).bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-leaving-write", leaving_write, &[&[WriteLeaving]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-link", link, &[&[LinkWithoutHold]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-note", note, &[&[TrustNote]]).bounds([None; 2], [None; 2]),
+    Model::new("slot-trim", trim, &[&[UncacheHeld]]).bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-last-two", last_two, &[]).bounds([None; 2], [None; 2]),
 ];
-
-/// The slot of all models: the area has just one.
-const S: Slot = Slot(1);
-
-struct LateDisk {
-    pool: Arc<Pool>,
-    pages: Vec<AtomicU64>,
-    /// Reads of this content fail.
-    unreadable: u64,
-    requests: Mutex<Vec<(Op, Slot, Frame, u64)>>,
-}
-
-impl Disk for LateDisk {
-    fn submit(&self, op: Op, first: Slot, frames: &[Frame], cookie: u64) -> Result<(), Refused> {
-        assert_eq!(frames.len(), 1);
-        self.requests.lock().unwrap().push((op, first, frames[0], cookie));
-        Ok(())
-    }
-
-    fn complete(&self, done: &mut dyn FnMut(u64, Result<(), IoError>)) {
-        loop {
-            let Some((op, slot, frame, cookie)) = self.requests.lock().unwrap().pop() else { return };
-            let (page, data) = (&self.pages[slot.0 as usize], self.pool.data(frame, 0));
-            match op {
-                Op::Read => data.store(page.load(Relaxed), Relaxed),
-                Op::Write => page.store(data.load(Relaxed), Relaxed),
-            }
-            let failed = op == Op::Read && data.load(Relaxed) == self.unreadable;
-            done(cookie, if failed { Err(IoError::Device) } else { Ok(()) });
-        }
-    }
-}
-
-type Area = Swap<'static, Arc<Pool>, LateDisk>;
-
-struct World {
-    pool: Arc<Pool>,
-    swap: Box<Area>,
-    a: AtomicU64,
-    b: AtomicU64,
-    slots: *mut [SlotWord],
-    words: *mut [AtomicU64],
-}
-
-// SAFETY: the raw pointers only serve the drop.
-unsafe impl Send for World {}
-// SAFETY: as above.
-unsafe impl Sync for World {}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // SAFETY: made by `Box::into_raw` in `new`; the area that borrows them is not used any more, and has no drop of its own.
-        unsafe {
-            drop(Box::from_raw(self.slots));
-            drop(Box::from_raw(self.words));
-        }
-    }
-}
-
-/// One slot, some frames, two empty entries.
-fn world(frames: usize) -> Arc<World> {
-    let pool = Pool::new(frames);
-    let slots: *mut [SlotWord] = Box::into_raw((0..2).map(|_| SlotWord::new()).collect::<Box<[_]>>());
-    let words = Area::words_needed(2);
-    let words: *mut [AtomicU64] = Box::into_raw((0..words).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
-    let disk = LateDisk {
-        pool: pool.clone(),
-        pages: (0..2).map(|_| AtomicU64::new(0)).collect(),
-        unreadable: 666,
-        requests: Mutex::new(Vec::new()),
-    };
-    // SAFETY: freed in `World::drop`, after the last use.
-    let swap = Swap::new(unsafe { &*slots }, unsafe { &*words }, std::iter::empty(), pool.clone(), disk);
-    Arc::new(World { pool, swap: Box::new(swap), a: AtomicU64::new(0), b: AtomicU64::new(0), slots, words })
-}
-
-fn page(f: Frame) -> u64 {
-    1 | (f.0 as u64) << 8
-}
-const SWAPPED: u64 = 2 | (S.0 as u64) << 8;
-fn frame(e: u64) -> Option<Frame> {
-    (e & 1 != 0).then_some(Frame((e >> 8) as u32))
-}
-fn cas(e: &AtomicU64, old: u64, new: u64) -> bool {
-    e.compare_exchange(old, new, AcqRel, Acquire).is_ok()
-}
-
-impl World {
-    fn fresh(&self, content: u64) -> Option<Frame> {
-        let f = self.pool.get()?;
-        self.pool.data(f, 0).store(content, Relaxed);
-        Some(f)
-    }
-
-    /// Evicts a page nobody has mapped yet.
-    fn out(&self, f: Frame) -> bool {
-        let Some(s) = self.swap.reserve(0, f) else { return false };
-        self.pool.note(f, s);
-        self.swap.answered(s);
-        true
-    }
-
-    fn written(&self) {
-        self.swap.write_out();
-        self.swap.poll();
-    }
-
-    /// `entry` names the slot, whose content is on the disk only.
-    fn on_disk(&self, entry: &AtomicU64, content: u64) {
-        let f = self.fresh(content).unwrap();
-        assert!(self.out(f));
-        self.written();
-        entry.store(SWAPPED, Release);
-    }
-
-    fn drop_frame(&self, f: Frame) {
-        if let Some(s) = self.pool.release(f) {
-            self.swap.release(s, 1);
-        }
-    }
-
-    /// Faults `entry` in; `None` when it is empty.
-    fn fault(&self, entry: &AtomicU64, link: bool) -> Option<Frame> {
-        loop {
-            let e = entry.load(Acquire);
-            if e == 0 {
-                return None;
-            }
-            if let Some(f) = frame(e) {
-                return Some(f);
-            }
-            match self.swap.take(S, || entry.load(Acquire) == e) {
-                Take::Page { frame: f, .. } => {
-                    if cas(entry, e, page(f)) {
-                        self.swap.installed(S, f, link);
-                        return Some(f);
-                    }
-                    self.swap.put_back(S, f);
-                }
-                Take::Read => {
-                    let _ = self.swap.read(S, &[]);
-                    self.swap.poll();
-                }
-                Take::Wait => {
-                    self.swap.poll();
-                    yield_now();
-                }
-                Take::Changed => yield_now(),
-                Take::Failed => panic!("a read failed"),
-            }
-        }
-    }
-
-    /// What a program finds in the end.
-    fn content(&self, entry: &AtomicU64) -> u64 {
-        let f = self.fault(entry, false).expect("an entry");
-        self.pool.data(f, 0).load(Relaxed)
-    }
-
-    /// All entries go; nothing may be left.
-    fn end(&self) {
-        for entry in [&self.a, &self.b] {
-            let e = entry.swap(0, AcqRel);
-            match frame(e) {
-                Some(f) => self.drop_frame(f),
-                None if e != 0 => self.swap.release(S, 1),
-                None => {}
-            }
-        }
-        self.written();
-        let c = self.swap.census();
-        assert_eq!((c.free, c.mapped_free, c.holds, c.cached, c.busy), (1, 1, 0, 0, 0), "{c:?}");
-    }
-}
-
-fn with(w: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
-    let w = w.clone();
-    thread::spawn(move || f(&w))
-}
 
 /// Race 22. One slot; a fault that reads from the disk, and the slot's next lives: the page is swapped in and written by
 /// another thread, a stranger's page goes out and in, the page goes out again. Neither stale nor foreign data.
 fn slot_reuse() {
-    let w = world(3);
+    let w = rig(3);
     w.on_disk(&w.a, 7);
     let shared = w.clone();
     let t = thread::spawn(move || {
@@ -262,7 +69,7 @@ fn slot_reuse() {
 
 /// A fault looks at the slot of an entry that is unmapped; a stranger takes the slot, and its read fails. The fault is not told so.
 fn strangers_failure() {
-    let w = world(2);
+    let w = rig(2);
     w.on_disk(&w.a, 7);
     let t = with(&w, |w| {
         assert_eq!(w.a.swap(0, AcqRel), SWAPPED);
@@ -290,7 +97,7 @@ fn strangers_failure() {
 
 /// Race 22. A fault holds the slot of an entry that is unmapped, and a stranger takes the slot.
 fn stale_hold() {
-    let w = world(3);
+    let w = rig(3);
     w.on_disk(&w.a, 7);
     let t = with(&w, |w| {
         let e = w.a.swap(0, AcqRel);
@@ -317,7 +124,7 @@ fn stale_hold() {
 
 /// Two evictors and one slot that is being freed: nobody gets it before it is free, and one at most.
 fn two_takers() {
-    let w = world(3);
+    let w = rig(3);
     w.on_disk(&w.a, 7);
     let g = w.fresh(9).unwrap();
     let t = with(&w, move |w| {
@@ -342,7 +149,7 @@ fn two_takers() {
 
 /// Race 22. Two faulters of one slot, whose page two entries name: one read, one frame, both see the content.
 fn two_readers() {
-    let w = world(2);
+    let w = rig(2);
     w.on_disk(&w.a, 7);
     assert!(w.swap.hold(S));
     w.b.store(SWAPPED, Release);
@@ -357,7 +164,7 @@ fn two_readers() {
 
 /// Race 36. A cached frame is taken back as its write ends, and a stranger gets the frame: it is never mapped.
 fn write_end() {
-    let w = world(1);
+    let w = rig(1);
     let f = w.fresh(7).unwrap();
     assert!(w.out(f));
     w.a.store(SWAPPED, Release);
@@ -379,7 +186,7 @@ fn write_end() {
 
 /// Race 23. A page goes out while a stranger looks for a frame: the disk gets the page.
 fn write_stranger() {
-    let w = world(1);
+    let w = rig(1);
     let f = w.fresh(7).unwrap();
     assert!(w.out(f));
     w.a.store(SWAPPED, Release);
@@ -395,7 +202,7 @@ fn write_stranger() {
 }
 
 /// An eviction whose page another CPU still writes to, until it has answered.
-fn evict_while_written(w: &World, f: Frame) {
+fn evict_while_written(w: &Rig, f: Frame) {
     let s = w.swap.reserve(0, f).unwrap();
     w.pool.note(f, s);
     assert!(cas(&w.a, page(f), SWAPPED));
@@ -406,7 +213,7 @@ fn evict_while_written(w: &World, f: Frame) {
 
 /// Race 31. A fault meets the slot before the evictor's answers: it waits, and the last store is in what it gets.
 fn leaving_take() {
-    let w = world(2);
+    let w = rig(2);
     let f = w.fresh(0).unwrap();
     w.a.store(page(f), Release);
     let t = with(&w, move |w| evict_while_written(w, f));
@@ -430,7 +237,7 @@ fn leaving_take() {
 
 /// Race 23. A write-out that another thread begins, with a bit of the slot's life before: not before the answers.
 fn leaving_write() {
-    let w = world(2);
+    let w = rig(2);
     let old = w.fresh(5).unwrap();
     assert!(w.out(old));
     w.swap.release(S, 1);
@@ -447,7 +254,7 @@ fn leaving_write() {
 
 /// Race 55. A page that was mapped again during its write goes once more, by its link, while a stranger wants the slot.
 fn link() {
-    let w = world(2);
+    let w = rig(2);
     let f = w.fresh(7).unwrap();
     assert!(w.out(f));
     w.a.store(SWAPPED, Release);
@@ -478,7 +285,7 @@ fn link() {
 
 /// Race 55. A frame with an old note of the slot is evicted, while a stranger takes the slot.
 fn note() {
-    let w = world(2);
+    let w = rig(2);
     let f = w.fresh(7).unwrap();
     w.pool.note(f, S);
     w.a.store(page(f), Release);
@@ -505,7 +312,7 @@ fn note() {
 
 /// A trim meets an eviction at each of its steps, and the fault that takes the page back.
 fn trim() {
-    let w = world(2);
+    let w = rig(2);
     let f = w.fresh(7).unwrap();
     w.a.store(page(f), Release);
     let t = with(&w, |w| {
@@ -524,7 +331,7 @@ fn trim() {
 
 /// Two entries of one slot: one is unmapped while the other one is faulted in and linked. Nothing is left, nothing lost.
 fn last_two() {
-    let w = world(2);
+    let w = rig(2);
     w.on_disk(&w.a, 7);
     assert!(w.swap.hold(S));
     w.b.store(SWAPPED, Release);

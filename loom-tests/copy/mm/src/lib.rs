@@ -1,0 +1,9 @@
+//! `quire-mm` with its deliberate defects: see README.md of `loom-tests`.
+#![cfg_attr(loom, allow(clippy::modulo_one, clippy::reversed_empty_ranges, clippy::unnecessary_min_or_max))]
+
+pub mod defects;
+
+#[cfg(all(test, not(loom)))]
+mod found;
+
+include!(concat!(env!("OUT_DIR"), "/lib.rs"));
