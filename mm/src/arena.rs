@@ -41,7 +41,6 @@ pub(crate) struct Arena {
     pub claims: Claims,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Arena>() <= NODE);
 
 impl Arena {

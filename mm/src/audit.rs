@@ -265,5 +265,5 @@ impl<M: Machine> Walk<'_, M> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

@@ -23,13 +23,11 @@
 use crate::arena::Arena;
 use crate::machine::Machine;
 use crate::page::{LEVELS, PageRange, TABLE_BITS};
+use crate::sizes::BARE;
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::sync::{AtomicU64, Ordering::*};
-
-/// Leaf spans that an arena remembers. More than one, for programs that use some places in turn.
-pub(crate) const BARE: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// The leaf spans that an arena remembers, by their numbers plus one; 0: none.
 #[derive(Debug)]

@@ -15,11 +15,10 @@
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
+use crate::sizes::CLAIMS as SLOTS;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Ordering::*};
 
-/// Operations that can edit one arena at a time; more wait for a slot.
-const SLOTS: usize = if cfg!(loom) { 3 } else { 16 };
 /// All slots.
 const ALL: u64 = (1 << SLOTS) - 1;
 const CHOOSING: u64 = 1;

@@ -299,13 +299,6 @@ pub struct Changed;
 
 impl Entry {
     /// An entry with a word nobody has seen yet.
-    #[cfg(not(loom))]
-    pub const fn new(w: Word) -> Entry {
-        Entry(AtomicU64::new(w.0))
-    }
-
-    /// An entry with a word nobody has seen yet.
-    #[cfg(loom)]
     pub fn new(w: Word) -> Entry {
         Entry(AtomicU64::new(w.0))
     }
@@ -498,6 +491,6 @@ impl Entry {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "entry_tests.rs"]
 mod tests;

@@ -29,19 +29,16 @@ use crate::page::{Page, PageRange};
 use crate::pager::{Pager, Slot, Verdict};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
+use crate::sizes::{EVICT_BATCH as BATCH, TURNS};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::swapin::next_table;
 use crate::sync::{Ordering::*, fence};
 
-/// Pages that leave between two shootdowns.
-const BATCH: usize = if cfg!(loom) { 2 } else { 32 };
 /// Scans in a row that may give up an arena because somebody edits there; the next one waits.
 const VAIN: u64 = 8;
 /// In the place of their number: one waits.
 const WAITS: u64 = u64::MAX;
-/// How often the last round tries to begin a scan. Never under the model checker, which has no fairness to look for.
-const TURNS: u32 = if cfg!(loom) { 0 } else { 1 << 16 };
 /// The round in which everything goes, accessed or not.
 pub const EVERYTHING: u32 = 3;
 
@@ -386,7 +383,7 @@ impl<M: Machine> Scan<'_, M> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::{Cpu, memory};

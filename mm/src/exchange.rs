@@ -14,11 +14,9 @@ use crate::list::{HEIGHT, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
+use crate::sizes::RESERVED as NODES;
 use crate::version::{Version, summary};
 use core::ptr::null_mut;
-
-/// A node for each level.
-const NODES: usize = if cfg!(loom) { 2 } else { HEIGHT };
 
 /// Nodes for publishes that must not fail. What is left goes back on drop.
 pub(crate) struct Reserve<'a, M: Machine> {

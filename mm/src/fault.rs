@@ -6,7 +6,6 @@
 
 use crate::arena::Arena;
 use crate::entry::{Entry, Word};
-use crate::fork::COURTESY;
 use crate::frames::{Frame, Owners};
 use crate::machine::{Machine, What};
 use crate::object::PageError;
@@ -14,6 +13,7 @@ use crate::page::{Access, Page, PageRange, Prot};
 use crate::pager::Slot;
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
+use crate::sizes::COURTESY;
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Ordering::*, fence};

@@ -10,14 +10,10 @@ use crate::frames::Frame;
 use crate::machine::Machine;
 use crate::page::Page;
 use crate::shootdown::Pages;
+use crate::sizes::{FLUSH_FRAMES as FRAMES, FLUSH_TABLES as TABLES};
 use crate::space::Space;
 use crate::sync::{Ordering::*, fence};
 use core::mem::MaybeUninit;
-
-/// Frames gathered before a payment.
-const FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
-/// Tables gathered before a payment.
-const TABLES: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// The obligation of one sweep in one arena.
 #[must_use = "translations are still cached and frames not freed until the flush is paid"]

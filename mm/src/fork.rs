@@ -21,14 +21,11 @@ use crate::machine::{GROUP, Machine, What};
 use crate::page::{ARENA_PAGES, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
+use crate::sizes::{COURTESY, FEW};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{Ordering::*, fence};
 use crate::version::Version;
-
-/// How often a fork gives the CPU away for faults that take their time. Never under the model checker, which has no fairness to look
-/// for.
-pub(crate) const COURTESY: u32 = if cfg!(loom) { 0 } else { 1 << 14 };
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
@@ -173,7 +170,6 @@ impl<M: Machine> Space<M> {
 
     /// Shares the pages of the entries `first ..= last` of a leaf table. False: as [`Space::share`] says.
     fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) -> bool {
-        const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
         let m = self.memory();
         let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.words());
         let share = |from: &Entry, to: &Entry| {

@@ -16,11 +16,9 @@ use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, Page, PageRange};
 use crate::segment::{Backing, Flags, Part, Segment};
+pub use crate::sizes::GUARD;
 use crate::space::Space;
 use crate::sync::Ordering::*;
-
-/// The pages below a segment that grows down which stay free, as on Linux.
-pub const GUARD: u32 = if cfg!(loom) { 1 } else { 256 };
 
 impl<M: Machine> Space<M> {
     /// Extends the segment above `page` down to it, if that one grows down, to at most `most` pages. Nothing is to be done where

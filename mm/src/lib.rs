@@ -43,6 +43,7 @@ mod link;
 mod list;
 mod look;
 mod shared;
+mod sizes;
 mod splice;
 mod swapin;
 mod sweep;
@@ -51,7 +52,7 @@ mod users;
 mod version;
 mod whole;
 
-#[cfg(all(not(loom), any(test, feature = "fake")))]
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 
 #[cfg(loom)]

@@ -11,14 +11,14 @@ use crate::frames::slab::{NODE, NodePlace};
 use crate::machine::Machine;
 use crate::page::ARENA_PAGES;
 use crate::segment::Part;
+pub(crate) use crate::sizes::HEIGHT;
+use crate::sync::Alive;
 use core::cell::Cell;
 
 /// Segments of a leaf.
 pub(crate) const LEAF: usize = 15;
 /// Children of an inner node.
 pub(crate) const INNER: usize = 23;
-/// A list's height never reaches this: see [`MOST`].
-pub(crate) const HEIGHT: usize = 8;
 /// The most segments that a list of that height holds in the worst case, nodes filled as little as they may be. An edit that needs
 /// more is refused, whatever the machine's owner allows.
 pub(crate) const MOST: u64 = (crate::version::MIN as u64).pow(HEIGHT as u32 - 1);
@@ -34,8 +34,7 @@ pub(crate) struct Node {
     pub len: u16,
     /// Whether a segment of this leaf shows an object.
     pub objects: bool,
-    #[cfg(loom)]
-    alive: crate::sync::AtomicU64,
+    alive: Alive,
     body: Body,
 }
 
@@ -56,7 +55,6 @@ pub(crate) struct Inner {
     pub child: [*mut Node; INNER],
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(
     size_of::<Node>() <= NODE
         && size_of::<Inner>() <= crate::machine::BODY
@@ -76,23 +74,15 @@ impl Node {
             (&raw mut (*node).level).write(level);
             (&raw mut (*node).len).write(0);
             (&raw mut (*node).objects).write(false);
-            #[cfg(loom)]
-            (&raw mut (*node).alive).write(crate::sync::AtomicU64::new(1));
+            (&raw mut (*node).alive).write(Alive::new());
         }
         node
-    }
-
-    /// The model checker's look for nodes that were freed under a reader.
-    #[inline(always)]
-    fn check(&self) {
-        #[cfg(loom)]
-        assert!(self.alive.load(core::sync::atomic::Ordering::Relaxed) == 1, "a freed segment-tree node was read");
     }
 
     /// The segments of a leaf.
     pub fn parts(&self) -> &[Part] {
         debug_assert!(self.level == 0);
-        self.check();
+        self.alive.check();
         // SAFETY: a node of level 0 has a leaf body, initialised up to `len`.
         unsafe { core::slice::from_raw_parts((&raw const self.body.leaf).cast::<Part>(), self.len as usize) }
     }
@@ -100,7 +90,7 @@ impl Node {
     /// The children of an inner node; the arrays are valid up to `len`.
     pub fn inner(&self) -> *const Inner {
         debug_assert!(self.level != 0);
-        self.check();
+        self.alive.check();
         &raw const self.body.inner
     }
 
@@ -234,8 +224,7 @@ impl Node {
         if self.level == 0 && self.objects {
             self.drop_references();
         }
-        #[cfg(loom)]
-        self.alive.end(0);
+        self.alive.end();
     }
 
     #[cold]

@@ -4,12 +4,10 @@ use crate::entry::{Entry, Table};
 use crate::frames::{Block, Frame, FrameWord};
 use crate::page::Page;
 use crate::pager::Pager;
+pub use crate::sizes::{CPUS, GROUP};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::panic::Location;
-
-/// The most CPUs there can be: a CPU set is one word.
-pub const CPUS: usize = if cfg!(loom) { 3 } else { 64 };
 
 /// Bytes of a small object that [`Machine::copy_body`] copies.
 pub const BODY: usize = 480;
@@ -33,9 +31,6 @@ impl What {
         What { text, show: |cpus, f| write!(f, "CPU set {cpus:#x}") }
     }
 }
-
-/// Entries that [`Machine::are_empty`] looks at.
-pub const GROUP: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// The machine under the memory manager. The kernel implements it over the hardware, [`crate::fake`] over an adversary.
 ///

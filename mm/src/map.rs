@@ -12,13 +12,11 @@ use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange, Prot};
 use crate::segment::{Backing, Flags, Part};
+use crate::sizes::ROOM;
 use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
-
-/// The pages that are left free below a new segment that grows down where the system chooses its place, if there are so many.
-const ROOM: u64 = if cfg!(loom) { 0 } else { 2048 };
 
 /// Where a new mapping goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -74,7 +74,6 @@ impl<M: Machine> Memory<M> {
     /// # Safety
     ///
     /// `at` points to zeroed memory for a `Memory<M>`, aligned, the caller's for ever.
-    #[cfg(not(loom))]
     pub unsafe fn new_in_zeroed(at: *mut Memory<M>, machine: M) -> &'static Memory<M> {
         // SAFETY: zero bytes are what every part starts as (counters and bits zero, stacks empty, pointers null), apart from
         // the machine, the epoch and the limit, which are written here.

@@ -52,7 +52,6 @@ unsafe impl Sync for Object {}
 // SAFETY: as above; it may be destroyed on any CPU.
 unsafe impl Send for Object {}
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Object>() <= NODE);
 
 /// Why there is no page.

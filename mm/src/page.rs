@@ -1,21 +1,16 @@
 //! Virtual pages, ranges of them, protections: the numbers that users of this crate speak in.
 
+pub use crate::sizes::{ARENAS, LEVELS, TABLE_BITS};
 use bitflags::bitflags;
 
 /// Bytes in a page, and in a frame.
 pub const PAGE: usize = 4096;
-/// Binary logarithm of the entries of a table. Small under the model checker.
-pub const TABLE_BITS: u32 = if cfg!(loom) { 1 } else { 9 };
 /// Entries of a table.
 pub const ENTRIES: usize = 1 << TABLE_BITS;
-/// Levels of tables below a top-level entry: an arena's own table, its children, the leaf tables.
-pub const LEVELS: u32 = if cfg!(loom) { 2 } else { 3 };
 /// Binary logarithm of the pages of an arena.
 pub const ARENA_BITS: u32 = TABLE_BITS * LEVELS;
 /// Pages of an arena (512 GiB with 4 KiB pages).
 pub const ARENA_PAGES: u32 = 1 << ARENA_BITS;
-/// Arenas of an address space: the lower half of the top-level table.
-pub const ARENAS: usize = if cfg!(loom) { 2 } else { 256 };
 
 /// A virtual page: its address divided by [`PAGE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,17 +20,9 @@ use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::percpu::PerCpu;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Ordering::*, fence};
+use crate::sync::{AtomicU64, Ordering::*, fence, many_retired};
 use core::marker::PhantomData;
 use crossbeam_utils::CachePadded;
-
-/// So many retired things make their CPU try to advance the epoch.
-#[cfg(not(loom))]
-const fn many() -> u32 {
-    64
-}
-#[cfg(loom)]
-use crate::sync::model::many;
 
 /// Epochs and who is pinned in which.
 #[derive(Debug)]
@@ -79,7 +71,6 @@ const FIRST: u64 = 2;
 
 impl Rcu {
     /// Makes one out of zeroed memory.
-    #[cfg(not(loom))]
     pub(crate) fn start(&self) {
         self.epoch.store(FIRST, Relaxed);
     }
@@ -168,7 +159,7 @@ impl<M: Machine> Memory<M> {
             put(bag);
             bag.len += 1;
             b.retired = b.retired + 1 - old.len;
-            (old, b.retired >= many())
+            (old, b.retired >= many_retired())
         });
         if old.len != 0 {
             self.empty(old);

@@ -17,14 +17,12 @@
 use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
 use crate::page::Page;
+pub use crate::sizes::MAX_PAGES;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Ordering::*};
 use core::mem::MaybeUninit;
 use core::panic::Location;
 use crossbeam_utils::CachePadded;
-
-/// More pages than this become one full invalidation.
-pub const MAX_PAGES: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// Polls after which a waiter sends its interrupts again.
 const AGAIN: u32 = 1 << 20;

@@ -20,6 +20,7 @@ use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page};
 use crate::segment::{Flags, Part};
 use crate::shootdown::bits;
+use crate::sizes::FEW;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
 use core::ptr::null_mut;
 
@@ -437,7 +438,6 @@ impl<M: Machine> Drop for Space<M> {
 /// Calls `see` for the words of a table, apart from some that are empty. Most tables are empty for the most part.
 #[inline(always)]
 pub(crate) fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
-    const FEW: usize = if cfg!(loom) { GROUP } else { 8 };
     for group in table.as_chunks::<GROUP>().0 {
         if group[0].load().is_empty() && machine.are_empty(group) {
             continue;

@@ -1,4 +1,4 @@
-//! Atomics and fences: the only place that knows whether the model checker runs.
+//! Atomics and fences: the only place, apart from [`crate::sizes`], that knows whether the model checker runs.
 //!
 //! Outside loom this is `core::sync::atomic`. Under `--cfg loom` every load and store can be turned into a read-modify-write
 //! ([`model::every_access_rmw`]): loom remembers only the last access of an atomic, so each model runs once as written (weak memory)
@@ -10,7 +10,38 @@ pub use core::sync::atomic::Ordering;
 pub use core::sync::atomic::{AtomicPtr, AtomicU64, fence};
 
 #[cfg(loom)]
+pub(crate) use self::model::{Alive, in_vain, many_retired};
+#[cfg(loom)]
 pub use self::model::{AtomicPtr, AtomicU64, fence};
+#[cfg(not(loom))]
+pub(crate) use self::plain::{Alive, in_vain, many_retired};
+
+/// What only the model checker looks at.
+#[cfg(not(loom))]
+mod plain {
+    /// So many retired things make their CPU try to advance the epoch. A model says how many.
+    pub(crate) const fn many_retired() -> u32 {
+        64
+    }
+
+    /// A round of a search was in vain, and others are to go on before the next one.
+    #[inline(always)]
+    pub(crate) fn in_vain() {}
+
+    /// A part of what is freed and used again: the model checker looks whether somebody still uses it.
+    pub(crate) struct Alive;
+
+    impl Alive {
+        #[inline(always)]
+        pub(crate) fn new() -> Alive {
+            Alive
+        }
+        #[inline(always)]
+        pub(crate) fn check(&self) {}
+        #[inline(always)]
+        pub(crate) fn end(&self) {}
+    }
+}
 
 /// Loom's atomics behind the same names, and the switches of a run.
 #[cfg(loom)]
@@ -28,8 +59,30 @@ pub mod model {
         COLLECT.store(n, Relaxed);
     }
 
-    pub(crate) fn many() -> u32 {
+    pub(crate) fn many_retired() -> u32 {
         COLLECT.load(Relaxed)
+    }
+
+    pub(crate) fn in_vain() {
+        FRUITLESS.fetch_add(1, Relaxed);
+        loom::thread::yield_now();
+    }
+
+    /// Says whether what it is a part of has been freed.
+    pub(crate) struct Alive(AtomicU64);
+
+    impl Alive {
+        pub(crate) fn new() -> Alive {
+            Alive(AtomicU64::new(1))
+        }
+        #[track_caller]
+        pub(crate) fn check(&self) {
+            assert!(self.0.load(Relaxed) == 1, "a freed segment-tree node was read");
+        }
+        #[track_caller]
+        pub(crate) fn end(&self) {
+            self.0.end(0);
+        }
     }
 
     /// Turns every load and store into a read-modify-write (all interleavings, no weak memory), or back.

@@ -11,16 +11,14 @@
 //!
 //! Ordering: giving back releases (AcqRel on the cluster) what the last user did, taking acquires it.
 
+use crate::sizes::APART;
+pub use crate::sizes::CLUSTER;
 use crate::slot::Slot;
 use core::sync::atomic::AtomicU64 as Hint;
 use quire_mm::CPUS;
 use quire_mm::sync::{AtomicU64, Ordering::*};
 
-/// Slots of a cluster: as many pages as one request to the disk has.
-pub const CLUSTER: usize = if cfg!(loom) { 2 } else { 32 };
 const MASK: u64 = (1 << CLUSTER) - 1;
-/// Words from one CPU's hand to the next: two CPUs share no cache line.
-const APART: usize = if cfg!(loom) { 1 } else { 16 };
 /// Words for all hands. They are not part of the [`Map`] itself, which is made on a stack, and kernel stacks are small.
 pub const HANDS: usize = CPUS * APART;
 /// How far to look for a wholly free cluster before a partly free one will do.

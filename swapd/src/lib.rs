@@ -14,6 +14,8 @@ pub mod policy;
 pub mod slot;
 pub mod swap;
 
+mod sizes;
+
 #[cfg(any(test, loom, feature = "fake"))]
 pub mod fake;
 

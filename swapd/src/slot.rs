@@ -186,13 +186,6 @@ pub struct SlotWord(AtomicU64);
 
 impl SlotWord {
     /// A free slot.
-    #[cfg(not(loom))]
-    pub const fn new() -> SlotWord {
-        SlotWord(AtomicU64::new(0))
-    }
-
-    /// A free slot.
-    #[cfg(loom)]
     pub fn new() -> SlotWord {
         SlotWord(AtomicU64::new(0))
     }

@@ -129,7 +129,7 @@ static SCHED: [Cpu; CPUS] = [const {
 }; CPUS];
 
 /// Who is idle, and who polls.
-static WAKE: Wake = Wake::new();
+static WAKE: Wake = Wake::new([const { AtomicU64::new(0) }; 2]);
 
 fn mine() -> &'static Cpu {
     &SCHED[cpu::cpu_id()]

@@ -21,16 +21,9 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// All CPUs are busy.
-    #[cfg(not(loom))]
-    pub const fn new() -> Wake {
-        Wake { idle: AtomicU64::new(0), polling: AtomicU64::new(0) }
-    }
-
-    /// All CPUs are busy.
-    #[cfg(loom)]
-    pub fn new() -> Wake {
-        Wake { idle: AtomicU64::new(0), polling: AtomicU64::new(0) }
+    /// All CPUs are busy: both words are zero.
+    pub const fn new([idle, polling]: [AtomicU64; 2]) -> Wake {
+        Wake { idle, polling }
     }
 
     /// The CPUs with nothing to do, about.

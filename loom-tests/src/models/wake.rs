@@ -24,7 +24,7 @@ pub const MODELS: &[Model] = &[
 fn run(polls: bool) {
     let w = Rc::new(World::bare(8));
     // The queue's length, which it looks at before it takes the queue's lock.
-    let p = Rc::new((Wake::new(), AtomicU64::new(0)));
+    let p = Rc::new((Wake::new([AtomicU64::new(0), AtomicU64::new(0)]), AtomicU64::new(0)));
     let queue = |p: &(Wake, AtomicU64)| {
         p.1.fetch_add(1, Relaxed);
         p.0.must_interrupt(0)

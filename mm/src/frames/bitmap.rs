@@ -12,17 +12,14 @@
 //!
 //! Ordering: a put releases (counter and bit, AcqRel) what its owner did with the frame, a take acquires it.
 
-use crate::sync::{AtomicU64, Ordering::*};
+pub use crate::sizes::BLOCK_BITS;
+use crate::sizes::{BITMAP_GROUPS as GROUPS, WORD_BITS};
+use crate::sync::{AtomicU64, Ordering::*, in_vain};
 use core::sync::atomic::AtomicU64 as Plain;
 
-/// Bits of a block. Small under the model checker.
-pub const BLOCK_BITS: usize = if cfg!(loom) { 4 } else { 512 };
-const WORD_BITS: usize = if cfg!(loom) { 2 } else { 64 };
 const WORDS: usize = BLOCK_BITS / WORD_BITS;
 /// Blocks under one counter of the upper level.
 const GROUP: usize = 64;
-/// Counters of the upper level; more memory than 64 groups of 64 blocks (8 GiB) wraps around to the first.
-const GROUPS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// 512 bits, and how many of them may still be taken.
 #[derive(Debug)]
@@ -82,11 +79,7 @@ impl Block {
                 return;
             }
             // Another CPU that reserved before us took a bit we saw, and a bit set behind our back is ours now: look again.
-            #[cfg(loom)]
-            {
-                crate::sync::model::FRUITLESS.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-                loom::thread::yield_now();
-            }
+            in_vain();
         }
     }
 

@@ -6,15 +6,9 @@
 use super::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::sizes::{CACHE_BATCH as BATCH, KEPT_PLAIN as PLAIN, KEPT_ZEROED as ZEROED};
 use crate::stats::Counter;
 use crate::sync::Ordering::Relaxed;
-
-/// Most plain frames that a CPU keeps.
-const PLAIN: usize = if cfg!(loom) { 6 } else { 128 };
-/// Most zeroed frames that a CPU keeps.
-const ZEROED: usize = if cfg!(loom) { 2 } else { 64 };
-/// Frames that cross between cache and bitmap at once.
-const BATCH: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// A stack of frames.
 #[derive(Debug)]

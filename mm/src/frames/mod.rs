@@ -113,13 +113,6 @@ impl Left {
 
 impl FrameWord {
     /// The word of a frame that nobody uses.
-    #[cfg(not(loom))]
-    pub const fn new() -> FrameWord {
-        FrameWord(AtomicU64::new(0))
-    }
-
-    /// The word of a frame that nobody uses.
-    #[cfg(loom)]
     pub fn new() -> FrameWord {
         FrameWord(AtomicU64::new(0))
     }

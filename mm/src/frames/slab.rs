@@ -12,26 +12,24 @@ use super::{Frame, Kind};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::PAGE;
+use crate::sizes::KEPT_NODES;
+pub use crate::sizes::NODE;
 
-/// Bytes of a node.
-pub const NODE: usize = if cfg!(loom) { 2048 } else { 512 };
 const PER_FRAME: u32 = (PAGE / NODE) as u32;
 const FULL: u32 = (1 << PER_FRAME) - 1;
-/// Most free nodes that a CPU keeps.
-const KEEP: usize = if cfg!(loom) { 8 } else { 512 };
 
 /// One CPU's free nodes.
 #[derive(Debug)]
 pub struct NodeCache {
     len: usize,
-    nodes: [(Frame, u32); KEEP],
+    nodes: [(Frame, u32); KEPT_NODES],
     hint: usize,
 }
 
 impl NodeCache {
     /// No nodes.
     pub const fn new() -> NodeCache {
-        NodeCache { len: 0, nodes: [(Frame(0), 0); KEEP], hint: 0 }
+        NodeCache { len: 0, nodes: [(Frame(0), 0); KEPT_NODES], hint: 0 }
     }
 
     fn push_mask(&mut self, frame: Frame, mut mask: u32) {
@@ -109,7 +107,7 @@ impl<M: Machine> Memory<M> {
     #[inline]
     pub unsafe fn free_node(&self, place: NodePlace) {
         self.nodes.with(&self.machine, |c| {
-            if c.len == KEEP {
+            if c.len == KEPT_NODES {
                 self.empty_cache(c);
             }
             c.nodes[c.len] = (place.frame, place.index);
@@ -120,7 +118,7 @@ impl<M: Machine> Memory<M> {
     /// Gives half of a full cache back.
     #[cold]
     fn empty_cache(&self, c: &mut NodeCache) {
-        for _ in 0..KEEP / 2 {
+        for _ in 0..KEPT_NODES / 2 {
             c.len -= 1;
             let (f, i) = c.nodes[c.len];
             self.return_node(f, i);

@@ -3,7 +3,7 @@
 
 pub mod defects;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod found;
 
 include!(concat!(env!("OUT_DIR"), "/lib.rs"));
