@@ -79,8 +79,7 @@ impl<M: Machine> Memory<M> {
     /// Nothing was changed: the pages in which the hole begins and ends have to be in memory first.
     pub fn punch_object<'o>(&self, object: &'o Object, from: u64, to: u64) -> Result<Cut<'o>, PageError> {
         let size = PAGE as u64;
-        // What lies behind the end is zeros anyway.
-        let to = if to >= object.len() { object.pages() * size } else { to };
+        let to = to.min(object.pages() * size);
         let from = from.min(to);
         let pages = from.div_ceil(size)..to / size;
         let (first, last) = (self.hold_part(object, from)?, self.hold_part(object, to)?);

@@ -32,7 +32,12 @@ impl<M: Machine> Space<M> {
             if !above.flags.contains(Flags::GROWS_DOWN) {
                 return Err(EditError::NotMapped);
             }
-            if above.range.end.0 - page.0 > most {
+            // It may go on in the next arena.
+            let end = match above.range.end.local() {
+                0 => self.find_whole(above.range.start).map_or(above.range.end, |all| all.range.end),
+                _ => above.range.end,
+            };
+            if end.0 - page.0 > most {
                 return Err(EditError::NoSpace);
             }
             // Not past the start of an arena in one step.

@@ -36,6 +36,26 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    /// As [`Space::find_settled`], with what only continues the segment in the arenas beside, as it looks now.
+    pub fn find_whole(&self, page: Page) -> Option<Segment> {
+        let mut all = self.find_settled(page)?;
+        while all.range.start.local() == 0 && all.range.start.0 != 0 {
+            match self.find(Page(all.range.start.0 - 1)) {
+                Some(before) if before.continues_with(&all) => {
+                    all = Segment { range: PageRange { start: before.range.start, end: all.range.end }, ..before };
+                }
+                _ => break,
+            }
+        }
+        while all.range.end.local() == 0 && all.range.end < PageRange::LIMIT {
+            match self.find(all.range.end) {
+                Some(next) if all.continues_with(&next) => all.range.end = next.range.end,
+                _ => break,
+            }
+        }
+        Some(all)
+    }
+
     /// The one segment that all of `range` is part of, clipped to it, as the edit after the last one left it. `NotMapped`: there is a
     /// hole, or there are several. Waits for edits of the range; the caller holds no claim and no lock.
     pub fn one_segment(&self, range: PageRange) -> Result<Segment, EditError> {

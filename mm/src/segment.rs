@@ -67,6 +67,24 @@ pub struct Segment {
     pub backing: Backing,
 }
 
+impl Segment {
+    /// Whether `next` only continues it.
+    pub(crate) fn continues_with(&self, next: &Segment) -> bool {
+        let backings = match (&self.backing, &next.backing) {
+            (Backing::Anonymous, Backing::Anonymous) => true,
+            (Backing::Object { object: a, offset: from, .. }, Backing::Object { object: b, offset: to, .. }) => {
+                core::ptr::eq(&raw const **a, &raw const **b) && from + self.range.pages() == *to
+            }
+            _ => false,
+        };
+        self.range.end == next.range.start
+            && self.prot == next.prot
+            && self.flags == next.flags
+            && !self.flags.contains(Flags::ALONE)
+            && backings
+    }
+}
+
 /// A segment as the check of an edit sees it, under the edit's claim.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {

@@ -517,6 +517,10 @@ fn a_stack_grows_over_the_border_of_an_arena() {
     assert_eq!(space.grow_down(Page(BORDER.0 - 399), u64::MAX), Err(EditError::NoSpace));
     assert_eq!(space.grow_down(Page(BORDER.0 - 100), u64::MAX), Ok(()));
     cpu.write(Page(BORDER.0 - 100).addr(), 1).unwrap();
+    for page in [BORDER.0 - 50, BORDER.0 + 1] {
+        assert_eq!(space.find_whole(Page(page)).unwrap().range, range(Page(BORDER.0 - 100), 102));
+    }
+    assert_eq!(space.grow_down(Page(BORDER.0 - 101), 102), Err(EditError::NoSpace), "103 pages with those behind");
     assert_eq!(is_at(&space, Place::Hint(Page(BORDER.0 - 399)), Flags::empty()), Page(BORDER.0 - 399));
     finish(cpu, space);
 }

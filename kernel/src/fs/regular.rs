@@ -447,11 +447,12 @@ impl Regular {
         let object = self.object()?;
         let seals = self.seals();
         let old = object.len();
-        if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
-            return Err(EPERM);
-        }
+        // The limit first, as on Linux.
         if len > old {
             limits::file_room(len.saturating_sub(1))?;
+        }
+        if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
+            return Err(EPERM);
         }
         vm::set_object_len(&object, len, HOLDERS)?;
         self.touch();

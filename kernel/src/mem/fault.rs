@@ -4,7 +4,7 @@ use super::shortage::{settle_quota, wait_for_frames};
 use crate::arch::UserRegs;
 use crate::arch::cpu;
 use crate::arch::trap::{PAGE_FAULT, Trap};
-use crate::proc::account::{Counts, within};
+use crate::proc::account::{More, within};
 use crate::proc::limits::stack_limit;
 use crate::proc::signal;
 use crate::sched;
@@ -110,8 +110,8 @@ fn grow(space: &super::Space, page: Page) -> bool {
         return false;
     }
     let more = || {
-        let all = space.find(page).map_or(0, |above| above.range.start.0.saturating_sub(page.0));
-        Counts { all, ..Counts::default() }
+        let pages = space.find(page).map_or(0, |above| above.range.start.0.saturating_sub(page.0));
+        More { pages, is_data: false }
     };
     let grown = within(user.memory(), more, || Ok(space.grow_down(page, stack_limit() / 4096)));
     match grown {

@@ -25,6 +25,15 @@ pub struct Counts {
     pub locked: u64,
 }
 
+/// What an edit adds to what is mapped.
+#[derive(Clone, Copy, Default)]
+pub struct More {
+    /// Pages; none where others are replaced.
+    pub pages: u64,
+    /// They count as data, whose limit is looked at then even for none: it may have been passed.
+    pub is_data: bool,
+}
+
 /// All of user space.
 const ALL: PageRange = PageRange { start: Page(0), end: PageRange::LIMIT };
 
@@ -80,7 +89,7 @@ pub struct Room {
 #[inline(always)]
 pub fn within<T>(
     memory: &Memory,
-    more: impl FnOnce() -> Counts,
+    more: impl FnOnce() -> More,
     edit: impl FnOnce() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     if !current().limits.hold_memory() {
@@ -90,7 +99,8 @@ pub fn within<T>(
         // In this order: to work it out may make room.
         let more = more();
         let room = memory.room();
-        match more.all as i64 <= room.all && (more.data == 0 || more.data as i64 <= room.data) {
+        let pages = more.pages as i64;
+        match pages <= room.all && (!more.is_data || pages <= room.data) {
             true => edit(),
             false => Err(ENOMEM),
         }

@@ -22,7 +22,7 @@ use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
 use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Fault, Flags, GUARD, Page, PageRange, Place, Prot, Seen, Segment, Space, memory};
-use crate::proc::account::{self, Counts, Room};
+use crate::proc::account::{self, More, Room};
 use crate::proc::thread::{current, user};
 use crate::proc::{limits, vm};
 use crate::swap::{self, relief};
@@ -282,16 +282,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             Place::Fixed(page) => PageRange::new(page, pages).map_or(0, |range| memory.counts_in(range).all),
             _ => 0,
         };
-        let all = pages.saturating_sub(replaced);
-        Counts {
-            all,
-            data: if account::is_data(prot, kind | if shared { Flags::SHARED } else { Flags::empty() }) {
-                all
-            } else {
-                0
-            },
-            ..Counts::default()
-        }
+        let is_data = account::is_data(prot, kind | if shared { Flags::SHARED } else { Flags::empty() });
+        More { pages: pages.saturating_sub(replaced), is_data }
     };
     let backing = &backing;
     let at = account::within(memory, more, move || {
@@ -497,7 +489,7 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
 #[cold]
 #[inline(never)]
 fn grown(space: &Space, range: PageRange, bits: usize) -> Result<PageRange, Errno> {
-    let segment = space.find_settled(range.start).filter(|s| s.range.start < range.end).ok_or(ENOMEM)?;
+    let segment = space.find_whole(range.start).filter(|s| s.range.start < range.end).ok_or(ENOMEM)?;
     if bits & l::PROT_GROWSUP as usize != 0 {
         return Err(if segment.range.start > range.start { ENOMEM } else { EINVAL });
     }
@@ -528,7 +520,7 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
     let done = if let Some(more) = PageRange::new(Page::containing(from), to.saturating_sub(from) / 4096) {
         let pages = more.pages();
         let prot = Prot::READ | Prot::WRITE;
-        let counts = || Counts { all: pages, data: pages, ..Counts::default() };
+        let added = || More { pages, is_data: true };
         let map = || space.map(Place::FixedNoReplace(more.start), pages, prot, &Backing::Anonymous, kind);
         // Beside the page behind the heap and the guard of a stack above it, which only a look keeps free: whoever maps something there
         // at the same time could as well do so later.
@@ -536,7 +528,7 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
             let guard = if s.flags.contains(Flags::GROWS_DOWN) { GUARD as u64 } else { 0 };
             s.range.start.0 < more.end.0 + 1 + guard
         });
-        let done = !above && !hopeless(pages) && account::within(memory, counts, || vm::retry(map)).is_ok();
+        let done = !above && !hopeless(pages) && account::within(memory, added, || vm::retry(map)).is_ok();
         if done && kind.contains(Flags::LOCKED) {
             bring_in_new(space, more.start, pages, prot, kind, false);
         }

@@ -7,7 +7,7 @@ use super::{PAGE, Span, aligned, bring_in_new, hopeless, lock, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
-use crate::proc::account::{self, Counts};
+use crate::proc::account::{self, More};
 use crate::proc::thread::user;
 use crate::proc::{Memory, shm, vm};
 use crate::sys::Args;
@@ -189,15 +189,16 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
     };
     // Alone among the edits that the limits look at, so what it counts for is what will be moved.
     let counts = || {
-        let counts = space.one_segment(range).map_or(Counts::default(), |s| counts(&s, more));
+        let counts = space.one_segment(range).map_or(More::default(), |s| counts(&s, more));
         if keep {
             // It counts from when the place is free.
             let _ = clear();
         }
         counts
     };
-    let left = if keep && segment.flags.contains(Flags::LOCKED) { space.find_settled(range.start) } else { None };
-    let at = account::within(memory, counts, edit)??;
+    let left = if keep && segment.flags.contains(Flags::LOCKED) { space.find_whole(range.start) } else { None };
+    // What adds nothing is not refused, whatever limits were passed.
+    let at = if more == 0 { edit()?? } else { account::within(memory, counts, edit)?? };
     if let Some(left) = left {
         unlock_beside(space, left.range, range.start, PageRange { start: at, end: Page(at.0 + pages) });
     }
@@ -229,12 +230,8 @@ fn bring_in(memory: &Memory, at: Page, from: Page, pages: u64) {
 }
 
 /// What so many pages more of a segment count for.
-fn counts(segment: &Segment, pages: u64) -> Counts {
-    Counts {
-        all: pages,
-        data: if account::is_data(segment.prot, segment.flags) { pages } else { 0 },
-        ..Counts::default()
-    }
+fn counts(segment: &Segment, pages: u64) -> More {
+    More { pages, is_data: account::is_data(segment.prot, segment.flags) }
 }
 
 /// mremap with an old length of 0: a second view of a shared object.

@@ -6,7 +6,7 @@ use super::{PAGE, aligned, bring_in_new, hopeless};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
-use crate::proc::account::{self, Counts};
+use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{shm, vm};
 
@@ -119,7 +119,7 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
             Place::Fixed(page) => PageRange::new(page, pages).map_or(0, |range| memory.counts_in(range).all),
             _ => 0,
         };
-        Counts { all: pages.saturating_sub(replaced), ..Counts::default() }
+        More { pages: pages.saturating_sub(replaced), is_data: false }
     };
     let map = || {
         vm::retry(|| match space.map(place, pages, prot, &backing, kind) {

@@ -19,7 +19,7 @@ struct Accepted {
 const ACCEPTED: &[Accepted] = &[Accepted {
     step: &["mremap("],
     linux: "= e14 of equal neighbours",
-    here: "",
+    here: " mremap = ",
     reason: "Linux keeps neighbours apart for what its mappings were (pages touched, moved, forked, locked); here equal ones are one",
 }];
 

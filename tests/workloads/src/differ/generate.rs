@@ -73,7 +73,8 @@ pub fn program(seed: u64) -> Program {
     // The first numbers of neighbouring seeds are alike.
     (0..8).for_each(|_| _ = random.draw());
     let window = random.below(WINDOWS.len());
-    let length = 6 + random.below(24);
+    // The long ones meet more; the short ones are more.
+    let length = if random.below(4) == 0 { 40 + random.below(60) } else { 6 + random.below(24) };
     let edges = vec![PAGES as i64 / 2, PAGES as i64 / 2 - 4];
     let mut maker = Maker { random, mapped: [false; PAGES as usize], edges };
     let mut steps: Vec<Step> = (0..2 + maker.below(4)).map(|_| maker.first()).collect();

@@ -20,6 +20,8 @@ pub struct Show {
     pub closely: bool,
     /// Pages may go to a swap area, so which are in memory says nothing.
     pub swaps: bool,
+    /// Something that grows down may move, so the limit of stacks is left alone.
+    pub moves_stacks: bool,
 }
 
 /// What a program's steps work with.
@@ -157,9 +159,15 @@ fn tag(step: usize, page: u64) -> u64 {
 
 /// Runs the program; this process, or a child of it that a step made, ends with it.
 pub fn run(program: &Program, segment: i32, sizes: Sizes, mut show: Show, board: &mut Board) -> ! {
+    let steps = |of: &dyn Fn(&Step) -> bool| program.steps.iter().filter(|step| of(step)).count();
     // Which pages it takes depends on queues of each processor's, on Linux.
-    let pages_out = |step: &Step| step.call == Call::Madvise && step.arguments[2] == libc::MADV_PAGEOUT as u64;
-    show.swaps |= program.steps.iter().any(pages_out);
+    let pages_out = steps(&|step| step.call == Call::Madvise && step.arguments[2] == libc::MADV_PAGEOUT as u64);
+    // Pages that were set aside count as being in memory when they are set aside once more.
+    let set_aside = steps(&|step| step.call == Call::Fallocate && step.arguments[1] & !1 == 0);
+    show.swaps |= pages_out > 0 || set_aside > 1;
+    // How far a segment may grow down depends on how Linux keeps what has moved to it.
+    let grows = steps(&|step| step.call == Call::Mmap && step.arguments[3] & libc::MAP_GROWSDOWN as u64 != 0);
+    show.moves_stacks = grows > 0 && steps(&|step| step.call == Call::Mremap) > 0;
     touch::install();
     // SAFETY: calls on numbers.
     unsafe {
@@ -409,6 +417,7 @@ impl World {
                     Self::done(board, i64::from(libc::fcntl(file, libc::F_GET_SEALS)))
                 }
                 Call::Lseek => Self::done(board, libc::lseek(self.file(a), b as i64, c as i32)),
+                Call::Limit if show.moves_stacks && a as u32 == libc::RLIMIT_STACK => board.write_str(" left alone"),
                 Call::Limit => {
                     let now = Sizes::now();
                     let used = match a as u32 {
@@ -439,6 +448,9 @@ impl World {
     fn mincore(&self, at: u64, bytes: u64, to: u64, show: Show, board: &mut Board) -> fmt::Result {
         let mut answer = [9u8; 4096];
         let own = to == Address::Raw(1).encode();
+        if show.swaps && !own {
+            return board.write_str(" not asked for");
+        }
         let to = if own { answer.as_mut_ptr() as u64 } else { to };
         // SAFETY: the answer has a byte for each page that the generator asks for.
         let value = unsafe { libc::syscall(libc::SYS_mincore, at, bytes, to) };
