@@ -176,11 +176,11 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
         _ => Ok(()),
     };
     let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
-    if reserved && hopeless(more) {
-        clear()?;
-        return Err(ENOMEM);
-    }
     let edit = || {
+        if reserved && hopeless(more) {
+            clear()?;
+            return Err(ENOMEM);
+        }
         vm::retry(|| match space.remap(range, pages, to, keep) {
             // More than one segment, or none any more.
             Err(EditError::NotMapped) => Ok(Err(EFAULT)),
