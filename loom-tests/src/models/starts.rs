@@ -461,7 +461,7 @@ pub const MODELS: &[Model] = models! {
         Empty "empty" &[&[ListBeforeEntry]],
         Zero "zero" &[&[MoveNoAnswer]],
         Own "own" &[&[MoveNoAnswer]],
-        Shared "shared" &[&[ListBeforeEntry]],
+        Shared "shared" &[&[ListBeforeEntry, MoveNoAnswer]],
         Left "left" &[&[MoveNoAnswer]],
         Hidden "hidden" &[&[MoveNoAnswer]],
         Cached "cached" &[&[RestoreBlind]],
