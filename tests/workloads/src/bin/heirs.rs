@@ -23,7 +23,7 @@ fn side_by_side(budget: Budget, side: u64) -> i32 {
     for round in budget.rounds() {
         // SAFETY: a number.
         unsafe { libc::alarm(30) };
-        family(round, (round + side) % 2 == 0);
+        family(round, (round + side).is_multiple_of(2));
     }
     0
 }
