@@ -31,6 +31,12 @@ impl Trace {
             trace.push(rip);
         }
         let Some(stack) = around(rsp) else { return trace };
+        if let Some(at) =
+            frameless(rip).map(|words| rsp + words * 8).filter(|at| at.is_multiple_of(8) && *at < stack.end)
+        {
+            // SAFETY: aligned and on a mapped stack.
+            trace.push(unsafe { (at as *const u64).read_volatile() });
+        }
         let mut at = rbp;
         while trace.len < DEPTH && at.is_multiple_of(8) && at >= rsp && at < stack.end - 8 {
             // SAFETY: aligned, and both words are on a mapped stack.
@@ -55,6 +61,25 @@ impl Trace {
     /// The addresses.
     pub fn addresses(&self) -> &[u64] {
         &self.addresses[..self.len]
+    }
+}
+
+/// Words above the stack pointer to the return address, where the function at `rip` has no frame of its own: before its prologue has
+/// made one, or after its epilogue has removed it. `None`: the frame pointer is the function's.
+fn frameless(rip: u64) -> Option<u64> {
+    const PUSH_RBP: u8 = 0x55;
+    const MOV_RBP_RSP: [u8; 3] = [0x48, 0x89, 0xe5];
+    const RET: u8 = 0xc3;
+    let image = boot::image();
+    if !(image[1]..image[2] - 3).contains(&rip) {
+        return None;
+    }
+    // SAFETY: in the text of the kernel, which is mapped and never written.
+    let code = unsafe { (rip as *const [u8; 3]).read() };
+    match code {
+        [PUSH_RBP | RET, ..] => Some(0),
+        MOV_RBP_RSP => Some(1),
+        _ => None,
     }
 }
 

@@ -161,8 +161,8 @@ impl Found {
             println!("\nDIFFERS  {kind}: {times} times, first with seed {seed}");
             let program =
                 if smaller && index < KINDS { shrink::shrink(asked, program, difference) } else { program.clone() };
-            if index < KINDS {
-                show_words(asked, &[program]);
+            if index < KINDS && show_words(asked, &[program]) {
+                println!("    not seen again; at first: {difference}");
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::io::{Read, Write, stdin, stdout};
 use std::time::{Duration, Instant};
 
+use quire_workloads::{Area, Stop, cpus, pin, spin};
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let text = |index: usize| arguments.get(index).map_or("", String::as_str);
@@ -30,6 +32,7 @@ fn main() {
             std::thread::park();
         },
         "clock" => clock(),
+        "edit-beside-reader" => edit_beside_reader(Duration::from_secs(number(1))),
         other => {
             eprintln!("carrier: what is {other:?}?");
             std::process::exit(2);
@@ -79,4 +82,27 @@ fn clock() {
         sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(index));
     }
     println!("{} {}", sum, began.elapsed().as_nanos());
+}
+
+/// A thread on the last CPU reads all the time, and this one, on the first, replaces what that one may have translations of. They wait
+/// for nothing of each other but the answers that a replacement needs.
+fn edit_beside_reader(time: Duration) {
+    const PAGES: usize = 16;
+    let end = Instant::now() + time;
+    let (area, stop) = (Area::new(PAGES), Stop::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(cpus() - 1);
+            while !stop.stopped() {
+                area.read(0, 0);
+            }
+        });
+        pin(0);
+        while Instant::now() < end {
+            area.write(1, 0, 1);
+            area.replace(1..PAGES, libc::PROT_READ | libc::PROT_WRITE);
+            spin(1000);
+        }
+        stop.stop();
+    });
 }

@@ -47,7 +47,9 @@ fn main() {
     no_core_files();
     let hog = (hog > 0).then(|| fork(|| press(hog)));
     let workers = cpus();
-    let children: Vec<Child> = (0..workers).map(|worker| fork(|| work(&programs, worker, workers, show))).collect();
+    let output = Area::shared(1);
+    let children: Vec<Child> =
+        (0..workers).map(|worker| fork(|| work(&programs, worker, workers, show, &output))).collect();
     for child in children {
         child.expect_success("a worker");
     }
@@ -87,8 +89,21 @@ fn press(mib: usize) -> i32 {
     0
 }
 
+/// Writes a whole report. A pipe takes long writes in pieces, and those of other processes come between them.
+fn write_alone(output: &Area, report: &[u8]) -> std::io::Result<()> {
+    const NEXT: usize = 0;
+    const SERVED: usize = 1;
+    let ticket = output.add(0, NEXT, 1);
+    while output.read(0, SERVED) != ticket {
+        std::thread::yield_now();
+    }
+    let written = std::io::stdout().lock().write_all(report);
+    output.add(0, SERVED, 1);
+    written
+}
+
 /// Every so many-th program, one after the other.
-fn work(programs: &[Program], first: usize, step: usize, show: Show) -> i32 {
+fn work(programs: &[Program], first: usize, step: usize, show: Show, output: &Area) -> i32 {
     let mut board = Board::shared();
     let mut report = Vec::with_capacity(2 << 20);
     // The same for all, since nothing that is kept is allocated any more.
@@ -111,8 +126,7 @@ fn work(programs: &[Program], first: usize, step: usize, show: Show) -> i32 {
         if began.elapsed() > Duration::from_secs(20) {
             eprintln!("differ: program {number} took {:?}", began.elapsed());
         }
-        // Whole, since standard output is locked by nobody in another process: one write.
-        if std::io::stdout().lock().write_all(&report).is_err() {
+        if write_alone(output, &report).is_err() {
             process::leave(1);
         }
     }

@@ -51,14 +51,17 @@ fn refused() {
     check!(lost < TRIES / 2, "{TRIES} refused swapons cost {lost} pages");
 }
 
+/// What the child fills: more than memory and what the disk takes before it dies, together.
+const FILLED: usize = 90 * MIB;
+
 /// A child fills memory until the disk has died over it; then the area cannot be emptied.
 fn dead() {
     // This process needs no disk.
     // SAFETY: a system call on a value.
     unsafe { libc::mlockall(libc::MCL_CURRENT) };
     let child = fork(|| {
-        let all = Large::new(60 * MIB);
-        (0..60 * MIB).for_each(|page| all.fill(page, stamp(page, 1)));
+        let all = Large::new(FILLED);
+        (0..FILLED).for_each(|page| all.fill(page, stamp(page, 1)));
         0
     });
     let ended = child.wait();
