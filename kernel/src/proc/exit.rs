@@ -157,7 +157,8 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
                     orphans.push((child.clone(), wish));
                 }
                 if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| heir.pid != 1)) {
-                    tell.push((heir.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
+                    links.telling += 1;
+                    tell.push((heir.clone(), child.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
                 }
                 match &heir {
                     Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
@@ -180,7 +181,7 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         parent = links.parent.upgrade();
         // clone takes any byte for it, as on Linux.
         telling = (1..=MAX).contains(&exit_signal) && parent.as_ref().is_some_and(|parent| parent.pid != 1);
-        links.telling = telling;
+        links.telling += u32::from(telling);
         if parent.as_ref().is_none_or(|parent| forgets(parent, process.pid, exit_signal)) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
@@ -190,21 +191,28 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     if let Some(parent) = waits.as_ref().filter(|_| telling) {
         // SIGCHLD merges, and without a place only a real-time exit signal is lost.
         let _ = send::to_process(parent, end_of(process.pid, exit_signal, ended, ends));
-        let mut tree = tree::lock();
-        tree.links(process).telling = false;
-        // The parent may have ended meanwhile: its heir waits for this moment.
-        waits = tree.parent(process);
+        waits = told(process);
     }
     if let Some(parent) = waits {
         parent.child_changed.wake_all();
     }
-    for (heir, info) in tell {
+    for (heir, child, info) in tell {
         let _ = send::to_process(&heir, info);
-        heir.child_changed.wake_all();
+        if let Some(parent) = told(&child) {
+            parent.child_changed.wake_all();
+        }
     }
     for (orphan, wish) in orphans {
         let _ = send::to_process(&orphan, SigInfo::from_current(wish, code::USER));
     }
+}
+
+/// A signal that told of a process's end is sent. Who waits for the process now: the parent that was told may have ended meanwhile, and
+/// its heir waits for this moment.
+fn told(process: &Process) -> Option<Arc<Process>> {
+    let mut tree = tree::lock();
+    tree.links(process).telling -= 1;
+    tree.parent(process)
 }
 
 /// Whether nobody will wait for a child of `parent` that has ended.

@@ -35,8 +35,9 @@ pub struct Links {
     pub sid: u32,
     /// Set when the last thread is gone.
     pub ended: Option<Ended>,
-    /// Its end is being told to the parent, who waits for that before he reaps it: who has reaped a child has its signal.
-    pub telling: bool,
+    /// Signals that tell of its end, to its parent and to heirs, and are not sent yet. Whoever reaps it waits for them: who has reaped a
+    /// child has its signal.
+    pub telling: u32,
     /// The signal that tells the parent (0: none), from clone.
     pub exit_signal: u8,
     /// What it has used at the end, with its waited-for children.
@@ -63,7 +64,7 @@ impl Family {
             pgid,
             sid,
             ended: None,
-            telling: false,
+            telling: 0,
             exit_signal: linux_raw_sys::general::SIGCHLD as u8,
             usage: Usage::default(),
             job_event: None,

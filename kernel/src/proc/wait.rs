@@ -121,7 +121,7 @@ fn scan(which: &Which, options: u32) -> Seen {
             if options & l::WEXITED == 0 {
                 continue;
             }
-            if links.telling {
+            if links.telling != 0 {
                 soon = true;
                 continue;
             }

@@ -508,6 +508,8 @@ static void add_and_take(void) {
     CALL("moved, and left", mremap(a + 64 * PG, 8 * PG, 8 * PG, 5, a + 128 * PG));
     CALL("moved back", mremap(a + 64 * PG, 8 * PG, 8 * PG, MREMAP_MAYMOVE | MREMAP_FIXED, a));
     CALL("shared", mmap(a + 200 * PG, 14 * PG, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+    char *tera = mremap(a + 200 * PG, 14 * PG, 1UL << 40, MREMAP_MAYMOVE);
+    CALL("shared, grown to more than there is", tera == MAP_FAILED ? -1 : munmap(tera, 1UL << 40));
     CALL("a file", mmap(a + 300 * PG, 4 * PG, RW, MAP_PRIVATE | MAP_FIXED_NOREPLACE, file, 0));
     CALL("a file, shared", mmap(a + 300 * PG, 4 * PG, RW, MAP_SHARED | MAP_FIXED_NOREPLACE, file, 0));
     CALL("gone", munmap(a, 1024 * PG));

@@ -257,7 +257,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     let (backing, droppable) = kind.map_err(|why| if has_room() { why } else { ENOMEM })?;
     let shared = matches!(flags as u32 & l::MAP_TYPE, l::MAP_SHARED | l::MAP_SHARED_VALIDATE);
     let prot = protection(bits);
-    let mut kind = memory.future_flags();
+    // What MCL_FUTURE adds, the edit knows.
+    let mut kind = Flags::empty();
     kind.set(Flags::GROWS_DOWN, has(l::MAP_GROWSDOWN));
     kind.set(Flags::NORESERVE, has(l::MAP_NORESERVE) || droppable);
     kind.set(Flags::WIPEONFORK, droppable);
@@ -304,9 +305,7 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
             }
         })
     })?;
-    if has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK) || kind.contains(Flags::LOCKED) {
-        bring_in_new(space, at, pages, prot, kind, shared);
-    }
+    bring_in_mapped(space, at, at, pages, has(l::MAP_POPULATE) && !has(l::MAP_NONBLOCK));
     Ok(at.addr() as usize)
 }
 
@@ -329,14 +328,19 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
     Err(EditError::NoSpace)
 }
 
-/// Brings in what has just been mapped, or has become part of a mapping, and is to be there at once: for MAP_POPULATE, and what is
-/// locked. With MLOCK_ONFAULT nothing is, whoever asks. Linux too ignores what could not be brought in.
-fn bring_in_new(space: &Space, at: Page, pages: u64, prot: Prot, flags: Flags, shared: bool) {
-    if !flags.contains(Flags::ON_FAULT)
-        && !prot.is_empty()
-        && let Some(range) = PageRange::new(at, pages)
+/// Brings in the pages from `from` on, which have just become part of the mapping at `at`, where they are to be there at once: if that was
+/// `asked` for, or the mapping is locked now. Whoever locks it from now on brings its pages in himself. With MLOCK_ONFAULT nothing is
+/// brought in, whoever asks. Linux too ignores what could not be.
+fn bring_in_mapped(space: &Space, at: Page, from: Page, pages: u64, asked: bool) {
+    if (asked || lock::is_used())
+        && let Some(range) = PageRange::new(from, pages)
+        && let Some(s) = space.find_settled(at).filter(|s| s.range.start <= at)
+        && (asked || s.flags.contains(Flags::LOCKED))
+        && !s.flags.contains(Flags::ON_FAULT)
+        && !s.prot.is_empty()
     {
-        let _ = populate(space, range, prot.contains(Prot::WRITE) && !shared);
+        let shared = matches!(s.backing, Backing::Object { shared: true, .. });
+        let _ = populate(space, range, s.prot.contains(Prot::WRITE) && !shared);
     }
 }
 
@@ -423,15 +427,16 @@ pub fn mprotect(r: &mut UserRegs) -> SysResult {
 fn protect_slowly(range: PageRange, prot: Prot, bits: usize) -> Result<(), Errno> {
     let space = &user().memory().space;
     let writes = prot.contains(Prot::WRITE) && lock::is_used();
-    let locked = if writes { lock::not_writable(space, range)? } else { Vec::new() };
-    let done = loop {
-        match protect_checked(range, prot, bits) {
+    loop {
+        let range = if bits & GROWS != 0 { grown(space, range, bits)? } else { range };
+        let locked = if writes { lock::not_writable(space, range)? } else { Vec::new() };
+        let done = protect_checked(range, prot, bits);
+        lock::bring_in_writable(space, &locked);
+        match done {
             Ok(false) => {}
-            done => break done.map(drop),
+            done => return done.map(drop),
         }
-    };
-    lock::bring_in_writable(space, &locked);
-    done
+    }
 }
 
 /// What must be true of each segment: it was charged already, or can be; and with PROT_GROWSDOWN, the first one begins where it did
@@ -441,18 +446,19 @@ fn protect_slowly(range: PageRange, prot: Prot, bits: usize) -> Result<(), Errno
 fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Errno> {
     let memory = user().memory();
     let down = bits & l::PROT_GROWSDOWN as usize != 0;
-    let range = if bits & GROWS != 0 { grown(&memory.space, range, bits)? } else { range };
     let edit = |room: Option<Room>| {
         // With PROT_GROWSDOWN: the segment that the range begins with was seen, where it begins.
         let (found, too_much) = (Cell::new(false), Cell::new(false));
-        // Each segment is asked about several times, perhaps.
+        // Each segment is asked about several times, perhaps, and once more in each arena that it continues in.
         let (counted, data) = (Cell::new(range.start), Cell::new(0));
         let check = |s: &Seen| {
             found.set(found.get() || s.start == range.start && s.flags.contains(Flags::GROWS_DOWN));
             let becomes = prot.contains(Prot::WRITE) && !s.prot.contains(Prot::WRITE);
             let fresh = becomes && !s.flags.intersects(Flags::NORESERVE | Flags::SHARED);
-            let mut over = fresh && hopeless(s.range.pages());
-            let more = if becomes && account::is_data(prot, s.flags) { s.range.pages() as i64 } else { 0 };
+            let end = if becomes { end_over_borders(&memory.space, s.range, range.end) } else { s.range.end };
+            let pages = end.0 - s.range.start.0;
+            let mut over = fresh && hopeless(pages);
+            let more = if becomes && account::is_data(prot, s.flags) { pages as i64 } else { 0 };
             if let Some(room) = room
                 && s.range.start >= counted.get()
                 && more != 0
@@ -462,8 +468,8 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
             }
             too_much.set(over);
             let may = (found.get() || !down) && !over;
-            if may && s.range.end > counted.get() {
-                counted.set(s.range.end);
+            if may && s.range.start >= counted.get() {
+                counted.set(end);
                 data.set(data.get() + more);
             }
             may
@@ -483,6 +489,25 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
     } else {
         edit(None)
     }
+}
+
+/// Where the segment of which `part` was seen ends, or the edit up to `limit`, whichever comes first: it may continue in the next arenas.
+/// Under the edit's claims, which nothing in the range moves past.
+fn end_over_borders(space: &Space, part: PageRange, limit: Page) -> Page {
+    let mut end = part.end;
+    if end < limit
+        && end.local() == 0
+        && let Some(mut s) = space.find(part.start)
+    {
+        while end < limit
+            && end.local() == 0
+            && let Some(next) = space.find(end).filter(|next| s.continues_with(next))
+        {
+            end = next.range.end.min(limit);
+            s = next;
+        }
+    }
+    end
 }
 
 /// What PROT_GROWSDOWN makes of a range: it begins where the segment does. No segment grows up.
@@ -516,12 +541,11 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
     }
     let (from, to) = (old.next_multiple_of(4096), wanted.next_multiple_of(4096));
     let space = &memory.space;
-    let kind = memory.future_flags() | Flags::HEAP;
     let done = if let Some(more) = PageRange::new(Page::containing(from), to.saturating_sub(from) / 4096) {
         let pages = more.pages();
         let prot = Prot::READ | Prot::WRITE;
         let added = || More { pages, is_data: true };
-        let map = || space.map(Place::FixedNoReplace(more.start), pages, prot, &Backing::Anonymous, kind);
+        let map = || space.map(Place::FixedNoReplace(more.start), pages, prot, &Backing::Anonymous, Flags::HEAP);
         // Beside the page behind the heap and the guard of a stack above it, which only a look keeps free: whoever maps something there
         // at the same time could as well do so later.
         let above = space.find(more.end).is_some_and(|s| {
@@ -529,8 +553,8 @@ pub fn brk(r: &mut UserRegs) -> SysResult {
             s.range.start.0 < more.end.0 + 1 + guard
         });
         let done = !above && !hopeless(pages) && account::within(memory, added, || vm::retry(map)).is_ok();
-        if done && kind.contains(Flags::LOCKED) {
-            bring_in_new(space, more.start, pages, prot, kind, false);
+        if done {
+            bring_in_mapped(space, more.start, more.start, pages, false);
         }
         done
     } else if let Some(less) = PageRange::new(Page::containing(to), from.saturating_sub(to) / 4096) {

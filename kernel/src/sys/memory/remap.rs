@@ -3,12 +3,12 @@
 //! In Linux's order, as of 6.17: the numbers ([`Wish`]), the mapping, the limits, then the place that it moves to, which is free from
 //! then on whatever comes of the rest; then what is too much; then the move.
 
-use super::{PAGE, Span, aligned, bring_in_new, hopeless, lock, range};
+use super::{PAGE, Span, aligned, bring_in_mapped, hopeless, lock, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
 use crate::proc::account::{self, More};
-use crate::proc::thread::user;
+use crate::proc::thread::{current, user};
 use crate::proc::{Memory, shm, vm};
 use crate::sys::Args;
 use crate::sys::errno::*;
@@ -149,7 +149,7 @@ fn move_each(memory: &Memory, wish: &Wish) -> SysResult {
         }
     }
     let mut at = range.start;
-    while let Some(s) = space.find_settled(at).filter(|s| at < range.end && s.range.start < range.end) {
+    while let Some(s) = space.find_whole(at).filter(|s| at < range.end && s.range.start < range.end) {
         let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
         let whole = start == range.start && end == range.end;
         if at == range.start && start > at || moves_alone(&s) && !whole {
@@ -175,7 +175,7 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
         Remap::Fixed(at) => PageRange::new(at, pages).map_or(Ok(()), |place| clear(memory, place)),
         _ => Ok(()),
     };
-    let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.contains(Flags::NORESERVE);
+    let reserved = segment.prot.contains(Prot::WRITE) && !segment.flags.intersects(Flags::NORESERVE | Flags::SHARED);
     let edit = || {
         if reserved && hopeless(more) {
             clear()?;
@@ -189,20 +189,27 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
     };
     // Alone among the edits that the limits look at, so what it counts for is what will be moved.
     let counts = || {
-        let counts = space.one_segment(range).map_or(More::default(), |s| counts(&s, more));
+        // Not one segment any more: the edit says so.
+        let Ok(s) = space.one_segment(range) else { return More::default() };
         if keep {
             // It counts from when the place is free.
             let _ = clear();
         }
-        counts
+        counts(&s, more)
     };
     let left = if keep && segment.flags.contains(Flags::LOCKED) { space.find_whole(range.start) } else { None };
-    // What adds nothing is not refused, whatever limits were passed.
-    let at = if more == 0 { edit()?? } else { account::within(memory, counts, edit)?? };
+    let at = if more != 0 {
+        account::within(memory, counts, edit)??
+    } else if current().limits.hold_memory() {
+        // What adds nothing is not refused, whatever limits were passed. But while it moves it counts twice, and as no data.
+        account::limited(memory, |_| edit())??
+    } else {
+        edit()??
+    };
     if let Some(left) = left {
         unlock_beside(space, left.range, range.start, PageRange { start: at, end: Page(at.0 + pages) });
     }
-    bring_in(memory, at, Page(at.0 + range.pages()), pages.saturating_sub(range.pages()));
+    bring_in_mapped(space, at, Page(at.0 + range.pages()), pages.saturating_sub(range.pages()), false);
     Ok(at.addr() as usize)
 }
 
@@ -216,16 +223,6 @@ fn unlock_beside(space: &Space, left: PageRange, moved: Page, place: PageRange) 
     if let Some(left) = PageRange::new(start, end.0.saturating_sub(start.0)) {
         // What is not unlocked for want of memory stays locked.
         let _ = lock::give(space, left, Flags::empty());
-    }
-}
-
-/// Brings in the pages from `from` on that have been added to the mapping at `at`, if that is locked now. Whoever locks it from now on
-/// brings its pages in himself.
-fn bring_in(memory: &Memory, at: Page, from: Page, pages: u64) {
-    let locked = |s: &Segment| s.range.start <= at && s.flags.contains(Flags::LOCKED);
-    if let Some(s) = memory.space.find_settled(at).filter(locked) {
-        let shared = matches!(s.backing, Backing::Object { shared: true, .. });
-        bring_in_new(&memory.space, from, pages, s.prot, s.flags, shared);
     }
 }
 
@@ -266,6 +263,6 @@ fn duplicate(memory: &Memory, segment: &Segment, page: Page, wish: &Wish) -> Sys
         Ok(at)
     };
     let at = account::within(memory, || counts(segment, pages), map)?;
-    bring_in(memory, at, at, pages);
+    bring_in_mapped(&memory.space, at, at, pages, false);
     Ok(at.addr() as usize)
 }

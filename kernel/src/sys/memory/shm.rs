@@ -2,7 +2,7 @@
 
 use super::super::Args;
 use super::super::errno::*;
-use super::{PAGE, aligned, bring_in_new, hopeless};
+use super::{PAGE, aligned, bring_in_mapped, hopeless};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
@@ -94,7 +94,6 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
     if flags & SHM_RDONLY != 0 {
         kind |= Flags::READ_ONLY;
     }
-    kind |= memory.future_flags();
     let replaces = flags & SHM_REMAP != 0;
     if let Some(address) = at
         && (address > USER_END || pages as usize > (USER_END - address) / PAGE)
@@ -129,9 +128,7 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
         })
     };
     let at = account::within(memory, more, map)??;
-    if kind.contains(Flags::LOCKED) {
-        bring_in_new(space, at, pages, prot, kind, true);
-    }
+    bring_in_mapped(space, at, at, pages, false);
     Ok(at.addr() as usize)
 }
 

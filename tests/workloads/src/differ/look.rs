@@ -240,16 +240,24 @@ pub fn maps(world: &World, maps: &Maps, to: &mut dyn Write) -> fmt::Result {
     last.map_or(Ok(()), |line| show(&line, to))
 }
 
-/// Says so where a range lies in equal neighbours that are nevertheless several lines: mappings that the system keeps apart.
-pub fn seams(from: u64, bytes: u64, to: &mut dyn Write) -> fmt::Result {
+fn lines_in(from: u64, bytes: u64) -> impl Iterator<Item = Line<'static>> {
+    lines().filter(move |line| line.end > from && line.start < from.saturating_add(bytes))
+}
+
+/// Whether a range has equal neighbours that are nevertheless several lines: mappings that the system keeps apart.
+pub fn are_apart(from: u64, bytes: u64) -> bool {
     let mut last: Option<Line<'_>> = None;
-    for line in lines().filter(|line| line.end > from && line.start < from.saturating_add(bytes)) {
-        if last.is_some_and(|before| line.continues(&before)) {
-            return to.write_str(SEAM);
-        }
-        last = Some(line);
-    }
-    Ok(())
+    lines_in(from, bytes).any(|line| last.replace(line).is_some_and(|before| line.continues(&before)))
+}
+
+/// Says so where they are.
+pub fn seams(from: u64, bytes: u64, to: &mut dyn Write) -> fmt::Result {
+    if are_apart(from, bytes) { to.write_str(SEAM) } else { Ok(()) }
+}
+
+/// Whether a range shows a file.
+pub fn shows(from: u64, bytes: u64, name: &str) -> bool {
+    lines_in(from, bytes).any(|line| line.name == name)
 }
 
 /// What [`seams`] says.

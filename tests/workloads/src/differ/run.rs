@@ -20,6 +20,8 @@ pub struct Show {
     pub closely: bool,
     /// Pages may go to a swap area, so which are in memory says nothing.
     pub swaps: bool,
+    /// MADV_PAGEOUT is called: of files, Linux drops what was only read.
+    pub pages_out: bool,
     /// Something that grows down may move, so the limit of stacks is left alone.
     pub moves_stacks: bool,
 }
@@ -119,6 +121,16 @@ impl World {
         self.files.get(number as usize).copied().unwrap_or(-1)
     }
 
+    /// What `/proc/self/maps` calls a file.
+    fn name(&self, number: u64) -> &'static str {
+        match number {
+            0..=2 => "file",
+            3 => "/memfd:plain (deleted)",
+            4 | 5 => "/memfd:sealable (deleted)",
+            _ => "none of them",
+        }
+    }
+
     fn address(&self, encoded: u64) -> u64 {
         match Address::decode(encoded) {
             Address::Window(offset) => self.base.wrapping_add_signed(offset),
@@ -164,6 +176,7 @@ pub fn run(program: &Program, segment: i32, sizes: Sizes, mut show: Show, board:
     let pages_out = steps(&|step| step.call == Call::Madvise && step.arguments[2] == libc::MADV_PAGEOUT as u64);
     // Pages that were set aside count as being in memory when they are set aside once more.
     let set_aside = steps(&|step| step.call == Call::Fallocate && step.arguments[1] & !1 == 0);
+    show.pages_out = pages_out > 0;
     show.swaps |= pages_out > 0 || set_aside > 1;
     // How far a segment may grow down depends on how Linux keeps what has moved to it.
     let grows = steps(&|step| step.call == Call::Mmap && step.arguments[3] & libc::MAP_GROWSDOWN as u64 != 0);
@@ -315,9 +328,13 @@ impl World {
                 }
                 Call::Mremap => {
                     let value = call(libc::SYS_mremap, [at, b, c, d, self.address(e), 0]);
-                    self.lock_miscounted |= value != -1 && d & libc::MREMAP_DONTUNMAP as u64 != 0;
                     let split = value == -1 && errno() == libc::EFAULT;
                     self.placed(board, value, c)?;
+                    if d & libc::MREMAP_DONTUNMAP as u64 != 0 {
+                        // Linux unlocks the whole mapping, with what it joins the copy to, and goes on counting it.
+                        self.lock_miscounted = true;
+                        call(libc::SYS_munlockall, [0; 6]);
+                    }
                     if split { look::seams(at, b, board) } else { Ok(()) }
                 }
                 Call::Shmat => {
@@ -329,7 +346,13 @@ impl World {
                     Ok(())
                 }
                 Call::Munmap => Self::done(board, call(libc::SYS_munmap, [at, b, 0, 0, 0, 0])),
-                Call::Mprotect => Self::done(board, call(libc::SYS_mprotect, [at, b, c, 0, 0, 0])),
+                Call::Mprotect => {
+                    // With PROT_GROWSDOWN it begins where the mapping does.
+                    let seam = c & u64::from(libc::PROT_GROWSDOWN as u32) != 0
+                        && look::are_apart(self.base, at + 1 - self.base);
+                    Self::done(board, call(libc::SYS_mprotect, [at, b, c, 0, 0, 0]))?;
+                    if seam { board.write_str(look::SEAM) } else { Ok(()) }
+                }
                 Call::Madvise => {
                     let value = call(libc::SYS_madvise, [at, b, c, 0, 0, 0]);
                     Self::done(board, value)?;
@@ -383,6 +406,10 @@ impl World {
                     look::loaded(at + page * 4096 + 4088, board)
                 }),
                 Call::Run => Self::jump(at, board),
+                Call::Pread | Call::Pwrite if look::shows(self.address(b), c, self.name(a)) => {
+                    // In which pieces, and from which end, is the system's affair.
+                    board.write_str(" not copied onto itself")
+                }
                 Call::Pread => {
                     Self::done(board, call(libc::SYS_pread64, [self.file(a) as u64, self.address(b), c, d, 0, 0]))
                 }
@@ -416,6 +443,9 @@ impl World {
                     Self::done(board, i64::from(libc::fcntl(file, libc::F_ADD_SEALS, b as i32)))?;
                     Self::done(board, i64::from(libc::fcntl(file, libc::F_GET_SEALS)))
                 }
+                Call::Lseek if show.pages_out && matches!(c as i32, libc::SEEK_HOLE | libc::SEEK_DATA) => {
+                    board.write_str(" not asked for")
+                }
                 Call::Lseek => Self::done(board, libc::lseek(self.file(a), b as i64, c as i32)),
                 Call::Limit if show.moves_stacks && a as u32 == libc::RLIMIT_STACK => board.write_str(" left alone"),
                 Call::Limit => {
@@ -448,7 +478,8 @@ impl World {
     fn mincore(&self, at: u64, bytes: u64, to: u64, show: Show, board: &mut Board) -> fmt::Result {
         let mut answer = [9u8; 4096];
         let own = to == Address::Raw(1).encode();
-        if show.swaps && !own {
+        // In a child the answer says which pages it has of its own: what was only read, Linux copies for some mappings.
+        if (show.swaps || self.is_child) && !own {
             return board.write_str(" not asked for");
         }
         let to = if own { answer.as_mut_ptr() as u64 } else { to };
