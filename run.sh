@@ -25,6 +25,8 @@ Usage: ./run.sh [COMMAND]
                          run a Linux program on Quire; ./run.sh exec --help lists options and exit statuses
   test                   run all tests; the last line says how many passed and failed
   loom [--all] [FILTER]  model-check the protocols; each defect must be found
+  loom --orderings [--minutes M] [--jobs N] [FILTER]
+                         make each atomic ordering weaker, and print which model finds it
   stress [--minutes M] [--boots N] [--seconds S] [--cpus N] [--mem MIB] [--swap SIZE] [NAME...]
                          mix the stress workloads until the time is over
   differ [--minutes M] [--seed S] [--programs N] [--cpus N] [--mem MIB] [--swap SIZE] [--program CALLS]

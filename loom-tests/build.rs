@@ -1,10 +1,14 @@
-//! Makes the copy of the production code that has all deliberate defects in it, each behind a switch, from the table in `defects/`.
+//! Makes the copy of the production code that has all deliberate defects in it, each behind a switch, from the table in `defects/`,
+//! and a switch for each ordering (`build/orderings.rs`), which makes it weaker.
 //!
 //! Four packages are built with this script. Two are copies of crates; the models are compiled twice, over the sources as they are
 //! (`quire-loom`) and over the copy (`quire-loom-copy`). README.md says how the table is written, and how one adds a defect.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+#[path = "build/orderings.rs"]
+mod orderings;
 
 /// A heading of the table.
 struct Defect {
@@ -53,14 +57,15 @@ fn run() -> Result<(), String> {
     let here = PathBuf::from(of("CARGO_MANIFEST_DIR")?);
     let top = here.ancestors().find(|d| d.join("loom-tests/build.rs").exists()).ok_or("no directory has loom-tests")?;
     println!("cargo::rerun-if-changed={}", top.join("loom-tests/build.rs").display());
+    println!("cargo::rerun-if-changed={}", top.join("loom-tests/build").display());
     let defects = table(top)?;
     write(&out.join("defects.rs"), &names(&defects))?;
-    // What is copied, and how the copy names the module with the switches.
+    // What is copied, and what the copy calls the crate with the switches.
     let wake = "kernel/src/sched/wake.rs";
     let (source, switches) = match package.as_str() {
-        "quire-mm-copy" => ("mm/src", "crate::defects"),
-        "quire-swapd-copy" => ("swapd/src", "quire_mm::defects"),
-        "quire-loom-copy" => (wake, "quire_mm::defects"),
+        "quire-mm-copy" => ("mm/src", "crate"),
+        "quire-swapd-copy" => ("swapd/src", "quire_mm"),
+        "quire-loom-copy" => (wake, "quire_mm"),
         // The only one without the defects.
         _ => (wake, ""),
     };
@@ -69,6 +74,10 @@ fn run() -> Result<(), String> {
         return Err(format!("{}: {} is not among the sources that are copied", edit.at, edit.file));
     }
     println!("cargo::rerun-if-changed={}", top.join(source).display());
+    let orderings = if switches.is_empty() { Vec::new() } else { all_orderings(top, &["mm/src", "swapd/src", wake])? };
+    if package == "quire-mm-copy" {
+        write(&out.join("orderings.rs"), &orderings_as_code(&orderings))?;
+    }
     let files = files(&top.join(source))?;
     for edit in defects.iter().flat_map(|d| &d.edits).filter(|e| e.file.starts_with(source)) {
         if !files.contains(&top.join(&edit.file)) {
@@ -78,7 +87,7 @@ fn run() -> Result<(), String> {
     for file in &files {
         let name = file.strip_prefix(top).map_err(|e| e.to_string())?.display().to_string();
         let text =
-            if switches.is_empty() { read(file)? } else { with_defects(&name, &read(file)?, &defects, switches)? };
+            if switches.is_empty() { read(file)? } else { copy(&name, &read(file)?, &defects, &orderings, switches)? };
         let below = file.strip_prefix(top.join(source)).map_err(|e| e.to_string())?;
         // The copy of a root is included, where it may say nothing about the crate.
         let is_root = name == wake || below == Path::new("lib.rs");
@@ -193,20 +202,67 @@ fn names(defects: &[Defect]) -> String {
     )
 }
 
+// --- The orderings ----------------------------------------------------------------------------------------------------
+
+/// A file and its orderings; they are numbered through all files.
+struct Ordered {
+    file: String,
+    first: usize,
+    places: Vec<orderings::Place>,
+}
+
+impl Ordered {
+    /// The numbers of those in a line.
+    fn of_line(&self, line: usize) -> Vec<Option<usize>> {
+        (self.first..).zip(&self.places).filter(|(_, p)| p.line == line).map(|(n, _)| Some(n)).collect()
+    }
+}
+
+/// All orderings of all sources that are copied.
+fn all_orderings(top: &Path, sources: &[&str]) -> Result<Vec<Ordered>, String> {
+    let (mut all, mut first) = (Vec::new(), 0);
+    for source in sources {
+        println!("cargo::rerun-if-changed={}", top.join(source).display());
+        for path in files(&top.join(source))? {
+            let file = path.strip_prefix(top).map_err(|e| e.to_string())?.display().to_string();
+            let places = orderings::places(&file, &read(&path)?)?;
+            let next = first + places.len();
+            all.push(Ordered { file, first, places });
+            first = next;
+        }
+    }
+    Ok(all)
+}
+
+fn orderings_as_code(all: &[Ordered]) -> String {
+    let places = all.iter().flat_map(|o| &o.places);
+    let each = places.map(|p| {
+        let (name, line, is_rmw, weaker) = (&p.name, p.line, p.is_rmw, p.weaker);
+        format!("    Place {{ name: {name:?}, line: {line}, is_rmw: {is_rmw}, weaker: &{weaker:?} }},\n")
+    });
+    format!(
+        "/// All of them.\npub static PLACES: [Place; {}] = [\n{}];\n",
+        all.iter().map(|o| o.places.len()).sum::<usize>(),
+        each.collect::<String>()
+    )
+}
+
 // --- The copy -------------------------------------------------------------------------------------------------------
 
-/// The text of a source file with all defects that belong there.
-fn with_defects(name: &str, text: &str, defects: &[Defect], switches: &str) -> Result<String, String> {
+/// The text of a source file with all defects that belong there, and the switches of its orderings.
+fn copy(name: &str, text: &str, defects: &[Defect], orderings: &[Ordered], switches: &str) -> Result<String, String> {
+    let ordered = orderings.iter().find(|o| o.file == name).ok_or("a file without orderings")?;
     let source: Vec<&str> = text.lines().collect();
     let mut fates: Vec<Fate> = source.iter().map(|_| Fate::default()).collect();
     for defect in defects {
         for edit in defect.edits.iter().filter(|e| e.file == name) {
-            place(&mut fates, &source, defect, edit, switches)?;
+            place(&mut fates, &source, defect, edit, ordered, switches)?;
         }
     }
     let mut copy = String::new();
-    for (line, fate) in source.into_iter().zip(fates) {
-        let here = fate.instead.map_or(vec![line.to_string()], |(_, lines)| lines);
+    for ((line, fate), n) in source.into_iter().zip(fates).zip(1..) {
+        let as_it_is = || vec![orderings::with_switches(line, &ordered.of_line(n), switches)];
+        let here = fate.instead.map_or_else(as_it_is, |(_, lines)| lines);
         for line in fate.before.into_iter().chain(here).chain(fate.behind) {
             copy += &line;
             copy.push('\n');
@@ -216,7 +272,14 @@ fn with_defects(name: &str, text: &str, defects: &[Defect], switches: &str) -> R
 }
 
 /// Finds the lines of an edit, and notes what becomes of them.
-fn place(fates: &mut [Fate], source: &[&str], defect: &Defect, edit: &Edit, switches: &str) -> Result<(), String> {
+fn place(
+    fates: &mut [Fate],
+    source: &[&str],
+    defect: &Defect,
+    edit: &Edit,
+    ordered: &Ordered,
+    switches: &str,
+) -> Result<(), String> {
     let wrong = |what: String| Err(format!("{}: {}: {what}", edit.at, defect.name));
     // The lines of code with their places. Comments and indentation do not count.
     let code: Vec<(usize, &str)> = source.iter().map(|l| l.trim()).enumerate().filter(|(_, l)| is_code(l)).collect();
@@ -231,6 +294,24 @@ fn place(fates: &mut [Fate], source: &[&str], defect: &Defect, edit: &Edit, swit
             None => format!("{file} has these lines {times} times, not once:\n    {}", old.join("\n    ")),
         });
     };
+    // The orderings of the lines that go are the last ones of those that come: a defect says first what it does, then what is right.
+    let (mut owed, mut come) = (Vec::new(), Vec::new());
+    for (line, &(at, _)) in edit.lines.iter().filter(|l| !matches!(l, Line::New(_))).zip(there) {
+        if let Line::Gone(text) = line {
+            owed.extend(orderings::strong(text).into_iter().zip(ordered.of_line(at + 1)));
+        }
+    }
+    for line in &edit.lines {
+        if let Line::New(text) = line {
+            come.extend(orderings::strong(text));
+        }
+    }
+    let own =
+        come.len().checked_sub(owed.len()).filter(|own| come[*own..].iter().eq(owed.iter().map(|(word, _)| word)));
+    let Some(own) = own else {
+        return wrong("the lines that come do not end with the orderings of those that go, as they must".to_string());
+    };
+    let mut numbers = std::iter::repeat_n(None, own).chain(owed.into_iter().map(|(_, n)| n));
     // New lines come behind the old one before them, or in its place if that goes; those before the first old one stay before it.
     let mut rest = there.iter().map(|&(at, _)| at);
     let mut last: Option<(usize, bool)> = None;
@@ -260,7 +341,9 @@ fn place(fates: &mut [Fate], source: &[&str], defect: &Defect, edit: &Edit, swit
                 if text.replace(&own, "").contains("defect(") {
                     return wrong(format!("`{}` asks for another defect", text.trim()));
                 }
-                let is_on = format!("{switches}::is_on({switches}::Defect::{})", defect.name);
+                let is_on = format!("{switches}::defects::is_on({switches}::defects::Defect::{})", defect.name);
+                let numbers: Vec<Option<usize>> = numbers.by_ref().take(orderings::strong(text).len()).collect();
+                let text = orderings::with_switches(text, &numbers, switches);
                 list.push(format!("{indent}{}", text.replace(&own, &is_on)));
             }
         }

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(loom)]
+mod orderings;
+#[cfg(loom)]
 mod runner;
 
 #[cfg(loom)]

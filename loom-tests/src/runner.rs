@@ -2,6 +2,7 @@
 //! which must be found in one of the two. Every run is a process of its own: a defect that loops or panics in the middle of an
 //! execution ends that process only.
 
+use crate::orderings;
 use quire_loom::defects::{ALL, Defect};
 use quire_loom::{Model, all};
 use std::process::{Command, ExitCode, Stdio};
@@ -9,15 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-const MODES: [&str; 2] = ["as written", "all rmw"];
+pub const MODES: [&str; 2] = ["as written", "all rmw"];
 /// One run over the code as it is, and over the copy, as this program is told by itself.
 const ORIGINAL: &str = "--one";
-const COPY: &str = "--one-of-copy";
+pub const COPY: &str = "--one-of-copy";
 const USAGE: &str = "usage: quire-loom [--all] [--jobs N] [--seconds N] [FILTER]
+       quire-loom --orderings [--minutes M] [--jobs N] [FILTER] | --orderings --sample
   --all       wider bounds (minutes)
   --jobs N    so many runs at once (1)
   --seconds N time for one run (240; with --all 1800)
-  FILTER      only models whose name contains it";
+  FILTER      only models whose name contains it
+  --orderings makes each ordering whose name contains FILTER weaker, for M minutes (60), and prints a table of what finds it;
+              with --sample, those few that are found at once";
 
 /// What a run said.
 struct Outcome {
@@ -32,7 +36,12 @@ pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some(ORIGINAL) => return quire_loom::run(&args[1..]).unwrap_or_else(usage),
-        Some(COPY) => return quire_loom_copy::run(&args[1..]).unwrap_or_else(usage),
+        Some(COPY) => {
+            let code = quire_loom_copy::run(&args[1..]).unwrap_or_else(usage);
+            orderings::tell_reached();
+            return code;
+        }
+        Some("--orderings") => return orderings::main(&args[1..]).unwrap_or_else(usage),
         _ => {}
     }
     let (mut wide, mut jobs, mut seconds, mut filter) = (false, 1, None, String::new());

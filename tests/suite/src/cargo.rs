@@ -10,7 +10,8 @@ use crate::tally::Tally;
 const CRATES: [&str; 4] = ["quire-mm", "quire-swapd", "quire-drivers", "quire-launch"];
 
 /// The copies with the defects, and where their tests of those are; the other tests there are the crates' own.
-const FOUND: [(&str, &[&str]); 2] = [("quire-mm-copy", &["--lib"]), ("quire-loom-copy", &["--test", "host"])];
+const FOUND: [(&str, &[&str]); 2] =
+    [("quire-mm-copy", &["--lib"]), ("quire-loom-copy", &["--test", "host", "--test", "orderings"])];
 
 /// Unit, property and documentation tests of the crates that run on the host.
 pub fn host(house: &House, tally: &mut Tally) {
@@ -31,12 +32,20 @@ pub fn host(house: &House, tally: &mut Tally) {
 /// The models over the production code, and over its copy with each of their defects.
 pub fn loom(house: &House, arguments: &[String], tally: &mut Tally) {
     tally.part("models");
-    let mut command = cargo(house, "loom");
-    command.env("RUSTFLAGS", "--cfg loom").args(["run", "--quiet", "--profile", "loom", "-p", "quire-loom", "--"]);
+    let runner = || {
+        let mut command = cargo(house, "loom");
+        command.env("RUSTFLAGS", "--cfg loom").args(["run", "--quiet", "--profile", "loom", "-p", "quire-loom", "--"]);
+        command
+    };
+    let mut command = runner();
     if arguments.is_empty() {
         command.args(["--jobs", &std::thread::available_parallelism().map_or(1, usize::from).to_string()]);
     }
     count("models", command.args(arguments), tally);
+    if arguments.is_empty() {
+        tally.part("a sample of the orderings");
+        count("orderings", runner().args(["--orderings", "--sample"]), tally);
+    }
 }
 
 /// The models alone.

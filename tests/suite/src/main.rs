@@ -66,9 +66,9 @@ enum Task {
         parts: Vec<String>,
     },
     /// Model-check the protocols
-    #[command(override_usage = "run.sh loom [--all] [--jobs N] [--seconds N] [FILTER]")]
+    #[command(override_usage = "run.sh loom [--all | --orderings [--minutes M]] [--jobs N] [--seconds N] [FILTER]")]
     Loom {
-        /// [--all] [--jobs N] [--seconds N] [FILTER]
+        /// [--all | --orderings [--minutes M]] [--jobs N] [--seconds N] [FILTER]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -2,6 +2,7 @@
 #![cfg_attr(loom, allow(clippy::modulo_one, clippy::reversed_empty_ranges, clippy::unnecessary_min_or_max))]
 
 pub mod defects;
+pub mod orderings;
 
 #[cfg(test)]
 mod found;
