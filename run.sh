@@ -297,8 +297,26 @@ lint() {
         cargo_in lint/kernel "${of_kernel[@]}" -- -D warnings || bad=1
     fi
     shellcheck run.sh .ci/run || bad=1
+    names_exist || bad=1
     ((bad == 0)) && echo "quire: nothing to complain about" >&2
     exit $bad
+}
+
+# Whether each model, race and rule that a comment or a page names is there.
+names_exist() {
+    local text models races rules lost
+    local list='(, (and )?| and | or )?'
+    text=$(find README.md docs loom-tests {mm,swapd,kernel}/src -name target -prune -o \( -name '*.rs' -o -name '*.md' \) -print0 |
+        xargs -0 sed 's|^ *//[/!]* *||' | tr '\n' ' ')
+    models=$(grep -rhoP '"\K[a-z][a-z-]*(?=")' loom-tests/src | sort -u)
+    races=$(grep -oP '^\| \K[0-9]+(?=b? )' docs/verification.md | sort -u)
+    rules=$(grep -oP '^//! \* \KE[0-9]+(?=\.)' mm/src/entry.rs | sort -u)
+    lost=$(
+        comm -23 <(grep -oP "\\bmodels? (\`[a-z][a-z-]*\`$list)+" <<<"$text" | grep -oP '`\K[a-z-]+' | sort -u) <(echo "$models")
+        comm -23 <(grep -oP "\\braces? ([0-9]+$list)+" <<<"$text" | grep -oP '[0-9]+' | sort -u) <(echo "$races")
+        comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
+    )
+    [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
 }
 
 # --- Lines ----------------------------------------------------------------------------------------------------------

@@ -468,7 +468,7 @@ impl Entry {
         Word(self.0.swap(Word::empty(g).0, AcqRel))
     }
 
-    /// `Empty -> Empty(g)`, by a sweep or move that meets an absent page or table: fails when a fault has just installed one. Flips the
+    /// `Empty -> Empty(g)`, by a sweep that meets an absent page or table: fails when a fault has just installed one. Flips the
     /// parity, as a narrowing edit must.
     #[must_use = "on failure there is something to sweep"]
     pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {

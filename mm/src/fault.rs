@@ -128,7 +128,7 @@ impl<M: Machine> Space<M> {
                 End(f @ (Fault::NoSegment | Fault::Forbidden)) => {
                     m.stats.add(&m.machine, Counter::FaultDenied, 1);
                     // The edit that took the right away must be over before anybody is told (race 47). No second look
-                    // (model `segvtwice`).
+                    // (model `segv`).
                     arena.claims.wait_for(m, page.local(), page.local() + 1);
                     return Some(f);
                 }

@@ -3,8 +3,8 @@
 //! 1. Claim both ranges, arena by arena, in ascending order.
 //! 2. Publish both as in transit. Threads that touch either range from now on wait, so nothing is added to what is found below.
 //! 3. Sweep the destination: what it held is freed.
-//! 4. Sweep the source: its pages are hidden, all other words get the other parity, and everybody answers, once for the whole range. From
-//!    now on nobody can write through an old translation to a page that has moved (race 6), and every fault that has read a word of the
+//! 4. Sweep the source: its pages are hidden, and unless the CPU is alone there all other words get the other parity and everybody
+//!    answers, once for the whole range. From now on nobody can write through an old translation to a page that has moved (race 6), and every fault that has read a word of the
 //!    source has ended or is going to fail: also one that has read a slot, which may come back here with fewer rights (model
 //!    `swap-move-narrow`), and one that has looked up the old list and found no table.
 //! 5. Make the destination's tables, one for each table of the source.
@@ -168,7 +168,7 @@ impl<M: Machine> Move<'_, M> {
         // behind.
         if keep {
             rest.into_iter().for_each(|rest| self.sweep(rest, Fate::Emptied));
-            self.show(src, Some(Part { flags: shown.flags - Flags::LOCKED, ..shown }))?;
+            self.show(src, Some(Part { flags: shown.flags - (Flags::LOCKED | Flags::ON_FAULT), ..shown }))?;
         } else {
             self.show(src, None)?;
             // Before the look at remembered spans (`bare`, rule 4), where nothing is swept.

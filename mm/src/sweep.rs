@@ -4,8 +4,8 @@
 //!   protection; one that stays is always changed, its parity flips.
 //! * A table wholly inside a range that goes is detached: its upper entry becomes `Empty(g)`, then each of its own entries
 //!   becomes `Sealed`, so that a fault that is inside it begins again. An arena's own table is never detached.
-//! * *Alone* (no other CPU is active in the space and has joined the arena; read after the publish and a fence, models `editalone`,
-//!   `unmap-alone`, `unmap-joining`): no window with the old list can be open, so absent entries stay, unchanged entries keep their
+//! * *Alone* (no other CPU is active in the space and has joined the arena; read after the publish and a fence, models
+//!   `unmap-alone`, `unmap-joining`, `protect-joining`): no window with the old list can be open, so absent entries stay, unchanged entries keep their
 //!   parity, and nothing is sealed. Where the segments stay there is no newer list that would stop a CPU that becomes active or
 //!   joins now: a discard always seals.
 

@@ -1,4 +1,5 @@
-//! Atomics and fences: the only place, apart from [`crate::sizes`], that knows whether the model checker runs.
+//! Atomics and fences: the only place that knows whether the model checker runs, apart from the sizes of both
+//! crates and the check of an entry's end.
 //!
 //! Outside loom this is `core::sync::atomic`. Under `--cfg loom` every load and store can be turned into a read-modify-write
 //! ([`model::every_access_rmw`]): loom remembers only the last access of an atomic, so each model runs once as written (weak memory)

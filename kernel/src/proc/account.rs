@@ -28,7 +28,7 @@ pub struct Counts {
 /// What an edit adds to what is mapped.
 #[derive(Clone, Copy, Default)]
 pub struct More {
-    /// Pages; none where others are replaced.
+    /// Pages, less those that are replaced.
     pub pages: u64,
     /// They count as data, whose limit is looked at then even for none: it may have been passed.
     pub is_data: bool,
