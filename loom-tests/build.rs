@@ -237,8 +237,8 @@ fn all_orderings(top: &Path, sources: &[&str]) -> Result<Vec<Ordered>, String> {
 fn orderings_as_code(all: &[Ordered]) -> String {
     let places = all.iter().flat_map(|o| &o.places);
     let each = places.map(|p| {
-        let (name, line, is_rmw, weaker) = (&p.name, p.line, p.is_rmw, p.weaker);
-        format!("    Place {{ name: {name:?}, line: {line}, is_rmw: {is_rmw}, weaker: &{weaker:?} }},\n")
+        let (name, is_rmw, weaker) = (&p.name, p.is_rmw, p.weaker);
+        format!("    Place {{ name: {name:?}, is_rmw: {is_rmw}, weaker: &{weaker:?} }},\n")
     });
     format!(
         "/// All of them.\npub static PLACES: [Place; {}] = [\n{}];\n",

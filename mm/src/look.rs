@@ -47,13 +47,19 @@ impl<M: Machine> Space<M> {
                 _ => break,
             }
         }
-        while all.range.end.local() == 0 && all.range.end < PageRange::LIMIT {
+        Some(self.over_borders(all, PageRange::LIMIT))
+    }
+
+    /// A segment with what only continues it in the arenas above, up to one that begins at `limit` or behind it, as it looks now. It
+    /// waits for nobody, so whoever holds claims may ask.
+    pub fn over_borders(&self, mut all: Segment, limit: Page) -> Segment {
+        while all.range.end.local() == 0 && all.range.end < limit {
             match self.find(all.range.end) {
                 Some(next) if all.continues_with(&next) => all.range.end = next.range.end,
                 _ => break,
             }
         }
-        Some(all)
+        all
     }
 
     /// The one segment that all of `range` is part of, clipped to it, as the edit after the last one left it. `NotMapped`: there is a

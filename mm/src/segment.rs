@@ -69,7 +69,7 @@ pub struct Segment {
 
 impl Segment {
     /// Whether `next` only continues it.
-    pub fn continues_with(&self, next: &Segment) -> bool {
+    pub(crate) fn continues_with(&self, next: &Segment) -> bool {
         let backings = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
             (Backing::Object { object: a, offset: from, .. }, Backing::Object { object: b, offset: to, .. }) => {

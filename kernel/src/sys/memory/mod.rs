@@ -268,7 +268,7 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         kind |= Flags::LOCKED;
     }
     if droppable {
-        kind -= Flags::LOCKED | Flags::ON_FAULT;
+        kind -= Flags::LOCKED;
     }
     if shared && file.as_deref().is_some_and(is_read_only) {
         kind |= Flags::READ_ONLY;
@@ -494,20 +494,7 @@ fn protect_checked(range: PageRange, prot: Prot, bits: usize) -> Result<bool, Er
 /// Where the segment of which `part` was seen ends, or the edit up to `limit`, whichever comes first: it may continue in the next arenas.
 /// Under the edit's claims, which nothing in the range moves past.
 fn end_over_borders(space: &Space, part: PageRange, limit: Page) -> Page {
-    let mut end = part.end;
-    if end < limit
-        && end.local() == 0
-        && let Some(mut s) = space.find(part.start)
-    {
-        while end < limit
-            && end.local() == 0
-            && let Some(next) = space.find(end).filter(|next| s.continues_with(next))
-        {
-            end = next.range.end.min(limit);
-            s = next;
-        }
-    }
-    end
+    space.find(part.start).map_or(part.end, |s| space.over_borders(s, limit).range.end.min(limit))
 }
 
 /// What PROT_GROWSDOWN makes of a range: it begins where the segment does. No segment grows up.

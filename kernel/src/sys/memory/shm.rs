@@ -90,10 +90,7 @@ fn map(backing: Backing, len: u64, at: Option<usize>, flags: u32) -> SysResult {
     let mut prot = Prot::READ;
     prot.set(Prot::WRITE, flags & SHM_RDONLY == 0);
     prot.set(Prot::EXEC, flags & SHM_EXEC != 0);
-    let mut kind = Flags::empty();
-    if flags & SHM_RDONLY != 0 {
-        kind |= Flags::READ_ONLY;
-    }
+    let kind = if flags & SHM_RDONLY != 0 { Flags::READ_ONLY } else { Flags::empty() };
     let replaces = flags & SHM_REMAP != 0;
     if let Some(address) = at
         && (address > USER_END || pages as usize > (USER_END - address) / PAGE)

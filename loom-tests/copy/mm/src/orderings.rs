@@ -9,8 +9,6 @@ use std::sync::atomic::AtomicBool;
 pub struct Place {
     /// File, function, operation, ordering.
     pub name: &'static str,
-    /// Its line in the file.
-    pub line: usize,
     /// Whether it is a read-modify-write's.
     pub is_rmw: bool,
     /// What may come in its place, the weakest first; `none` is no fence at all.
