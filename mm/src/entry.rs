@@ -47,7 +47,7 @@
 
 use crate::frames::Frame;
 use crate::page::{Access, ENTRIES, Prot};
-use crate::pager::Slot;
+use crate::slot::Slot;
 use crate::sync::{AtomicU64, Ordering::*};
 
 /// A page-table entry.

@@ -5,10 +5,10 @@
 //! ends when the page is about to be written ([`Memory::unlink`]), when the frame is freed, and when the area is emptied.
 
 use crate::entry::Word;
-use crate::frames::{Frame, Left};
+use crate::frames::{Frame, Left, Settled};
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::pager::{Settled, Slot};
+use crate::slot::Slot;
 use crate::sync::Ordering::Relaxed;
 
 impl<M: Machine> Memory<M> {

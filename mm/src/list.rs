@@ -19,9 +19,11 @@ use core::cell::Cell;
 pub(crate) const LEAF: usize = 15;
 /// Children of an inner node.
 pub(crate) const INNER: usize = 23;
+/// Fewest entries of a node that has a right neighbour.
+pub(crate) const MIN: usize = 5;
 /// The most segments that a list of that height holds in the worst case, nodes filled as little as they may be. An edit that needs
 /// more is refused, whatever the machine's owner allows.
-pub(crate) const MOST: u64 = (crate::version::MIN as u64).pow(HEIGHT as u32 - 1);
+pub(crate) const MOST: u64 = (MIN as u64).pow(HEIGHT as u32 - 1);
 
 /// A node. Immutable once published, apart from the retirer's link.
 #[repr(C, align(64))]

@@ -8,16 +8,7 @@
 
 use crate::frames::Frame;
 use crate::page::Page;
-
-/// A page of the swap area. Slot 0 is the area's header, so it is never given out and means "none".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
-
-impl core::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "slot:{}", self.0)
-    }
-}
+use crate::slot::Slot;
 
 /// What a fault gets for a slot that its entry names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,18 +29,6 @@ pub enum Take {
     Read,
     /// The content could not be read (SIGBUS). Told once; the next fault tries again.
     Failed,
-}
-
-/// What became of a frame that left the swap cache ([`Memory::settle`](crate::Memory::settle)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Settled {
-    /// It is mapped, and linked to the slot now: the caller's hold is the link's.
-    Linked,
-    /// It is mapped or cached elsewhere, and not linked to this slot.
-    Dropped,
-    /// That was the last reference. If it was linked, the link's hold is the caller's.
-    Freed(Option<Slot>),
 }
 
 /// What becomes of a page that a scan meets.

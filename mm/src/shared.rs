@@ -19,7 +19,8 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::object::{Object, PageError};
 use crate::page::{ENTRIES, Prot, TABLE_BITS};
-use crate::pager::{Pager, Slot, Take};
+use crate::pager::{Pager, Take};
+use crate::slot::Slot;
 use crate::swapin::Back;
 use crate::sync::{Ordering::*, fence};
 

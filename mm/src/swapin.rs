@@ -20,8 +20,9 @@ use crate::entry::{Entry, Word};
 use crate::fault::{Fault, Step};
 use crate::machine::Machine;
 use crate::page::{Access, Page, PageRange, TABLE_BITS};
-use crate::pager::{Pager, Slot, Take};
+use crate::pager::{Pager, Take};
 use crate::segment::Part;
+use crate::slot::Slot;
 use crate::space::Space;
 use crate::stats::Counter;
 

@@ -7,9 +7,6 @@
 use crate::list::Node;
 use crate::segment::Part;
 
-/// Fewest entries of a node that has a right neighbour.
-pub(crate) const MIN: usize = 5;
-
 /// A new version of a list, not published yet.
 pub(crate) trait Version {
     /// Its root.

@@ -6,7 +6,7 @@
 //!
 //! 1. A node under construction that is full is split, its left half is finished.
 //! 2. Before a subtree of level `n` is taken over, the nodes under construction at its level and below are finished; where one
-//!    has too little in it (below [`MIN`](crate::version::MIN)), the subtree is opened and its parts are taken over instead.
+//!    has too little in it (below [`MIN`](crate::list::MIN)), the subtree is opened and its parts are taken over instead.
 //! 3. So every node but the last of its level has at least `MIN` entries, and all leaves have the same depth.
 //!
 //! The old nodes that were opened form one run at each level, so their first and last keys are enough to find them again

@@ -4,10 +4,10 @@
 //! at its level and below is finished, or the subtree is opened (rule 2). A finished node is handed to the level above.
 
 use super::Builder;
-use crate::list::{HEIGHT, INNER, LEAF, Node};
+use crate::list::{HEIGHT, INNER, LEAF, MIN, Node};
 use crate::machine::Machine;
 use crate::segment::Part;
-use crate::version::{MIN, summary};
+use crate::version::summary;
 use core::ptr::null_mut;
 
 /// Segments of a leaf in a copied list: room for two more, so that the copy's first edits split nothing.

@@ -10,7 +10,7 @@ pub mod slab;
 
 pub use bitmap::{Bitmap, Block};
 
-use crate::pager::{Settled, Slot};
+use crate::slot::Slot;
 use crate::sync::{AtomicU64, Ordering::*};
 
 /// A frame: a physical address divided by [`PAGE`](crate::page::PAGE).
@@ -97,6 +97,18 @@ pub(crate) enum Left {
     Nothing,
     /// A link to a slot, without references: the caller breaks it, and frees the frame.
     Link,
+}
+
+/// What became of a frame that left the swap cache ([`Memory::settle`](crate::Memory::settle)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Settled {
+    /// It is mapped, and linked to the slot now: the caller's hold is the link's.
+    Linked,
+    /// It is mapped or cached elsewhere, and not linked to this slot.
+    Dropped,
+    /// That was the last reference. If it was linked, the link's hold is the caller's.
+    Freed(Option<Slot>),
 }
 
 impl Left {

@@ -15,11 +15,11 @@
 
 mod leaf;
 
-use crate::list::{HEIGHT, INNER, Node};
+use crate::list::{HEIGHT, INNER, MIN, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
-use crate::version::{MIN, Version, leaf_gap};
+use crate::version::{Version, leaf_gap};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
