@@ -23,15 +23,10 @@
 use crate::arena::Arena;
 use crate::machine::Machine;
 use crate::page::{LEVELS, PageRange, TABLE_BITS};
-use crate::sizes::BARE;
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
-use crate::sync::{AtomicU64, Ordering::*};
-
-/// The leaf spans that an arena remembers, by their numbers plus one; 0: none.
-#[derive(Debug)]
-pub(crate) struct Bare([AtomicU64; BARE]);
+use crate::sync::Ordering::*;
 
 /// The spans of the bare tables on the way to a page.
 struct Around {
@@ -41,32 +36,10 @@ struct Around {
     most: (u32, u32),
 }
 
-fn number(page: u32) -> u64 {
-    (page >> TABLE_BITS) as u64 + 1
-}
-
 /// Whether a leaf span lies in `lo .. hi` as a whole.
 pub(crate) fn holds_a_span(lo: u32, hi: u32) -> bool {
     const SPAN: u32 = 1 << TABLE_BITS;
     lo.next_multiple_of(SPAN) + SPAN <= hi
-}
-
-impl Bare {
-    pub fn new() -> Bare {
-        Bare(core::array::from_fn(|_| AtomicU64::new(0)))
-    }
-
-    /// Whether the leaf span of `page` is remembered. Relaxed: rule 4's fence comes before.
-    #[inline]
-    pub fn has(&self, page: u32) -> bool {
-        self.0.iter().fold(false, |found, span| found | (span.load(Relaxed) == number(page)))
-    }
-
-    /// Whether one of the remembered leaf spans touches `lo .. hi`. Relaxed: as [`Bare::has`].
-    pub fn any_in(&self, lo: u32, hi: u32) -> bool {
-        let spans = self.0.iter().map(|span| span.load(Relaxed)).filter(|&n| n != 0);
-        spans.map(|n| (n as u32 - 1) << TABLE_BITS).any(|first| first < hi && lo < first + (1 << TABLE_BITS))
-    }
 }
 
 impl<M: Machine> Space<M> {
@@ -90,45 +63,28 @@ impl<M: Machine> Space<M> {
     #[cold]
     #[inline(never)]
     fn remember(&self, arena: &Arena, page: u32) {
-        let (spans, new) = (&arena.bare.0, number(page));
         let Some((lo, hi)) = self.bare_around(arena, page).map(|around| around.least) else { return };
         // A table that spans more may have a reason already.
         if arena.bare.any_in(lo, hi) {
             return;
         }
-        // Relaxed: hints. A place that is free, or any to begin with.
-        let free = spans.iter().position(|span| span.load(Relaxed) == 0);
-        let first = free.unwrap_or(arena.generation.load(Relaxed) as usize);
-        for i in 0..BARE {
-            let span = &spans[(first + i) % BARE];
-            let old = span.load(Relaxed);
-            let last = i + 1 == BARE;
-            if old != 0 && !last && self.is_edited(arena, old) {
-                continue;
-            }
-            // Release: the edit's publish; Acquire: that of the edit which left the old span. The one who takes a span out of
-            // its place is the only one who has it.
-            let taken =
-                if last { Some(span.swap(new, AcqRel)) } else { span.compare_exchange(old, new, AcqRel, Relaxed).ok() };
-            if let Some(old) = taken {
-                if old != 0 && old != new {
-                    self.forget(arena, old);
-                }
-                return;
-            }
+        // Relaxed: any place to begin with.
+        let any = arena.generation.load(Relaxed) as usize;
+        if let Some(old) = arena.bare.put(page, any, |span| self.is_edited(arena, span)) {
+            self.forget(arena, old);
         }
     }
 
     /// Whether somebody edits what would go with a remembered span, as it looks now.
-    fn is_edited(&self, arena: &Arena, span: u64) -> bool {
-        let around = self.bare_around(arena, (span as u32 - 1) << TABLE_BITS);
+    fn is_edited(&self, arena: &Arena, span: u32) -> bool {
+        let around = self.bare_around(arena, span);
         around.is_some_and(|Around { most: (lo, hi), .. }| arena.claims.over(lo, hi).is_some())
     }
 
     /// Rule 3. The span was taken out of its place; rule 4's fence is that of the first read section.
-    fn forget(&self, arena: &Arena, span: u64) {
+    fn forget(&self, arena: &Arena, span: u32) {
         let m = self.memory();
-        while let Some(around) = self.bare_around(arena, (span as u32 - 1) << TABLE_BITS) {
+        while let Some(around) = self.bare_around(arena, span) {
             let (lo, hi) = around.most;
             let claim = arena.claims.acquire_one(m, lo, hi);
             let still = {

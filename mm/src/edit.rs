@@ -21,9 +21,9 @@
 
 use crate::arena::Arena;
 use crate::build::{Builder, Change};
+use crate::error::EditError;
 use crate::exchange::{Exchange, Reserve};
-use crate::flush::Flush;
-use crate::grow::GUARD;
+use crate::guard::GUARD;
 use crate::list::{List, Node};
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, PageRange, Prot};
@@ -31,34 +31,9 @@ use crate::segment::{Flags, Part};
 use crate::space::Space;
 use crate::splice::{Act, Splice, Spliced};
 use crate::stats::Counter;
-use crate::sweep::{Fate, Sweep};
-use crate::sync::{Ordering::*, fence};
+use crate::sweep::Fate;
+use crate::sync::Ordering::*;
 use crate::version::Version;
-
-/// Why an edit was not made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EditError {
-    /// No address range is free (ENOMEM).
-    NoSpace,
-    /// No frame for nodes or tables: free memory, try again. Nothing was changed, unless the operation says so; of a range over several
-    /// arenas, what was to be unmapped or replaced may be gone.
-    OutOfFrames,
-    /// Something is mapped there already (EEXIST).
-    Exists,
-    /// Part of the range is not mapped (ENOMEM, for a move EFAULT).
-    NotMapped,
-    /// Outside user space, or empty (EINVAL).
-    Invalid,
-    /// A shared view of an object that was opened for reading does not become writable (EACCES).
-    ReadOnly,
-    /// The object is closed to writers (EPERM).
-    Closed,
-    /// A segment is none that the edit takes (EINVAL). What lies before it is done.
-    Refused,
-    /// The space has as many segments as it may ([`Memory::set_most_segments`](crate::Memory::set_most_segments)); or, in a fork, a
-    /// page's frame or swap slot has as many references as it can count (ENOMEM; freeing memory does not help).
-    TooMany,
-}
 
 /// What a mapping or an unmapping may meet in its range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +42,7 @@ pub(crate) enum Over {
     All,
     /// Nothing.
     Nothing,
-    /// Nothing, and no segment above that would lose its [guard](crate::grow).
+    /// Nothing, and no segment above that would lose its [guard](crate::guard).
     Spaced,
 }
 
@@ -308,22 +283,6 @@ impl<M: Machine> Space<M> {
         new.undo();
         m.stats.add(&m.machine, Counter::RetryRoot, 1);
         Ok(false)
-    }
-
-    /// Steps 3 to 5.
-    pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate) {
-        // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
-        let g = arena.generation.fetch_add(1, AcqRel) + 1;
-        fence(SeqCst);
-        // A scan is like another CPU; none begins before the claim is gone (`evict`, rule 1).
-        let scanned = arena.is_scanned();
-        let alone = self.alone_in(arena) && !scanned;
-        let mut flush = Flush::new(self, arena);
-        Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
-        if scanned {
-            flush.everything();
-        }
-        flush.settle();
     }
 }
 

@@ -12,11 +12,10 @@ use crate::object::PageError;
 use crate::page::{Access, Page, PageRange, Prot};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
-use crate::sizes::COURTESY;
 use crate::slot::Slot;
 use crate::space::Space;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Ordering::*, fence};
+use crate::sync::{Ordering::*, fence};
 
 /// What came of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,8 +39,20 @@ pub enum Fault {
     Lost,
 }
 
+impl From<PageError> for Fault {
+    fn from(why: PageError) -> Fault {
+        match why {
+            PageError::Beyond => Fault::Beyond,
+            PageError::OutOfFrames => Fault::OutOfFrames,
+            PageError::Full => Fault::Full,
+            PageError::SwapIn(slot) => Fault::SwapIn(slot),
+            PageError::Lost => Fault::Lost,
+        }
+    }
+}
+
 /// The end of a window.
-pub(crate) enum Step {
+enum Step {
     End(Fault),
     Again,
     Wait,
@@ -54,40 +65,6 @@ pub(crate) enum Step {
 }
 
 use Step::{Again, Copied, End, Wait};
-
-/// A fault that takes its time, counted until it is over: a fork lets it pass first. Relaxed: it may be overlooked.
-#[derive(Debug)]
-pub(crate) struct Slow {
-    /// How many there are.
-    pub now: AtomicU64,
-    /// How many there have been.
-    pub over: AtomicU64,
-}
-
-impl Slow {
-    pub fn new() -> Slow {
-        Slow { now: AtomicU64::new(0), over: AtomicU64::new(0) }
-    }
-
-    fn count(&self) -> Counted<'_> {
-        // No fork of the model checker's asks.
-        if COURTESY != 0 {
-            self.now.fetch_add(1, Relaxed);
-        }
-        Counted(self)
-    }
-}
-
-struct Counted<'a>(&'a Slow);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if COURTESY != 0 {
-            self.0.over.fetch_add(1, Relaxed);
-            self.0.now.fetch_sub(1, Relaxed);
-        }
-    }
-}
 
 impl<M: Machine> Space<M> {
     /// Makes `page` accessible, or says why not. The calling CPU is active in this space.
@@ -196,7 +173,12 @@ impl<M: Machine> Space<M> {
                     _ => Again,
                 }
             } else if e.is_swapped() {
-                self.swap_in(entry, e, &p, page, access)
+                match self.swap_in(entry, e, p.prot, page, access) {
+                    // A store goes on with the page that is back.
+                    Ok(true) if access != Access::Write => End(Fault::Done),
+                    Ok(_) => Again,
+                    Err(why) => End(why.into()),
+                }
             } else {
                 Again
             };
@@ -220,11 +202,7 @@ impl<M: Machine> Space<M> {
             let object = unsafe { &*p.object };
             let frame = match m.object_page(object, p.offset + (page.local() - p.start) as u64) {
                 Ok(f) => f,
-                Err(PageError::Beyond) => return End(Fault::Beyond),
-                Err(PageError::Full) => return End(Fault::Full),
-                Err(PageError::OutOfFrames) => return End(Fault::OutOfFrames),
-                Err(PageError::SwapIn(slot)) => return End(Fault::SwapIn(slot)),
-                Err(PageError::Lost) => return End(Fault::Lost),
+                Err(why) => return End(why.into()),
             };
             let word = if p.flags.contains(Flags::SHARED) {
                 Word::page(frame, p.prot)

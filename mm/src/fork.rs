@@ -12,10 +12,10 @@
 //!
 //! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::build::Builder;
-use crate::edit::EditError;
 use crate::entry::{Entry, Table, Word, are_empty};
+use crate::error::EditError;
 use crate::frames::Frame;
 use crate::machine::{GROUP, Machine, What};
 use crate::page::{ARENA_PAGES, ENTRIES, LEVELS, TABLE_BITS};
@@ -26,6 +26,7 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{Ordering::*, fence};
 use crate::version::Version;
+use crate::walk::index;
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.

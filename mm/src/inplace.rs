@@ -8,9 +8,10 @@
 //! edits end at the first hole; what lies before is changed nevertheless, and the error says why it ended. A range that spans arenas is
 //! edited one arena after the other, under claims of all of it: nothing moves past the edit meanwhile.
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::build::Change;
-use crate::edit::{EditError, Quick};
+use crate::edit::Quick;
+use crate::error::EditError;
 use crate::machine::Machine;
 use crate::object::Object;
 use crate::page::{ARENA_PAGES, ENTRIES, Page, PageRange, Prot};
@@ -19,6 +20,7 @@ use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
+use crate::walk::index;
 
 /// The longest range whose pages are made writable ahead of their next stores.
 const AHEAD: u32 = 64;

@@ -3,7 +3,7 @@
 //! What a look finds may be gone when it returns. While a range is [in transit](crate::mv) its list shows a mark there instead of the
 //! segment; who must know the segment waits until it has arrived.
 
-use crate::edit::EditError;
+use crate::error::EditError;
 use crate::frames::Frame;
 use crate::list::List;
 use crate::machine::Machine;
@@ -11,6 +11,7 @@ use crate::object::Object;
 use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange};
 use crate::segment::{Flags, Part, Segment};
 use crate::space::Space;
+use crate::walk::next_table;
 
 impl<M: Machine> Space<M> {
     /// The segment that contains a page, or the next one above it.
@@ -129,6 +130,24 @@ impl<M: Machine> Space<M> {
         let mut n = 0;
         self.each_segment(PageRange { start: Page(0), end: PageRange::LIMIT }, |s| n += s.range.pages());
         n
+    }
+
+    /// The first page of a range that may have content: one of a segment that shows an object, or one whose table is there.
+    pub fn first_kept(&self, range: PageRange) -> Option<Page> {
+        for (i, lo, hi) in range.by_arena() {
+            let Some(arena) = self.arena(i) else { continue };
+            let mut page = lo;
+            while page < hi {
+                let pin = self.memory().pin();
+                let Some(p) = arena.list(&pin).at_or_above(page).filter(|p| p.start < hi) else { break };
+                page = page.max(p.start);
+                match arena.leaf(self.memory(), &pin, page) {
+                    Err(missing) if p.object.is_null() => page = next_table(page, Some(missing), p.end.min(hi)),
+                    _ => return Some(Page::of(i, page)),
+                }
+            }
+        }
+        None
     }
 
     /// Whether a page is in a frame.

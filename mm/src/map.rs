@@ -1,37 +1,21 @@
-//! Mapping: where a new segment goes, and the edits that put it there.
+//! Mapping: the edits that put a new segment where it goes ([`Place`]).
 //!
 //! A mapping without a hint looks for a hole, then puts itself there by an edit that fails if the hole is none any more: the look is
 //! repeated, under the claim, in the root that is replaced (race 42).
 
-use crate::arena::Arena;
 use crate::build::Change;
-use crate::edit::{EditError, Over, transit};
+use crate::edit::{Over, transit};
+use crate::error::EditError;
 use crate::exchange::Reserve;
-use crate::grow::GUARD;
 use crate::list::List;
 use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange, Prot};
+use crate::page::{Page, PageRange, Prot};
+use crate::place::Place;
 use crate::segment::{Backing, Flags, Part};
-use crate::sizes::ROOM;
 use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
-
-/// Where a new mapping goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// Wherever there is room: if possible in an arena where no other CPU has been.
-    Anywhere,
-    /// Wherever there is room, where it does not matter who has been: for what several CPUs will use, as stacks of threads.
-    Shared,
-    /// Here if it is free and out of the guard of segments that grow down, else anywhere.
-    Hint(Page),
-    /// Here, in the place of what is here.
-    Fixed(Page),
-    /// Here, or not at all.
-    FixedNoReplace(Page),
-}
 
 impl<M: Machine> Space<M> {
     /// Maps `pages` pages. Returns where.
@@ -178,79 +162,5 @@ impl<M: Machine> Space<M> {
             self.left_bare_across(range);
         }
         result
-    }
-
-    /// Whether there is a free place for so many pages, as it looks now.
-    #[cold]
-    pub fn has_room(&self, pages: u64) -> bool {
-        self.find_hole(pages, true).is_ok()
-    }
-
-    /// A free place for `pages` pages, as it looks now.
-    #[inline]
-    pub(crate) fn find_hole(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
-        let first = self.first_choice(shared);
-        let len = u32::try_from(pages).ok().filter(|&n| n <= ARENA_PAGES);
-        match len.and_then(|len| self.hole_in(first, len)) {
-            Some(page) => Ok(page),
-            None => self.find_hole_elsewhere(pages, first),
-        }
-    }
-
-    /// A free place for a segment that grows down: at the upper end of a larger hole, if there is one.
-    #[cold]
-    fn find_room(&self, pages: u64, shared: bool) -> Result<Page, EditError> {
-        match self.find_hole(pages + ROOM, shared) {
-            Ok(at) => Ok(Page(at.0 + ROOM)),
-            Err(_) => self.find_hole(pages, shared),
-        }
-    }
-
-    /// As [`Space::find_hole`], where the arena `first` has none.
-    #[cold]
-    #[inline(never)]
-    fn find_hole_elsewhere(&self, pages: u64, first: usize) -> Result<Page, EditError> {
-        let Some(len) = u32::try_from(pages).ok().filter(|&n| n <= ARENA_PAGES) else {
-            return self.find_arenas(pages);
-        };
-        // From above, then the lowest arena, whose room programs may want for themselves.
-        let mut others = (1..ARENAS).rev().filter(|&i| i != first).chain([0]);
-        others.find_map(|index| self.hole_in(index, len)).ok_or(EditError::NoSpace)
-    }
-
-    /// A free place in one arena.
-    #[inline(always)]
-    fn hole_in(&self, index: usize, len: u32) -> Option<Page> {
-        let (from, limit) = Self::bounds(index);
-        let Some(arena) = self.arena(index) else {
-            let fits = limit - from >= len && self.guarded_by_next(index, from + len).is_none();
-            return fits.then(|| Page::of(index, from));
-        };
-        let pin = self.memory.pin();
-        let list = arena.list(&pin);
-        let at = list.hole(len, from, limit)?;
-        if !arena.is_guarded() && at + len + GUARD <= ARENA_PAGES && arena.claims.over(at, at + len).is_none() {
-            return Some(Page::of(index, at));
-        }
-        self.better_hole_in(arena, list, at, len)
-    }
-
-    /// The same from the hole `at` on, where a guard or an edit is in the way.
-    #[cold]
-    #[inline(never)]
-    fn better_hole_in(&self, arena: &Arena, list: List<'_>, mut at: u32, len: u32) -> Option<Page> {
-        let (_, limit) = Self::bounds(arena.index);
-        loop {
-            // Where the guard of a segment begins in the hole, its rest is behind that segment.
-            while let Some(above) = self.guarded(arena, list, at + len) {
-                at = list.hole(len, above.end.max(at + 1), limit)?;
-            }
-            // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
-            // one.
-            let Some(next) = arena.claims.over(at, at + len).and_then(|behind| list.hole(len, behind, limit)) else {
-                return Some(Page::of(arena.index, at));
-            };
-            at = next;
-        }
     }
 }

@@ -14,10 +14,11 @@
 //! Up to step 5 a shortage puts the source back, its pages waiting for faults; the destination stays unmapped, as on Linux. What follows
 //! needs no memory that was not taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::build::Change;
-use crate::edit::{EditError, Over, transit};
+use crate::edit::{Over, transit};
 use crate::entry::{Entry, Word};
+use crate::error::EditError;
 use crate::exchange::Reserve;
 use crate::machine::Machine;
 use crate::page::{Page, PageRange, Prot};
@@ -25,9 +26,9 @@ use crate::rcu::Pin;
 use crate::segment::{Flags, Part};
 use crate::space::Space;
 use crate::stats::Counter;
-use crate::swapin::next_table;
 use crate::sweep::Fate;
 use crate::sync::{Ordering::*, fence};
+use crate::walk::{index, next_table};
 use core::cell::Cell;
 
 /// Where a mapping may go when its size changes.

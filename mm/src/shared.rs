@@ -21,7 +21,6 @@ use crate::object::{Object, PageError};
 use crate::page::{ENTRIES, Prot, TABLE_BITS};
 use crate::pager::{Pager, Take};
 use crate::slot::Slot;
-use crate::swapin::Back;
 use crate::sync::{Ordering::*, fence};
 
 impl<M: Machine> Memory<M> {
@@ -116,21 +115,6 @@ impl<M: Machine> Memory<M> {
             self.object_slots.fetch_sub(1, Relaxed);
             self.release_slot(was);
         }
-    }
-
-    /// Brings one page of an object back from the swap area, if it is there.
-    pub fn bring_object_back(&self, object: &Object, index: u64, lost: &mut u64) -> Back {
-        if self.object_slot(object, index).is_none() {
-            return Back::Done;
-        }
-        match self.object_page(object, index) {
-            Ok(f) => self.release(f),
-            Err(PageError::SwapIn(slot)) => return Back::Wait(slot),
-            Err(PageError::Lost) => *lost += 1,
-            // Cut off, or its tables are not there: nothing is swapped.
-            Err(PageError::Beyond | PageError::Full | PageError::OutOfFrames) => {}
-        }
-        Back::Done
     }
 
     /// Evicts up to `want` pages of an object that nobody maps, from page `*cursor` on, at most once around: for objects that are

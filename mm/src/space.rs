@@ -10,32 +10,26 @@
 
 use crate::arena::Arena;
 use crate::cpuset::CpuSet;
-use crate::edit::EditError;
-use crate::entry::{Entry, Table, Word, are_empty};
-use crate::fault::Slow;
-use crate::frames::{Frame, Left};
-use crate::list::Node;
-use crate::machine::{CPUS, GROUP, Machine};
+use crate::error::EditError;
+use crate::frames::Frame;
+use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
-use crate::page::{ARENA_PAGES, ARENAS, LEVELS, Page};
+use crate::page::ARENAS;
 use crate::segment::{Flags, Part};
 use crate::shootdown::bits;
-use crate::sizes::FEW;
+use crate::slow::Slow;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
 use core::ptr::null_mut;
-
-/// Home arenas of a CPU.
-const HOMES: usize = 3;
 
 /// What one process sees.
 #[derive(Debug)]
 pub struct Space<M: Machine> {
     pub(crate) memory: &'static Memory<M>,
-    arenas: [AtomicPtr<Arena>; ARENAS],
+    pub(crate) arenas: [AtomicPtr<Arena>; ARENAS],
     /// A bit for each arena that may be there, set before its pointer.
     known: [AtomicU64; ARENAS.div_ceil(64)],
     /// Frame of each CPU's top-level table, 0 while it has none.
-    tops: [AtomicU64; CPUS],
+    pub(crate) tops: [AtomicU64; CPUS],
     pub(crate) active: CpuSet,
     /// Not zero while a fork copies this space: faults that would write wait.
     pub(crate) forking: AtomicU64,
@@ -172,7 +166,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// The arenas that may be there. Acquire: whoever has seen one of them by its pointer, or by what was done to it, sees its bit.
-    fn known_arenas(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn known_arenas(&self) -> impl Iterator<Item = usize> {
         let words = self.known.iter().zip(0..);
         words.flat_map(|(word, n)| bits(word.load(Acquire)).map(move |i| n * 64 + i))
     }
@@ -269,45 +263,6 @@ impl<M: Machine> Space<M> {
         true
     }
 
-    /// The arena in which room for a mapping without a hint is looked for first.
-    ///
-    /// A CPU has three home arenas. The first one in which no other CPU has been is chosen: what is unmapped there is nobody
-    /// else's business. `shared` chooses the topmost, where no CPU is at home.
-    #[inline]
-    pub(crate) fn first_choice(&self, shared: bool) -> usize {
-        if shared {
-            return ARENAS - 1;
-        }
-        let cpu = self.memory.machine.cpu();
-        let homes = (ARENAS - 2) / HOMES;
-        let home = |k: usize| ARENAS - 2 - k * homes - cpu % homes.max(1);
-        let mine = |i: &usize| self.arena(*i).is_none_or(|a| a.cpus.bits() & !(1 << cpu) == 0);
-        (0..HOMES.min((ARENAS - 2).max(1))).map(home).find(mine).unwrap_or(home(0))
-    }
-
-    /// The pages of an arena that such a mapping may use: never the first 16 MiB of user space, and the topmost arena only below
-    /// the room for the stack.
-    pub(crate) fn bounds(index: usize) -> (u32, u32) {
-        let low = if index == 0 { ARENA_PAGES / 1024 * 32 } else { 0 };
-        let high = if index == ARENAS - 1 { ARENA_PAGES / 2 } else { ARENA_PAGES };
-        (low, high)
-    }
-
-    /// A run of arenas in which nothing is mapped, for a mapping larger than one.
-    pub(crate) fn find_arenas(&self, pages: u64) -> Result<Page, EditError> {
-        let need = pages.div_ceil(ARENA_PAGES as u64) as usize;
-        let end = (pages - (need as u64 - 1) * ARENA_PAGES as u64) as u32;
-        let mut run = 0;
-        for i in 1..ARENAS - 1 {
-            let empty = self.arena(i).is_none_or(|a| a.list.load(Acquire).is_null());
-            run = if empty { run + 1 } else { 0 };
-            if run >= need && self.guarded_by_next(i, end).is_none() {
-                return Ok(Page::of(i + 1 - need, 0));
-            }
-        }
-        Err(EditError::NoSpace)
-    }
-
     /// The frames of the CPUs' top-level tables. For the audit.
     pub(crate) fn top_frames(&self) -> impl Iterator<Item = Frame> {
         self.tops.iter().map(|t| Frame(t.load(Acquire) as u32)).filter(|f| f.0 != 0)
@@ -324,128 +279,6 @@ impl<M: Machine> Space<M> {
             let place = (*arena).place;
             core::ptr::drop_in_place(arena);
             self.memory.free_node(place);
-        }
-    }
-
-    /// Frees a list that nobody reads any more.
-    pub(crate) fn free_list(&self, node: *mut Node) {
-        if node.is_null() {
-            return;
-        }
-        // SAFETY: the space is being dropped: no reader, no editor is left, and each node is linked once.
-        unsafe {
-            for i in 0..if (*node).level == 0 { 0 } else { (*node).len as usize } {
-                self.free_list((*node).child(i).3);
-            }
-            self.memory.release_node(node);
-        }
-    }
-
-    /// Frees the table of `level` that `word` leads to, and all below it, of which the space was the only user. Returns how many pages that were.
-    fn free_tables(&self, word: Word, level: u32) -> u64 {
-        let Some(f) = word.frame() else { return 0 };
-        let table = self.memory.machine.table(f);
-        let mut pages = 0;
-        if level == 1 {
-            pages = self.free_pages(table);
-        } else {
-            each_used(&self.memory.machine, table, |w| {
-                if w.is_present() {
-                    pages += self.free_tables(w, level - 1);
-                }
-            });
-        }
-        self.memory.serve();
-        self.memory.free(f);
-        pages
-    }
-
-    /// Drops what the entries of a leaf table refer to. Returns how many pages that were.
-    fn free_pages(&self, table: &Table) -> u64 {
-        let (machine, zero) = (&self.memory.machine, self.memory.zero_page());
-        let words = machine.words();
-        let mut pages = 0;
-        each_used(machine, table, |w| {
-            if !w.is_present() {
-                pages += self.free_absent(w);
-            } else if w.page_frame() != zero {
-                pages += 1;
-                let left = words[w.page_frame().0 as usize].unref_shared();
-                if left != Left::Others {
-                    self.free_page(w.page_frame(), left);
-                }
-            }
-        });
-        pages
-    }
-
-    #[inline(never)]
-    fn free_page(&self, page: Frame, left: Left) {
-        self.memory.free_left(page, left);
-    }
-
-    /// As [`Space::free_pages`], for one entry that is not present.
-    #[inline]
-    fn free_absent(&self, w: Word) -> u64 {
-        if w.is_hidden() {
-            self.memory.release(w.page_frame());
-            return (w.page_frame() != self.memory.zero_page()) as u64;
-        }
-        if w.is_swapped() {
-            self.memory.release_slot(w);
-        }
-        0
-    }
-
-    /// Frees everything, and tells how many pages were in frames. As dropping, which finds nothing to do afterwards.
-    pub fn destroy(&mut self) -> u64 {
-        self.clear()
-    }
-
-    /// Nobody runs in the space and no CPU has its tables loaded, so nothing needs to be shot down, and nobody reads its lists
-    /// or tables. What is freed is forgotten, so a second call finds nothing.
-    fn clear(&mut self) -> u64 {
-        debug_assert!(self.active.bits() == 0, "a space was dropped while a CPU is active in it");
-        let mut pages = 0;
-        for i in self.known_arenas() {
-            let arena = self.arenas[i].swap(null_mut(), AcqRel);
-            // SAFETY: null, or an arena that lives until freed below.
-            if let Some(a) = unsafe { arena.as_ref() } {
-                pages += self.free_tables(a.table.load(), LEVELS);
-                self.free_list(a.list.load(Acquire));
-                // SAFETY: this was the last reference to it.
-                unsafe { self.free_arena(arena) };
-            }
-        }
-        for t in &mut self.tops {
-            let f = t.load(Acquire) as u32;
-            if f != 0 {
-                t.store(0, Relaxed);
-                self.memory.free(Frame(f));
-            }
-        }
-        pages
-    }
-}
-
-impl<M: Machine> Drop for Space<M> {
-    fn drop(&mut self) {
-        let _clearing = self.memory.about_to_clear();
-        self.clear();
-    }
-}
-
-/// Calls `see` for the words of a table, apart from some that are empty. Most tables are empty for the most part.
-#[inline(always)]
-pub(crate) fn each_used<M: Machine>(machine: &M, table: &Table, mut see: impl FnMut(Word)) {
-    for group in table.as_chunks::<GROUP>().0 {
-        if group[0].load().is_empty() && machine.are_empty(group) {
-            continue;
-        }
-        for few in group.as_chunks::<FEW>().0 {
-            if !few[0].load().is_empty() || !are_empty(few) {
-                few.iter().map(Entry::load).for_each(&mut see);
-            }
         }
     }
 }

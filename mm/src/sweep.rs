@@ -9,14 +9,17 @@
 //!   parity, and nothing is sealed. Where the segments stay there is no newer list that would stop a CPU that becomes active or
 //!   joins now: a discard always seals.
 
-use crate::arena::{Arena, index};
+use crate::arena::Arena;
 use crate::entry::{Entry, Narrowing, Word};
 use crate::flush::Flush;
 use crate::frames::Frame;
 use crate::machine::{GROUP, Machine};
 use crate::memory::Memory;
 use crate::page::{ENTRIES, LEVELS, Prot, TABLE_BITS};
+use crate::space::Space;
 use crate::stats::Counter;
+use crate::sync::{Ordering::*, fence};
+use crate::walk::index;
 
 /// What becomes of the pages in the range.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,24 @@ pub(crate) enum Fate {
     Shown,
     /// They stay, with at most the rights of this protection.
     Narrow(Prot),
+}
+
+impl<M: Machine> Space<M> {
+    /// Steps 3 to 5 of an [edit](crate::edit): a generation of its own, the sweep, the flush.
+    pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate) {
+        // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
+        let g = arena.generation.fetch_add(1, AcqRel) + 1;
+        fence(SeqCst);
+        // A scan is like another CPU; none begins before the claim is gone (`scan`, rule 1).
+        let scanned = arena.is_scanned();
+        let alone = self.alone_in(arena) && !scanned;
+        let mut flush = Flush::new(self, arena);
+        Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
+        if scanned {
+            flush.everything();
+        }
+        flush.settle();
+    }
 }
 
 /// One sweep.

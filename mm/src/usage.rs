@@ -4,8 +4,8 @@
 use crate::arena::Arena;
 use crate::machine::Machine;
 use crate::page::{ARENA_PAGES, LEVELS, PAGE, TABLE_BITS};
-use crate::space::{Space, each_used};
-use crate::swapin::next_table;
+use crate::space::Space;
+use crate::walk::{each_used, next_table};
 use core::ops::AddAssign;
 
 /// Frames and slots of a space. What several spaces share counts in each of them.

@@ -103,7 +103,7 @@ pub enum Relief {
 /// Makes frames free by eviction until there are `enough`, in bounded time.
 ///
 /// What counts as progress is what this thread's own scans have taken, and the end of a write. Others' scans do not: two that each took
-/// the other's for progress went on for ever. In the last round a scan leaves nothing out (`quire_mm`'s `evict`, rule 5), so a
+/// the other's for progress went on for ever. In the last round a scan leaves nothing out (`quire_mm`'s `scan`, rule 5), so a
 /// last tour without a page means that there is none.
 pub fn reclaim_until(enough: u64) -> Relief {
     let Some(area) = open_area() else { return Relief::Nothing };
