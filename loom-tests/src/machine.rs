@@ -277,7 +277,7 @@ unsafe impl Machine for Loom {
     fn cpu(&self) -> usize {
         CPU.with(|c| c.get())
     }
-    fn words(&self) -> &[FrameWord] {
+    fn frame_words(&self) -> &[FrameWord] {
         &self.words
     }
     fn blocks(&self) -> &[Block] {

@@ -67,7 +67,7 @@ impl World {
         for cpu in 0..CPUS {
             on(cpu, || (0..3).for_each(|_| m.collect()));
         }
-        let mut counts = vec![0; m.machine.words().len()];
+        let mut counts = vec![0; m.machine.frame_words().len()];
         let report = m.audit(spaces.iter().copied(), &mut counts);
         assert!(report.is_clean(), "{report:?}");
     }

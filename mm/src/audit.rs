@@ -5,7 +5,7 @@
 
 use crate::arena::Arena;
 use crate::entry::Word;
-use crate::frames::{Frame, Kind, Owners};
+use crate::frames::{Frame, Owners, Role};
 use crate::list::List;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
@@ -94,13 +94,13 @@ impl<M: Machine> Memory<M> {
         // SAFETY: the lengths of caches that are at rest.
         let cached: u64 = (0..CPUS).map(|c| unsafe { self.caches.peek(c) }.len() as u64).sum();
         r.free = self.free.count(self.machine.blocks()) + cached;
-        for (i, word) in self.machine.words().iter().enumerate() {
+        for (i, word) in self.machine.frame_words().iter().enumerate() {
             let (f, found) = (Frame(i as u32), counts[i]);
             let free = self.free.is_set(self.machine.blocks(), i);
-            match word.kind() {
-                Kind::Slab if !free => r.slabs += 1,
-                Kind::Kernel if !free => r.kernel += 1,
-                Kind::Table if !free => {
+            match word.role() {
+                Role::Slab if !free => r.slabs += 1,
+                Role::Kernel if !free => r.kernel += 1,
+                Role::Table if !free => {
                     r.tables += 1;
                     if word.is_object() {
                         r.object_frames += 1;
@@ -173,14 +173,14 @@ impl<M: Machine> Memory<M> {
 
     /// Frames by what they are, as it looks now: pages (free ones in caches too), tables, slabs, the kernel's own. For a report when
     /// memory is gone: one look at each frame's word.
-    pub fn kinds(&self) -> [u64; 4] {
-        let mut kinds = [0; 4];
-        for (i, word) in self.machine.words().iter().enumerate() {
+    pub fn roles(&self) -> [u64; 4] {
+        let mut roles = [0; 4];
+        for (i, word) in self.machine.frame_words().iter().enumerate() {
             if !self.free.is_set(self.machine.blocks(), i) {
-                kinds[word.kind() as usize >> 26] += 1;
+                roles[word.role() as usize >> 26] += 1;
             }
         }
-        kinds
+        roles
     }
 
     /// Whether an audit is asked for: idle CPUs leave the frames alone.
@@ -236,7 +236,7 @@ impl<M: Machine> Walk<'_, M> {
             let zero = f == m.zero_page();
             self.counts[f.0 as usize] += !zero as u32;
             // Written in place: nobody else has it, and no slot is named as having its content.
-            let others = w.is_private() && !w.is_cow() && w.is_present() && m.word(f).owners() != Owners::One;
+            let others = w.is_private() && !w.is_cow() && w.is_present() && m.frame_word(f).owners() != Owners::One;
             torn |= others && w.allows(Access::Write);
         }
         if let Some(p) = part {

@@ -1,36 +1,36 @@
 //! Range claims: who edits which pages of an arena. Faults take none, and disjoint edits never wait for each other here.
 //!
-//! 1. An operation takes all the slots it needs, or none, with one compare-and-swap on the free mask; nobody waits while it
-//!    holds only some of its slots.
-//! 2. It marks its slots *choosing*, draws a ticket, writes the ranges, then the ticket.
-//! 3. It waits for every overlapping claim with an older ticket. A slot that is choosing may be older: wait until it has chosen.
+//! 1. An operation takes all the seats it needs, or none, with one compare-and-swap on the free mask; nobody waits while it
+//!    holds only some of its seats.
+//! 2. It marks its seats *choosing*, draws a ticket, writes the ranges, then the ticket.
+//! 3. It waits for every overlapping claim with an older ticket. A seat that is choosing may be older: wait until it has chosen.
 //!
 //! The ticket's read-modify-write (AcqRel) is the only ordering needed: who draws a later ticket reads from the earlier one's
-//! draw, and sees its slots at least as choosing. An operation on several arenas acquires them one after the other, in
+//! draw, and sees its seats at least as choosing. An operation on several arenas acquires them one after the other, in
 //! ascending order, each completely: waits go from lower to higher arenas or, in one arena, from younger to older tickets, so
 //! there is no cycle.
 //!
-//! A range word is written while its slot is choosing, and read between two reads of the slot's ticket: equal tickets prove
+//! A range word is written while its seat is choosing, and read between two reads of the seat's ticket: equal tickets prove
 //! that the range belongs to them, since the next owner's range (Release, read with Acquire) comes after its choosing mark.
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
-use crate::sizes::CLAIMS as SLOTS;
+use crate::sizes::CLAIMS as SEATS;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Ordering::*};
 
-/// All slots.
-const ALL: u64 = (1 << SLOTS) - 1;
+/// All seats.
+const ALL: u64 = (1 << SEATS) - 1;
 const CHOOSING: u64 = 1;
 
 /// What is waited for here.
 static FREE: What = What::page("a free place for a claim");
 static OLDER: What = What::page("an older claim of the arena, over");
-static ALL_SLOTS: What =
+static ALL_SEATS: What =
     What { text: "all claims of an arena, of which it has", show: |mask, f| write!(f, "{mask:#x}") };
 
 #[derive(Debug)]
-struct Slot {
+struct Seat {
     /// 0 free, 1 choosing, else the ticket.
     ticket: AtomicU64,
     /// First page, and the page behind the last in the upper half.
@@ -42,7 +42,7 @@ struct Slot {
 pub(crate) struct Claims {
     free: AtomicU64,
     next: AtomicU64,
-    slots: [Slot; SLOTS],
+    seats: [Seat; SEATS],
 }
 
 /// Claimed ranges, released on drop.
@@ -66,7 +66,7 @@ impl Claims {
         Claims {
             free: AtomicU64::new(ALL),
             next: AtomicU64::new(CHOOSING + 1),
-            slots: core::array::from_fn(|_| Slot { ticket: AtomicU64::new(0), range: AtomicU64::new(0) }),
+            seats: core::array::from_fn(|_| Seat { ticket: AtomicU64::new(0), range: AtomicU64::new(0) }),
         }
     }
 
@@ -79,11 +79,11 @@ impl Claims {
         if mask == 0 || self.free.compare_exchange(free, free & !mask, AcqRel, Relaxed).is_err() {
             return self.acquire_slowly(memory, lo, hi);
         }
-        let slot = &self.slots[mask.trailing_zeros() as usize % SLOTS];
-        slot.ticket.store(CHOOSING, Release);
+        let seat = &self.seats[mask.trailing_zeros() as usize % SEATS];
+        seat.ticket.store(CHOOSING, Release);
         let ticket = self.next.fetch_add(1, AcqRel);
-        slot.range.store(pack(lo, hi), Release);
-        slot.ticket.store(ticket, Release);
+        seat.range.store(pack(lo, hi), Release);
+        seat.ticket.store(ticket, Release);
         if !self.free.load(Acquire) & !mask & ALL != 0 {
             self.wait_others(memory, mask, lo, hi, ticket);
         }
@@ -123,12 +123,12 @@ impl Claims {
             }
             memory.stats.add(&memory.machine, Counter::RetryClaim, 1);
         };
-        let mine = || crate::shootdown::bits(mask).map(|i| &self.slots[i]);
+        let mine = || crate::shootdown::bits(mask).map(|i| &self.seats[i]);
         mine().for_each(|s| s.ticket.store(CHOOSING, Release));
         let ticket = self.next.fetch_add(1, AcqRel);
-        for (slot, &(lo, hi)) in mine().zip(ranges) {
-            slot.range.store(pack(lo, hi), Release);
-            slot.ticket.store(ticket, Release);
+        for (seat, &(lo, hi)) in mine().zip(ranges) {
+            seat.range.store(pack(lo, hi), Release);
+            seat.ticket.store(ticket, Release);
         }
         self.wait_older(memory, mask, ranges, ticket);
         Claim { claims: self, mask }
@@ -136,27 +136,27 @@ impl Claims {
 
     /// Step 3.
     fn wait_older<M: Machine>(&self, memory: &Memory<M>, mask: u64, ranges: &[(u32, u32)], ticket: u64) {
-        // An older claim has cleared its slot's bit before it drew its ticket, which our draw has read (or a later one): the bits
+        // An older claim has cleared its seat's bit before it drew its ticket, which our draw has read (or a later one): the bits
         // that are set belong to nobody that we must wait for.
         let taken = !self.free.load(Acquire) & !mask & ALL;
         for i in crate::shootdown::bits(taken) {
             for &(lo, hi) in ranges {
-                self.wait_slot(memory, i, lo, hi, ticket);
+                self.wait_seat(memory, i, lo, hi, ticket);
             }
         }
     }
 
-    /// Waits while slot `i` may hold a claim over `lo .. hi` older than `ticket`.
-    fn wait_slot<M: Machine>(&self, memory: &Memory<M>, i: usize, lo: u32, hi: u32, ticket: u64) {
-        let slot = &self.slots[i];
+    /// Waits while seat `i` may hold a claim over `lo .. hi` older than `ticket`.
+    fn wait_seat<M: Machine>(&self, memory: &Memory<M>, i: usize, lo: u32, hi: u32, ticket: u64) {
+        let seat = &self.seats[i];
         let mut since = 0;
         loop {
             // Acquire: pairs with the holder's release, so its edit is seen by whoever went past it.
-            let t = slot.ticket.load(Acquire);
+            let t = seat.ticket.load(Acquire);
             if t == 0 || t >= ticket {
                 return;
             }
-            if t != CHOOSING && !overlap(slot.range.load(Acquire), lo, hi) && slot.ticket.load(Acquire) == t {
+            if t != CHOOSING && !overlap(seat.range.load(Acquire), lo, hi) && seat.ticket.load(Acquire) == t {
                 return;
             }
             memory.stats.add(&memory.machine, Counter::WaitClaim, 1);
@@ -164,7 +164,7 @@ impl Claims {
         }
     }
 
-    /// Takes every slot, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. He
+    /// Takes every seat, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. He
     /// holds no claim anywhere, and no scan that an edit might wait for.
     pub fn all<M: Machine>(&self, memory: &Memory<M>) -> Claim<'_> {
         memory.machine.may_wait();
@@ -180,7 +180,7 @@ impl Claims {
             if all.mask == ALL {
                 return all;
             }
-            since = memory.pause(&ALL_SLOTS, all.mask, since);
+            since = memory.pause(&ALL_SEATS, all.mask, since);
         }
     }
 
@@ -198,9 +198,9 @@ impl Claims {
     #[cold]
     fn over_taken(&self, lo: u32, hi: u32) -> Option<u32> {
         let taken = !self.free.load(Relaxed) & ALL;
-        crate::shootdown::bits(taken).map(|i| &self.slots[i]).find_map(|slot| {
-            let range = slot.range.load(Relaxed);
-            (slot.ticket.load(Relaxed) > CHOOSING && overlap(range, lo, hi)).then_some((range >> 32) as u32)
+        crate::shootdown::bits(taken).map(|i| &self.seats[i]).find_map(|seat| {
+            let range = seat.range.load(Relaxed);
+            (seat.ticket.load(Relaxed) > CHOOSING && overlap(range, lo, hi)).then_some((range >> 32) as u32)
         })
     }
 
@@ -210,7 +210,7 @@ impl Claims {
         // Acquire: pairs with the draw of every ticket below `now`, whose owners had cleared their bits before.
         let taken = !self.free.load(Acquire) & ALL;
         for i in crate::shootdown::bits(taken) {
-            self.wait_slot(memory, i, lo, hi, now);
+            self.wait_seat(memory, i, lo, hi, now);
         }
     }
 }
@@ -234,7 +234,7 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         for i in crate::shootdown::bits(self.mask) {
             // Release: the edit comes before its end.
-            self.claims.slots[i].ticket.store(0, Release);
+            self.claims.seats[i].ticket.store(0, Release);
         }
         self.claims.free.fetch_or(self.mask, Release);
     }

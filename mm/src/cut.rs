@@ -125,7 +125,7 @@ impl<M: Machine> Memory<M> {
             object.gone(was);
             if let Some(f) = was.frame() {
                 object.resident.fetch_sub(1, Relaxed);
-                self.word(f).leave_object();
+                self.frame_word(f).leave_object();
                 self.release(f);
             }
             self.leave_slot(was);
@@ -169,7 +169,7 @@ impl<M: Machine> Space<M> {
                 let (lo, hi) = (p.start + local(cut.pages.start) as u32, p.start + local(cut.pages.end) as u32);
                 if lo < hi {
                     let all = cut.copies || p.flags.contains(Flags::SHARED);
-                    self.sweep(arena, lo, hi, if all { Fate::Emptied } else { Fate::Shown });
+                    self.sweep(arena, lo, hi, if all { Fate::Emptied } else { Fate::Withdrawn });
                 }
             }
         }

@@ -47,7 +47,7 @@ impl<M: Machine> Space<M> {
     /// Drops what the entries of a leaf table refer to. Returns how many pages that were.
     fn free_pages(&self, table: &Table) -> u64 {
         let (machine, zero) = (&self.memory.machine, self.memory.zero_page());
-        let words = machine.words();
+        let words = machine.frame_words();
         let mut pages = 0;
         each_used(machine, table, |w| {
             if !w.is_present() {

@@ -292,7 +292,7 @@ pub(crate) fn transit(start: u32, end: u32, like: &Part) -> Part {
         start,
         end,
         prot: Prot::empty(),
-        flags: Flags::TRANSIT | Flags::ALONE | like.flags & (Flags::SHARED | Flags::GROWS_DOWN),
+        flags: Flags::TRANSIT | Flags::UNMERGED | like.flags & (Flags::SHARED | Flags::GROWS_DOWN),
         object: core::ptr::null(),
         offset: 0,
     }

@@ -16,7 +16,7 @@
 //!
 //! * E1. A state changes by one named transition of this file, each one compare-and-swap or swap. The hardware may set
 //!   Accessed and Dirty at any moment, so a transition takes the exact word that was judged.
-//! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::share`], [`Entry::narrow`] and [`Entry::empty`] flip it,
+//! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::share`], [`Entry::narrow`] and [`Entry::stamp`] flip it,
 //!   [`Entry::take`] clears it, all others keep it.
 //! * E3. A page that the mapping does not own alone carries copy-on-write, also where nobody may write.
 //! * E4. *No word is seen twice in one place with an edit in between, unless everybody has answered in between*, who may have a window
@@ -67,7 +67,7 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-/// Software: not owned alone, see E3.
+/// Software: others may own the page, too; see E3.
 const COW: u64 = 1 << 9;
 /// Software: see E2.
 const PARITY: u64 = 1 << 10;
@@ -180,7 +180,7 @@ impl Word {
         ((self.0 & AGE) >> AGE_SHIFT) as u8
     }
 
-    /// Whether the page is not owned alone.
+    /// Whether others may own the page, too (E3).
     pub fn is_cow(self) -> bool {
         self.0 & COW != 0
     }
@@ -191,7 +191,7 @@ impl Word {
         self.0 & PRIVATE != 0 && (self.is_present() || self.is_hidden())
     }
 
-    /// Whether it is a swapped page of private memory. An object's page is swapped in the object's entry alone.
+    /// Whether it is a swapped page of private memory. An object's page is swapped in the object's own entry only.
     pub fn is_swapped_private(self) -> bool {
         self.is_swapped() && self.0 & PRIVATE != 0
     }
@@ -204,7 +204,7 @@ impl Word {
 
     /// Whether it is a private page that is read-only and copy-on-write already: fork changes nothing but its parity.
     #[inline]
-    pub fn is_shared(self) -> bool {
+    pub fn is_private_cow(self) -> bool {
         self.0 & (PRESENT | WRITABLE | COW | PRIVATE) == PRESENT | COW | PRIVATE
     }
 
@@ -471,7 +471,7 @@ impl Entry {
     /// `Empty -> Empty(g)`, by a sweep that meets an absent page or table: fails when a fault has just installed one. Flips the
     /// parity, as a narrowing edit must.
     #[must_use = "on failure there is something to sweep"]
-    pub fn empty(&self, old: Word, g: u64) -> Result<(), Changed> {
+    pub fn stamp(&self, old: Word, g: u64) -> Result<(), Changed> {
         debug_assert!(old.is_empty());
         self.swap_from(old, Word(Word::empty(g).0 | !old.0 & PARITY))
     }

@@ -84,7 +84,7 @@ impl Place {
                 if discards {
                     let _ = entry.take(self.g);
                 } else if was.is_empty() {
-                    assert!(entry.empty(was, self.g).is_ok());
+                    assert!(entry.stamp(was, self.g).is_ok());
                 } else {
                     assert!(entry.narrow(was, Narrowing::new(self.prot, true).of(was)).is_ok());
                 }

@@ -133,7 +133,7 @@ impl<M: Machine> Space<M> {
             // AcqRel: as for a sweep; whoever reads `Empty(g)` reads a list not older than the one the scan read.
             let g = arena.generation.fetch_add(1, AcqRel) + 1;
             let batch = Batch { pages: Pages::none(), len: 0, list: [const { None }; BATCH] };
-            let at = Scan { space: self, arena, pager, batch, round, want, g, done }.run(lo, hi);
+            let at = Scan { space: self, arena, pager, batch, round, want, g, done }.scan(lo, hi);
             if at < hi {
                 return Page::of(i, at);
             }
@@ -158,7 +158,7 @@ impl<M: Machine> Space<M> {
 
 impl<M: Machine> Scan<'_, M> {
     /// Scans `lo .. hi`; the page behind the last one that was looked at.
-    fn run(mut self, lo: u32, hi: u32) -> u32 {
+    fn scan(mut self, lo: u32, hi: u32) -> u32 {
         let m = self.space.memory();
         let mut page = lo;
         while page < hi && !self.is_enough() {
@@ -235,7 +235,7 @@ impl<M: Machine> Scan<'_, M> {
     /// Rule 2. `None`: the page stays.
     fn private(&mut self, entry: &Entry, e: Word, f: Frame) -> Option<Gone> {
         let m = self.space.memory();
-        let word = m.word(f);
+        let word = m.frame_word(f);
         // What may be written in place has no slot with its content.
         if let Some((slot, linked)) = word.slot().filter(|_| e.is_cow()) {
             if self.pager.join(slot, f, &mut || word.slot() == Some((slot, true))) {

@@ -1,7 +1,7 @@
 //! The publish that cannot fail: one segment, which is the range's own, becomes another one, or nothing.
 //!
 //! An edit that replaces or moves publishes its range as in transit first, and what the range shows in the end afterwards, when
-//! there is no way back any more. The mark is a segment by itself ([`Flags::ALONE`](crate::Flags)), and the claim keeps it. Without memory
+//! there is no way back any more. The mark is a segment by itself ([`Flags::UNMERGED`](crate::Flags)), and the claim keeps it. Without memory
 //! for the ordinary kind of version it is exchanged here:
 //!
 //! 1. One new node for each level, from a [`Reserve`] that was taken before the mark. Nothing is merged or split.

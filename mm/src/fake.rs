@@ -175,7 +175,7 @@ unsafe impl Machine for Fake {
         Stop::step();
         CPU.get()
     }
-    fn words(&self) -> &[FrameWord] {
+    fn frame_words(&self) -> &[FrameWord] {
         Stop::step();
         &self.words
     }
@@ -456,7 +456,7 @@ pub fn audit(memory: &'static Memory<Fake>, spaces: &[&Space<Fake>]) -> crate::R
     CPU.set(0);
     memory.drain_here();
     memory.drain_here();
-    let mut counts = std::vec![0; memory.machine.words().len()];
+    let mut counts = std::vec![0; memory.machine.frame_words().len()];
     let report = memory.audit(spaces.iter().copied(), &mut counts);
     assert!(report.is_clean(), "{report:?}");
     report

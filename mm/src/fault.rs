@@ -56,7 +56,7 @@ enum Step {
     End(Fault),
     Again,
     Wait,
-    /// A copy is published; `others` may still read `old`. Settled outside of the window.
+    /// A copy is published; `others` may still read `old`. Ended outside of the window ([`Space::end_copy`]).
     Copied {
         old: Frame,
         copy: Frame,
@@ -120,7 +120,7 @@ impl<M: Machine> Space<M> {
                     let _slow = (others != 0).then(|| self.slow.count());
                     m.shoot(others, &Pages::one(page));
                     m.machine.invalidate(page);
-                    self.settle(old, copy);
+                    self.end_copy(old, copy);
                 }
                 Wait => return None,
             }
@@ -213,7 +213,7 @@ impl<M: Machine> Space<M> {
                     return End(Fault::OutOfFrames);
                 };
                 m.machine.copy(frame, copy);
-                m.word(copy).start();
+                m.frame_word(copy).start();
                 m.release(frame);
                 Word::page(copy, p.prot).private()
             } else {
@@ -258,7 +258,7 @@ impl<M: Machine> Space<M> {
         if e.is_private() && !zero {
             // Pairs with the end of a fork's mark: this window has seen none, and sees the references that a child has got.
             fence(Acquire);
-            let owners = m.word(old).owners();
+            let owners = m.frame_word(old).owners();
             if owners == Owners::Fresh {
                 // Another thread's copy, its shootdown under way: do not copy the copy (model `cow-two`).
                 return Wait;
@@ -273,7 +273,7 @@ impl<M: Machine> Space<M> {
                 return End(Fault::Done);
             }
         }
-        if e.is_private() && m.word(old).is_alone_but_linked() {
+        if e.is_private() && m.frame_word(old).only_a_link_forbids_reuse() {
             // The page is about to differ from what its slot has. An eviction that has seen the link decides by the entry.
             m.unlink(old);
             return Again;
@@ -282,11 +282,11 @@ impl<M: Machine> Space<M> {
         if !zero {
             m.machine.copy(old, copy);
         }
-        m.word(copy).start_fresh();
+        m.frame_word(copy).start_fresh();
         // Read-only first: until the readers of the old page have answered, nobody may write the new one (model `cow-publish`).
         let word = Word::page(copy, p.prot).private().cow();
         if entry.replace(e, word).is_err() {
-            let last = m.word(copy).settle_fresh();
+            let last = m.frame_word(copy).end_fresh();
             debug_assert!(!last);
             m.release(copy);
             return Again;
@@ -300,7 +300,7 @@ impl<M: Machine> Space<M> {
         }
         // Before the old page can be free.
         m.machine.invalidate(page);
-        if !self.settle(old, copy) {
+        if !self.end_copy(old, copy) {
             return Again;
         }
         match entry.reuse(word.parity_of(e), p.prot) {
@@ -311,10 +311,10 @@ impl<M: Machine> Space<M> {
 
     /// Nobody reads the old page through this entry any more: drops its reference, then ends the copy's freshness. False: the
     /// copy was unmapped meanwhile, and is gone.
-    fn settle(&self, old: Frame, copy: Frame) -> bool {
+    fn end_copy(&self, old: Frame, copy: Frame) -> bool {
         let m = self.memory();
         m.release(old);
-        let gone = m.word(copy).settle_fresh();
+        let gone = m.frame_word(copy).end_fresh();
         if gone {
             m.free_linked(copy);
         }

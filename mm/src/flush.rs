@@ -55,7 +55,7 @@ impl<'a, M: Machine> Flush<'a, M> {
 
     /// As [`Flush::page`], for `n` pages from `local` on.
     #[inline]
-    pub fn run(&mut self, local: u32, n: usize) {
+    pub fn pages(&mut self, local: u32, n: usize) {
         self.pages.push_run(Page::of(self.arena.index, local), n);
     }
 
@@ -65,7 +65,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         self.frames[self.frame_count].write(frame);
         self.frame_count += 1;
         if self.frame_count == FRAMES {
-            self.settle();
+            self.pay();
         }
     }
 
@@ -76,21 +76,21 @@ impl<'a, M: Machine> Flush<'a, M> {
         self.tables[self.table_count].write(table);
         self.table_count += 1;
         if self.table_count == TABLES {
-            self.settle();
+            self.pay();
         }
     }
 
     /// Pays: answers first, then frames and tables. The last thing that is done with it.
     #[inline]
-    pub fn settle(&mut self) {
+    pub fn pay(&mut self) {
         debug_assert!(!self.pages.is_empty() || self.frame_count + self.table_count == 0);
         if !self.pages.is_empty() {
-            self.pay();
+            self.pay_now();
         }
     }
 
     #[inline(never)]
-    fn pay(&mut self) {
+    fn pay_now(&mut self) {
         let m = self.space.memory();
         fence(SeqCst);
         let others = self.space.others(self.arena);

@@ -78,10 +78,10 @@ impl<M: Machine> Space<M> {
     /// holds nothing.
     fn let_slow_pass(&self) {
         static SLOW: What = What { text: "stores that were under way", show: |n, f| write!(f, "{n} left") };
-        let (there, before) = (self.slow.now.load(Relaxed), self.slow.over.load(Relaxed));
+        let (there, before) = (self.slow.now.load(Relaxed), self.slow.ended.load(Relaxed));
         let mut since = 0;
         for _ in 0..COURTESY {
-            let passed = self.slow.over.load(Relaxed).wrapping_sub(before);
+            let passed = self.slow.ended.load(Relaxed).wrapping_sub(before);
             if passed >= there || self.slow.now.load(Relaxed) == 0 {
                 return;
             }
@@ -172,12 +172,12 @@ impl<M: Machine> Space<M> {
     /// Shares the pages of the entries `first ..= last` of a leaf table. False: as [`Space::share`] says.
     fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) -> bool {
         let m = self.memory();
-        let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.words());
+        let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.frame_words());
         let share = |from: &Entry, to: &Entry| {
             let e = from.load();
             let frame = e.page_frame();
             // Shared by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
-            if alone && e.is_shared() && frame != zero && words[frame.0 as usize].add_ref() {
+            if alone && e.is_private_cow() && frame != zero && words[frame.0 as usize].add_ref() {
                 to.init(e);
             } else if !e.is_empty() {
                 let Some(word) = self.share(from, alone, zero) else { return false };
@@ -224,7 +224,7 @@ impl<M: Machine> Space<M> {
             }
             // The reference comes first: who sees the entry writable in place has seen a count of one before it. The entry's own
             // stays meanwhile (rule 5), so that there is no room is no sign of a page that has gone.
-            if !m.word(frame).add_ref() {
+            if !m.frame_word(frame).add_ref() {
                 return None;
             }
             // Alone, no window is open: a flip would prove nothing to nobody.

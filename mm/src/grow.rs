@@ -14,7 +14,7 @@ impl<M: Machine> Space<M> {
     /// `page` is mapped (another thread was faster). `NotMapped`: there is no such segment; `NoSpace`: it may not grow so far.
     pub fn grow_down(&self, page: Page, most: u64) -> Result<(), EditError> {
         loop {
-            let above = self.find_settled(page).ok_or(EditError::NotMapped)?;
+            let above = self.find_arrived(page).ok_or(EditError::NotMapped)?;
             if above.range.start <= page {
                 return Ok(());
             }

@@ -15,7 +15,7 @@ impl<M: Machine> Memory<M> {
     /// For the swap cache: a frame with one reference for a page that is read into `slot`'s cache, content arbitrary.
     pub fn alloc_noted(&self, slot: Slot) -> Option<Frame> {
         let f = self.alloc()?;
-        self.word(f).start_noted(slot);
+        self.frame_word(f).start_noted(slot);
         Some(f)
     }
 
@@ -23,7 +23,7 @@ impl<M: Machine> Memory<M> {
     /// is the caller's.
     #[must_use = "the slot's hold would be lost"]
     pub fn release_frame(&self, f: Frame) -> Option<Slot> {
-        match self.word(f).unref() {
+        match self.frame_word(f).unref() {
             Left::Others => None,
             Left::Nothing => {
                 self.free(f);
@@ -40,7 +40,7 @@ impl<M: Machine> Memory<M> {
     /// For the swap cache: drops its reference to a frame whose content `slot` has on the disk. If others have references, and
     /// nothing forbids it, the frame is linked to the slot in the same step.
     pub fn settle(&self, f: Frame, slot: Slot) -> Settled {
-        let settled = self.word(f).settle(slot);
+        let settled = self.frame_word(f).settle(slot);
         match settled {
             Settled::Linked => _ = self.links.fetch_add(1, Relaxed),
             Settled::Freed(link) => {
@@ -62,7 +62,7 @@ impl<M: Machine> Memory<M> {
 
     /// Breaks the frame's link, if it has one: its hold of the slot is the caller's.
     fn end_link(&self, f: Frame) -> Option<Slot> {
-        let slot = self.word(f).break_link()?;
+        let slot = self.frame_word(f).break_link()?;
         self.links.fetch_sub(1, Relaxed);
         Some(slot)
     }
@@ -71,7 +71,7 @@ impl<M: Machine> Memory<M> {
     #[must_use = "the slot's hold would be lost"]
     pub(crate) fn enter_object(&self, f: Frame) -> Option<Slot> {
         // First the mark: no link is made from then on.
-        self.word(f).mark_object();
+        self.frame_word(f).enter_object();
         self.end_link(f)
     }
 
@@ -96,13 +96,13 @@ impl<M: Machine> Memory<M> {
     /// so at any time: an eviction that has seen the link holds the slot itself. Each call goes on where the last one has ended, and
     /// looks at no frame while there are no links. Returns how many it has broken, and how many frames it looked at.
     pub fn break_links(&self, want: u64) -> (u64, u64) {
-        let frames = self.machine.words().len() as u64;
+        let frames = self.machine.frame_words().len() as u64;
         let (mut broken, mut looked) = (0, 0);
         // Relaxed: hints; a link that is made meanwhile may be missed.
         while looked < frames && broken < want && self.links.load(Relaxed) != 0 {
             let f = Frame((self.link_cursor.fetch_add(1, Relaxed) % frames) as u32);
             looked += 1;
-            if self.word(f).slot().is_some_and(|(_, linked)| linked) {
+            if self.frame_word(f).slot().is_some_and(|(_, linked)| linked) {
                 self.unlink(f);
                 broken += 1;
             }

@@ -26,7 +26,7 @@ impl<M: Machine> Space<M> {
 
     /// As [`Space::find`], but never the mark of a range in transit: it waits until that has arrived. The caller holds no claim and
     /// no lock.
-    pub fn find_settled(&self, page: Page) -> Option<Segment> {
+    pub fn find_arrived(&self, page: Page) -> Option<Segment> {
         loop {
             let found = self.find(page)?;
             if !found.flags.contains(Flags::TRANSIT) {
@@ -37,9 +37,9 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// As [`Space::find_settled`], with what only continues the segment in the arenas beside, as it looks now.
+    /// As [`Space::find_arrived`], with what only continues the segment in the arenas beside, as it looks now.
     pub fn find_whole(&self, page: Page) -> Option<Segment> {
-        let mut all = self.find_settled(page)?;
+        let mut all = self.find_arrived(page)?;
         while all.range.start.local() == 0 && all.range.start.0 != 0 {
             match self.find(Page(all.range.start.0 - 1)) {
                 Some(before) if before.continues_with(&all) => {
@@ -80,7 +80,7 @@ impl<M: Machine> Space<M> {
         for (index, lo, hi) in range.by_arena() {
             let arena = self.arena(index).ok_or(EditError::NotMapped)?;
             let pin = self.memory().pin();
-            let part = whole(arena.list(&pin), lo, hi)?;
+            let part = one_part(arena.list(&pin), lo, hi)?;
             match first {
                 None => first = Some(part),
                 Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
@@ -168,7 +168,7 @@ impl<M: Machine> Space<M> {
 }
 
 /// The one segment that all of `lo .. hi` belongs to, clipped to it. Neighbours that only continue each other count as one.
-fn whole(list: List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
+fn one_part(list: List<'_>, lo: u32, hi: u32) -> Result<Part, EditError> {
     let mut all: Option<Part> = None;
     let one = list.each(lo, hi, &mut |p| match &mut all {
         None if p.start <= lo => {

@@ -38,8 +38,8 @@ impl What {
 ///
 /// * [`cpu`](Machine::cpu) is below [`CPUS`], and stays the same until the caller waits ([`pause`](Machine::pause)): code of
 ///   this crate is not preempted, and no two threads that run at the same time have the same number.
-/// * [`words`](Machine::words), [`blocks`](Machine::blocks) and [`slabs`](Machine::slabs) always return the same slices, nobody
-///   else touches what is in them, and `words` is as long as the frames of all blocks.
+/// * [`frame_words`](Machine::frame_words), [`blocks`](Machine::blocks) and [`slabs`](Machine::slabs) always return the same slices, nobody
+///   else touches what is in them, and `frame_words` is as long as the frames of all blocks.
 /// * [`page`](Machine::page) of a frame that the allocator was given points to [`PAGE`](crate::page::PAGE) bytes, aligned to
 ///   them, that nobody outside this crate uses unless the frame was handed to him; [`table`](Machine::table) is the same memory
 ///   seen as a table.
@@ -51,7 +51,7 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     /// The number of the CPU that runs the caller.
     fn cpu(&self) -> usize;
     /// The metadata words, one a frame.
-    fn words(&self) -> &[FrameWord];
+    fn frame_words(&self) -> &[FrameWord];
     /// The bitmap of free frames, one block for 2 MiB.
     fn blocks(&self) -> &[Block];
     /// The bitmap of slabs with free nodes, as long as [`blocks`](Machine::blocks).

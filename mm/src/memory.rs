@@ -100,7 +100,7 @@ impl<M: Machine> Memory<M> {
     /// Makes the zero page. False: no memory.
     pub fn start(&self) -> bool {
         let Some(f) = self.alloc_zeroed() else { return false };
-        self.word(f).start();
+        self.frame_word(f).start();
         self.zero.store(f.0 as u64, Release);
         true
     }
@@ -147,15 +147,15 @@ impl<M: Machine> Memory<M> {
 
     /// The metadata word of a frame.
     #[inline]
-    pub(crate) fn word(&self, f: Frame) -> &FrameWord {
-        &self.machine.words()[f.0 as usize]
+    pub(crate) fn frame_word(&self, f: Frame) -> &FrameWord {
+        &self.machine.frame_words()[f.0 as usize]
     }
 
     /// A reference to a page's frame, unless it has none left or too many.
     #[must_use]
     #[inline]
     pub fn try_ref(&self, f: Frame) -> bool {
-        self.word(f).try_ref(|| self.stats.add(&self.machine, Counter::RetryReference, 1))
+        self.frame_word(f).try_ref(|| self.stats.add(&self.machine, Counter::RetryReference, 1))
     }
 
     /// Calls `see` with the name and the sum of every counter.
@@ -168,7 +168,7 @@ impl<M: Machine> Memory<M> {
     /// A zeroed page with one reference.
     pub(crate) fn new_page(&self) -> Option<Frame> {
         let f = self.alloc_zeroed()?;
-        self.word(f).start();
+        self.frame_word(f).start();
         Some(f)
     }
 
@@ -176,7 +176,7 @@ impl<M: Machine> Memory<M> {
     #[inline]
     pub(crate) fn release(&self, f: Frame) {
         if f != self.zero_page() {
-            self.free_left(f, self.word(f).unref());
+            self.free_left(f, self.frame_word(f).unref());
         }
     }
 

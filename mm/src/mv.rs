@@ -122,7 +122,7 @@ impl<M: Machine> Space<M> {
         }
         // Counts for the object when neither list does.
         let _held = shown.hold();
-        let moved = Move { space: self, src, dst, shown, reserve }.run(keep);
+        let moved = Move { space: self, src, dst, shown, reserve }.perform(keep);
         drop(claims);
         // Where nothing is mapped now: tables may be bare.
         let left = if moved.is_err() { Some(dst) } else { (!keep).then_some(src) };
@@ -143,7 +143,7 @@ struct Move<'a, M: Machine> {
 
 impl<M: Machine> Move<'_, M> {
     /// Steps 2 to 7.
-    fn run(mut self, keep: bool) -> Result<(), EditError> {
+    fn perform(mut self, keep: bool) -> Result<(), EditError> {
         let (src, dst, shown) = (self.src, self.dst, self.shown);
         let pages = src.pages().min(dst.pages());
         let (moving, rest) =

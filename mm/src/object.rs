@@ -9,7 +9,7 @@
 
 use crate::entry::{Entry, Word};
 use crate::frames::slab::{NODE, NodePlace};
-use crate::frames::{Frame, Kind};
+use crate::frames::{Frame, Role};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ENTRIES, PAGE, Prot, TABLE_BITS};
@@ -238,7 +238,7 @@ impl<M: Machine> Memory<M> {
                         return Ok(f);
                     }
                     self.release(f);
-                } else if self.word(f).is_full() && entry.load() == e {
+                } else if self.frame_word(f).is_full() && entry.load() == e {
                     return Err(PageError::Full);
                 }
                 self.stats.add(&self.machine, Counter::RetryObject, 1);
@@ -253,7 +253,7 @@ impl<M: Machine> Memory<M> {
             match object.quota.map_or(Charge::Paid, Quota::charge) {
                 Charge::Paid => {}
                 // Whoever is about to install a page waits for nobody.
-                Charge::Unsettled => {
+                Charge::Undecided => {
                     self.machine.relax();
                     continue;
                 }
@@ -269,7 +269,7 @@ impl<M: Machine> Memory<M> {
                 // SAFETY: the frame is ours alone and PAGE bytes long.
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.machine.page(f), bytes.len().min(PAGE)) };
             }
-            self.word(f).start_object();
+            self.frame_word(f).start_object();
             if entry.install_page(e, Word::page(f, Prot::READ)).is_ok() {
                 object.quota.inspect(|q| q.arrived());
                 object.resident.fetch_add(1, Relaxed);
@@ -336,7 +336,7 @@ impl<M: Machine> Memory<M> {
                     return Ok(None);
                 }
                 let t = self.new_table().ok_or(PageError::OutOfFrames)?;
-                self.word(t).set_object_table();
+                self.frame_word(t).set_object_table();
                 if entry.install_table(e, t).is_ok() {
                     object.tables.fetch_add(1, Relaxed);
                 } else {
@@ -382,7 +382,7 @@ impl<M: Machine> Memory<M> {
     /// A zeroed frame for a table.
     pub(crate) fn new_table(&self) -> Option<Frame> {
         let t = self.alloc_zeroed()?;
-        self.word(t).set(Kind::Table, 0);
+        self.frame_word(t).set(Role::Table, 0);
         Some(t)
     }
 
@@ -468,7 +468,7 @@ unsafe fn destroy<M: Machine>(object: *const Object) {
     let give_up = &mut |w: Word| {
         o.gone(w);
         if let Some(f) = w.frame() {
-            memory.word(f).leave_object();
+            memory.frame_word(f).leave_object();
             memory.release(f);
         }
         memory.leave_slot(w);

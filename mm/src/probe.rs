@@ -43,8 +43,8 @@ impl<M: Machine> Memory<M> {
 
     /// Slabs whose nodes are all free, found through the bitmap by whoever needs a node next.
     pub fn idle_slabs(&self) -> u64 {
-        let full = |i: usize| self.word(Frame(i as u32)).link().count_ones() as usize == PAGE / NODE;
-        (0..self.machine.words().len()).filter(|&i| self.slabs.is_set(self.machine.slabs(), i) && full(i)).count()
+        let full = |i: usize| self.frame_word(Frame(i as u32)).upper().count_ones() as usize == PAGE / NODE;
+        (0..self.machine.frame_words().len()).filter(|&i| self.slabs.is_set(self.machine.slabs(), i) && full(i)).count()
             as u64
     }
 

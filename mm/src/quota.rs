@@ -27,7 +27,7 @@ pub(crate) enum Charge {
     /// It is charged, and under way.
     Paid,
     /// The limit is reached, but pages are under way: look again.
-    Unsettled,
+    Undecided,
     /// The limit is reached.
     Full,
 }
@@ -59,7 +59,7 @@ impl Quota {
         let mut now = self.word.load(Acquire);
         loop {
             if now & USED >= self.most() {
-                return if now < UNDER_WAY { Charge::Full } else { Charge::Unsettled };
+                return if now < UNDER_WAY { Charge::Full } else { Charge::Undecided };
             }
             // Relaxed: that the page is paid for orders nothing.
             match self.word.compare_exchange_weak(now, now + UNDER_WAY + 1, Relaxed, Acquire) {

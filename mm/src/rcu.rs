@@ -14,7 +14,7 @@
 //! The hardware's walker is not stopped by any of this, only by the answers to a shootdown.
 
 use crate::frames::slab::NodePlace;
-use crate::frames::{Frame, Kind};
+use crate::frames::{Frame, Role};
 use crate::list::Node;
 use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
@@ -149,7 +149,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// The bag for what is retired now. Frees what the bag held three epochs ago.
-    fn bag(&self, put: impl FnOnce(&mut Bag)) {
+    fn retire(&self, put: impl FnOnce(&mut Bag)) {
         // The unlinking came before this fence, the epoch is read after it: see the table above.
         fence(SeqCst);
         let epoch = self.rcu.epoch.load(Acquire);
@@ -162,7 +162,7 @@ impl<M: Machine> Memory<M> {
             (old, b.retired >= many_retired())
         });
         if old.len != 0 {
-            self.empty(old);
+            self.free_bag(old);
         }
         if many {
             self.collect();
@@ -175,7 +175,7 @@ impl<M: Machine> Memory<M> {
     ///
     /// Each node came from [`Memory::alloc_node`], is linked from nowhere, and is retired once.
     pub(crate) unsafe fn retire_nodes(&self, first: *mut Node, last: *mut Node) {
-        self.bag(|bag| {
+        self.retire(|bag| {
             // SAFETY: the header's link is the retirer's; readers do not use it.
             unsafe { (*last).next.set(bag.nodes) };
             bag.nodes = first;
@@ -184,8 +184,8 @@ impl<M: Machine> Memory<M> {
 
     /// Retires a table frame, detached, sealed, and answered for by every CPU that could walk it in hardware.
     pub(crate) fn retire_table(&self, table: Frame) {
-        self.bag(|bag| {
-            self.word(table).set(Kind::Table, bag.tables);
+        self.retire(|bag| {
+            self.frame_word(table).set(Role::Table, bag.tables);
             bag.tables = table.0;
         });
     }
@@ -207,7 +207,7 @@ impl<M: Machine> Memory<M> {
                     EMPTY
                 }
             });
-            self.empty(old);
+            self.free_bag(old);
         }
     }
 
@@ -233,7 +233,7 @@ impl<M: Machine> Memory<M> {
         self.rcu.bags.with(&self.machine, |b| b.retired != 0)
     }
 
-    fn empty(&self, bag: Bag) {
+    fn free_bag(&self, bag: Bag) {
         let mut node = bag.nodes;
         while !node.is_null() {
             // SAFETY: retired nodes are valid until freed here, after their grace period; the link is read before the free.
@@ -246,7 +246,7 @@ impl<M: Machine> Memory<M> {
         let mut table = bag.tables;
         while table != 0 {
             let f = Frame(table);
-            table = self.word(f).link();
+            table = self.frame_word(f).upper();
             self.free(f);
         }
     }

@@ -39,7 +39,7 @@ impl Arena {
             }
             let nobody = self.claims.all(memory);
             self.vain.store(0, Relaxed);
-            // Whoever claims next finds the bit: the slots are given back after it is set (Release), and taken (Acquire).
+            // Whoever claims next finds the bit: the seats are given back after it is set (Release), and taken (Acquire).
             let begins = self.reclaim.swap(1, AcqRel) == 0;
             drop(nobody);
             // Made only if the bit is ours: one that is dropped clears it. It may be another scan's, that read a lower number before

@@ -5,7 +5,7 @@ use crate::page::{Page, PageRange, Prot};
 use bitflags::bitflags;
 
 bitflags! {
-    /// What else a segment is. SHARED, TRANSIT, DONTFORK, WIPEONFORK, GROWS_DOWN, LOCKED and ALONE mean something in this crate; the
+    /// What else a segment is. SHARED, TRANSIT, DONTFORK, WIPEONFORK, GROWS_DOWN, LOCKED and UNMERGED mean something in this crate; the
     /// others are its user's labels.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Flags: u16 {
@@ -32,7 +32,7 @@ bitflags! {
         /// The heap that `brk` moves.
         const HEAP = 1 << 12;
         /// Never merged with a neighbour.
-        const ALONE = 1 << 13;
+        const UNMERGED = 1 << 13;
         /// With LOCKED: pages stay once they have been touched (MLOCK_ONFAULT).
         const ON_FAULT = 1 << 15;
     }
@@ -80,7 +80,7 @@ impl Segment {
         self.range.end == next.range.start
             && self.prot == next.prot
             && self.flags == next.flags
-            && !self.flags.contains(Flags::ALONE)
+            && !self.flags.contains(Flags::UNMERGED)
             && backings
     }
 }
@@ -123,7 +123,7 @@ impl Part {
         self.end == next.start
             && self.prot == next.prot
             && self.flags == next.flags
-            && !self.flags.contains(Flags::ALONE)
+            && !self.flags.contains(Flags::UNMERGED)
             && self.object == next.object
             && (self.object.is_null() || self.offset + (self.end - self.start) as u64 == next.offset)
     }

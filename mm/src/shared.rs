@@ -29,7 +29,7 @@ impl<M: Machine> Memory<M> {
         let Ok(Some(entry)) = self.object_entry(object, index, false) else { return Ok(false) };
         let e = entry.load();
         let Some(f) = e.frame() else { return Ok(false) };
-        if self.word(f).count() != 1 {
+        if self.frame_word(f).count() != 1 {
             return Ok(false);
         }
         let Some(slot) = pager.reserve(self.machine.cpu(), f) else { return Err(()) };
@@ -46,7 +46,7 @@ impl<M: Machine> Memory<M> {
             return Ok(false);
         };
         fence(SeqCst);
-        if self.word(f).count() != 1 {
+        if self.frame_word(f).count() != 1 {
             match entry.put_back(swapped, e) {
                 Ok(()) => {
                     back();
@@ -55,15 +55,15 @@ impl<M: Machine> Memory<M> {
                 // The object was cut here: that has counted, and dropped the entry's hold. The frame goes with ours.
                 Err(_) => {
                     object.resident.fetch_sub(1, Relaxed);
-                    self.word(f).leave_object();
+                    self.frame_word(f).leave_object();
                     pager.answered(slot);
                 }
             }
             return Ok(false);
         }
         object.resident.fetch_sub(1, Relaxed);
-        self.word(f).leave_object();
-        self.word(f).note(slot);
+        self.frame_word(f).leave_object();
+        self.frame_word(f).note(slot);
         pager.answered(slot);
         Ok(true)
     }
@@ -178,7 +178,8 @@ impl<M: Machine> Memory<M> {
         let at = self.next_object_page(object, from)?;
         let first = at as usize & (ENTRIES - 1);
         let entries = self.object_table(object, at).map_or(&[][..], |table| &table[first..]);
-        let in_use = entries.iter().filter_map(|e| e.load().frame()).filter(|f| self.word(*f).count() > 1).count();
+        let in_use =
+            entries.iter().filter_map(|e| e.load().frame()).filter(|f| self.frame_word(*f).count() > 1).count();
         Some((in_use as u64, at + (ENTRIES - first) as u64))
     }
 }

@@ -30,7 +30,7 @@ const AGAIN: u32 = 1 << 20;
 /// What a target is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
-enum Kind {
+enum Request {
     /// Drop the translations of the listed pages.
     Pages = 0,
     /// Drop all translations.
@@ -46,7 +46,7 @@ enum Kind {
 struct Record {
     /// Targets that have not answered.
     left: AtomicU64,
-    /// Kind, and how many pages.
+    /// Which request, and how many pages.
     what: AtomicU64,
     pages: [AtomicU64; MAX_PAGES],
 }
@@ -155,22 +155,22 @@ impl<M: Machine> Memory<M> {
                 for (slot, page) in record.pages.iter().zip(list) {
                     slot.store(page.0, Relaxed);
                 }
-                Kind::Pages as u64 | (list.len() as u64) << 8
+                Request::Pages as u64 | (list.len() as u64) << 8
             }
-            None => Kind::All as u64,
+            None => Request::All as u64,
         };
         self.ask(targets, what);
     }
 
     /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
     pub(crate) fn await_answers(&self, targets: u64) {
-        self.ask(targets, Kind::Answer as u64);
+        self.ask(targets, Request::Answer as u64);
     }
 
     /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
     pub fn drain_all(&self, targets: u64) {
         self.drain_here();
-        self.ask(targets & !(1 << self.machine.cpu()), Kind::Drain as u64);
+        self.ask(targets & !(1 << self.machine.cpu()), Request::Drain as u64);
         self.drain_here();
     }
 
@@ -253,13 +253,13 @@ impl<M: Machine> Memory<M> {
             let record = &self.shootdown.records[from];
             let what = record.what.load(Relaxed);
             match what & 0xff {
-                k if k == Kind::Pages as u64 => {
+                k if k == Request::Pages as u64 => {
                     for slot in &record.pages[..(what >> 8) as usize] {
                         self.machine.invalidate(Page(slot.load(Relaxed)));
                     }
                 }
-                k if k == Kind::All as u64 => self.machine.invalidate_all(),
-                k if k == Kind::Drain as u64 => self.drain_here(),
+                k if k == Request::All as u64 => self.machine.invalidate_all(),
+                k if k == Request::Drain as u64 => self.drain_here(),
                 _ => {}
             }
             self.stats.add(&self.machine, Counter::ShootdownServed, 1);

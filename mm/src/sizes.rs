@@ -41,7 +41,7 @@ pub(crate) const CACHE_BATCH: usize = or(64, 1);
 
 // edits
 
-/// Operations that can edit one arena at a time; more wait for a slot.
+/// Operations that can edit one arena at a time; more wait for a seat.
 pub(crate) const CLAIMS: usize = or(16, 3);
 /// A list's height never reaches this: see [`MOST`](crate::list::MOST).
 pub(crate) const HEIGHT: usize = 8;

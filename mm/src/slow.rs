@@ -8,13 +8,13 @@ use crate::sync::{AtomicU64, Ordering::*};
 pub(crate) struct Slow {
     /// How many there are.
     pub now: AtomicU64,
-    /// How many there have been.
-    pub over: AtomicU64,
+    /// How many have ended so far.
+    pub ended: AtomicU64,
 }
 
 impl Slow {
     pub fn new() -> Slow {
-        Slow { now: AtomicU64::new(0), over: AtomicU64::new(0) }
+        Slow { now: AtomicU64::new(0), ended: AtomicU64::new(0) }
     }
 
     /// From now on, until it is dropped.
@@ -34,7 +34,7 @@ pub(crate) struct Counted<'a>(&'a Slow);
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         if COURTESY != 0 {
-            self.0.over.fetch_add(1, Relaxed);
+            self.0.ended.fetch_add(1, Relaxed);
             self.0.now.fetch_sub(1, Relaxed);
         }
     }

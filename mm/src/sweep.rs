@@ -29,7 +29,7 @@ pub(crate) enum Fate {
     /// They go, but their segments stay.
     Emptied,
     /// Those of their object go, but private copies and segments stay.
-    Shown,
+    Withdrawn,
     /// They stay, with at most the rights of this protection.
     Narrow(Prot),
 }
@@ -44,11 +44,11 @@ impl<M: Machine> Space<M> {
         let scanned = arena.is_scanned();
         let alone = self.alone_in(arena) && !scanned;
         let mut flush = Flush::new(self, arena);
-        Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).run(arena);
+        Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).sweep(arena);
         if scanned {
             flush.everything();
         }
-        flush.settle();
+        flush.pay();
     }
 }
 
@@ -80,9 +80,9 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     }
 
     /// Sweeps the range in `arena`. The caller holds the claim; serves shootdowns between tables, so it must not be pinned.
-    pub fn run(mut self, arena: &'a Arena) {
+    pub fn sweep(mut self, arena: &'a Arena) {
         if !self.in_one_leaf(arena) {
-            self.entry(&arena.table, LEVELS, 0);
+            self.below(&arena.table, LEVELS, 0);
         }
     }
 
@@ -106,18 +106,18 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             entry = &table[index(self.lo, level)];
         }
         let first = index(self.lo, 0);
-        self.leaves(&table[first..first + (self.hi - self.lo) as usize], self.lo);
+        self.leaf_entries(&table[first..first + (self.hi - self.lo) as usize], self.lo);
         self.memory.serve();
         true
     }
 
     /// Sweeps the part of the range below `entry`, whose first page is `base`.
-    fn entry(&mut self, entry: &'a Entry, level: u32, base: u32) {
+    fn below(&mut self, entry: &'a Entry, level: u32, base: u32) {
         let span = 1u32 << (TABLE_BITS * level);
         loop {
             let e = entry.load();
             let Some(table) = e.frame() else {
-                if self.alone || entry.empty(e, self.g).is_ok() {
+                if self.alone || entry.stamp(e, self.g).is_ok() {
                     return;
                 }
                 self.retry();
@@ -137,10 +137,10 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
             let at = base + first as u32 * below;
             let entries = &entries[first..=last];
             if level == 1 {
-                self.leaves(entries, at);
+                self.leaf_entries(entries, at);
             } else {
                 for (entry, i) in entries.iter().zip(0..) {
-                    self.entry(entry, level - 1, at + i * below);
+                    self.below(entry, level - 1, at + i * below);
                 }
             }
             self.memory.serve();
@@ -156,34 +156,34 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
 
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
     #[inline]
-    fn leaves(&mut self, entries: &[Entry], mut at: u32) {
+    fn leaf_entries(&mut self, entries: &[Entry], mut at: u32) {
         if !self.takes_all() {
-            return self.stay(entries, at);
+            return self.keep_pages(entries, at);
         }
         let mut rest = entries;
         while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
             // Alone, what is empty stays as it is.
             if !self.alone || !group[0].load().is_empty() || !self.memory.machine.are_empty(group) {
-                self.empty(group, at);
+                self.take_pages(group, at);
             }
             rest = behind;
             at += GROUP as u32;
         }
         if !rest.is_empty() {
-            self.empty(rest, at);
+            self.take_pages(rest, at);
         }
     }
 
-    /// As [`Sweep::leaves`], for pages that go.
+    /// As [`Sweep::leaf_entries`], for pages that go.
     #[inline(never)]
-    fn empty(&mut self, entries: &[Entry], mut at: u32) {
+    fn take_pages(&mut self, entries: &[Entry], mut at: u32) {
         for entry in entries {
             loop {
                 let e = entry.load();
                 if !e.is_empty() {
                     let was = entry.take(self.g);
                     self.gone(was, at);
-                } else if !self.alone && entry.empty(e, self.g).is_err() {
+                } else if !self.alone && entry.stamp(e, self.g).is_err() {
                     self.retry();
                     continue;
                 }
@@ -193,7 +193,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
-    /// As [`Sweep::leaves`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so that
+    /// As [`Sweep::leaf_entries`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so that
     /// is no plain exchange.
     #[cold]
     fn withdraw(&mut self, entries: &[Entry], at: u32) {
@@ -204,7 +204,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
                     break;
                 }
                 if e.is_empty() {
-                    if entry.empty(e, self.g).is_ok() {
+                    if entry.stamp(e, self.g).is_ok() {
                         break;
                     }
                 } else if entry.unmap(e, self.g).is_ok() {
@@ -216,9 +216,9 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
-    /// As [`Sweep::leaves`], where pages stay.
+    /// As [`Sweep::leaf_entries`], where pages stay.
     #[inline(never)]
-    fn stay(&mut self, entries: &[Entry], at: u32) {
+    fn keep_pages(&mut self, entries: &[Entry], at: u32) {
         let Fate::Narrow(prot) = self.fate else {
             return self.withdraw(entries, at);
         };
@@ -240,7 +240,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
         if changed {
             // Where some did not change, their translations go without need.
-            self.flush.run(at, entries.len());
+            self.flush.pages(at, entries.len());
         }
     }
 
@@ -250,7 +250,7 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         loop {
             let e = entry.load();
             if e.is_empty() {
-                if self.alone || entry.empty(e, self.g).is_ok() {
+                if self.alone || entry.stamp(e, self.g).is_ok() {
                     return false;
                 }
             } else {

@@ -12,7 +12,7 @@ use crate::space::Space;
 pub(crate) struct Claimed<'a, M: Machine> {
     space: &'a Space<M>,
     /// Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
-    words: [u32; ARENAS],
+    kept: [u32; ARENAS],
 }
 
 impl<M: Machine> Space<M> {
@@ -24,12 +24,12 @@ impl<M: Machine> Space<M> {
     /// nothing has moved there and nothing will.
     pub(crate) fn claim_all(&self) -> Claimed<'_, M> {
         loop {
-            let mut all = Claimed { space: self, words: [0; ARENAS] };
+            let mut all = Claimed { space: self, kept: [0; ARENAS] };
             for arena in self.each_arena() {
-                all.words[arena.index] = arena.claims.acquire(self.memory(), &[(0, ARENA_PAGES)]).keep();
+                all.kept[arena.index] = arena.claims.acquire(self.memory(), &[(0, ARENA_PAGES)]).keep();
             }
             // Acquire, by the claims: what those have made who held them before.
-            if self.each_arena().all(|a| all.words[a.index] != 0) {
+            if self.each_arena().all(|a| all.kept[a.index] != 0) {
                 return all;
             }
         }
@@ -40,7 +40,7 @@ impl<M: Machine> Space<M> {
     pub(crate) fn claim_ranges<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
         loop {
             let all = self.claim_known(ranges);
-            let claimed = |(index, _, _): (usize, u32, u32)| all.words[index] != 0 || self.arena(index).is_none();
+            let claimed = |(index, _, _): (usize, u32, u32)| all.kept[index] != 0 || self.arena(index).is_none();
             if ranges.into_iter().flat_map(PageRange::by_arena).all(claimed) {
                 return all;
             }
@@ -48,7 +48,7 @@ impl<M: Machine> Space<M> {
     }
 
     fn claim_known<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
-        let mut all = Claimed { space: self, words: [0; ARENAS] };
+        let mut all = Claimed { space: self, kept: [0; ARENAS] };
         let mut rest = ranges.map(|range| range.by_arena().peekable());
         while let Some(index) = rest.iter_mut().filter_map(|r| r.peek().map(|&(index, ..)| index)).min() {
             let (mut here, mut n) = ([(0, 0); N], 0);
@@ -57,7 +57,7 @@ impl<M: Machine> Space<M> {
                 n += 1;
             }
             if let Some(arena) = self.arena(index) {
-                all.words[index] = arena.claims.acquire(self.memory(), &here[..n]).keep();
+                all.kept[index] = arena.claims.acquire(self.memory(), &here[..n]).keep();
             }
         }
         all
@@ -67,14 +67,14 @@ impl<M: Machine> Space<M> {
 impl<'a, M: Machine> Claimed<'a, M> {
     /// The arenas, in ascending order.
     pub fn arenas(&self) -> impl Iterator<Item = &'a Arena> {
-        self.space.each_arena().filter(|a| self.words[a.index] != 0)
+        self.space.each_arena().filter(|a| self.kept[a.index] != 0)
     }
 }
 
 impl<M: Machine> Drop for Claimed<'_, M> {
     fn drop(&mut self) {
         for arena in self.arenas() {
-            drop(Claim::kept(&arena.claims, self.words[arena.index]));
+            drop(Claim::kept(&arena.claims, self.kept[arena.index]));
         }
     }
 }

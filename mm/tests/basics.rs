@@ -159,8 +159,13 @@ fn moves_carry_the_content() {
     let (mut cpu, space) = setup(8192);
     let a = anon(&space, 700, RW);
     (0..700).step_by(3).for_each(|i| cpu.write(a + i * 4096, i + 1).unwrap());
-    let guard =
-        space.map(Place::FixedNoReplace(Page(Page::containing(a).0 + 700)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    let guard = space.map(
+        Place::FixedNoReplace(Page(Page::containing(a).0 + 700)),
+        1,
+        RW,
+        &Backing::Anonymous,
+        Flags::UNMERGED,
+    );
     guard.unwrap();
     assert_eq!(space.remap(range(Page::containing(a), 700), 900, Remap::InPlace, false), Err(EditError::NoSpace));
     let b = space.remap(range(Page::containing(a), 700), 900, Remap::MayMove(Page(0)), false).unwrap();
@@ -279,7 +284,7 @@ fn shortage_at_every_step_is_survived() {
         }
         (0..keep).filter_map(|_| held.pop()).for_each(|f| m.free(f));
         let _ = space.protect(range(Page(p.0 + 3), 1), Prot::READ);
-        let _ = space.map(Place::Fixed(Page(p.0 + 10)), 2, RW, &Backing::Anonymous, Flags::ALONE);
+        let _ = space.map(Place::Fixed(Page(p.0 + 10)), 2, RW, &Backing::Anonymous, Flags::UNMERGED);
         let child = space.fork().ok().map(Arc::new);
         let _ = cpu.write(a + 20 * 4096, 21);
         let _ = space.remap(range(Page(p.0 + 30), 4), 4, Remap::Fixed(Page(p.0 + 1000 + keep * 600)), true);
@@ -557,7 +562,7 @@ fn hints_and_holes_keep_out_of_the_guard() {
     assert_eq!(is_at(&space, Place::FixedNoReplace(near), Flags::empty()), near);
     // Where the system chooses: a segment that grows down gets room, and what comes later leaves it the guard.
     let stack = is_at(&space, Place::Anywhere, DOWN);
-    let others: Vec<Page> = (0..3000).map(|_| is_at(&space, Place::Anywhere, Flags::ALONE)).collect();
+    let others: Vec<Page> = (0..3000).map(|_| is_at(&space, Place::Anywhere, Flags::UNMERGED)).collect();
     assert!(others.iter().all(|p| p.0 + guard < stack.0 || p.0 > stack.0));
     assert!(others.iter().any(|p| p.0 < stack.0));
     assert_eq!(space.grow_down(Page(stack.0 - 1), u64::MAX), Err(EditError::NoSpace));

@@ -413,7 +413,7 @@ fn a_settled_look_never_sees_a_range_in_transit() {
                     let _ = cpu.read(Page(BASE).addr());
                     marks.fetch_add((shows(cpu.space().find(Page(BASE))) == Some(Prot::empty())) as u64, SeqCst);
                     looks.fetch_add(1, SeqCst);
-                    let seen = shows(cpu.space().find_settled(Page(BASE)));
+                    let seen = shows(cpu.space().find_arrived(Page(BASE)));
                     assert!(seen.is_none_or(|prot| prot == RW), "{seen:?}");
                     let all = cpu.space().one_segment(range(BASE, N)).ok();
                     assert!(all.is_none_or(|s| s.prot == RW && s.range == range(BASE, N)), "a part of it");
@@ -435,7 +435,7 @@ fn race_42_no_address_twice() {
             // One arena for all: CPUs 1 to 4 have different homes, so force hints that collide.
             for i in 0..1500u64 {
                 let hint = Place::Hint(Page(BASE + i));
-                let a = cpu.space().map(hint, 1, RW, &Backing::Anonymous, Flags::ALONE).unwrap();
+                let a = cpu.space().map(hint, 1, RW, &Backing::Anonymous, Flags::UNMERGED).unwrap();
                 cpu.write(a.addr(), (id as u64) << 32 | i).unwrap();
                 mine.push((a, (id as u64) << 32 | i));
             }

@@ -233,7 +233,7 @@ fn a_refused_move_loses_nothing() {
     let m = cpu.memory;
     let base = 1u64 << 20;
     let map = |page: u64, pages: u64| {
-        space.map(Place::Fixed(Page(page)), pages, RW, &Backing::Anonymous, Flags::ALONE).unwrap();
+        space.map(Place::Fixed(Page(page)), pages, RW, &Backing::Anonymous, Flags::UNMERGED).unwrap();
     };
     map(base, 3);
     map(base + 10, 1);
@@ -260,10 +260,10 @@ fn an_arena_with_few_segments_counts_with_the_others() {
     let m = memory(20_000);
     let space = Space::new(m);
     m.set_most_segments(MOST);
-    let map = |page: u64| space.map(Place::Fixed(Page(page)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    let map = |page: u64| space.map(Place::Fixed(Page(page)), 1, RW, &Backing::Anonymous, Flags::UNMERGED);
     (0..MOST).for_each(|n| assert!(map((1 << 20) + n).is_ok(), "segment {n}"));
     assert_eq!(map(5 * ARENA), Err(EditError::TooMany));
     let child = space.fork().unwrap();
-    let there = child.map(Place::Fixed(Page(5 * ARENA)), 1, RW, &Backing::Anonymous, Flags::ALONE);
+    let there = child.map(Place::Fixed(Page(5 * ARENA)), 1, RW, &Backing::Anonymous, Flags::UNMERGED);
     assert_eq!(there, Err(EditError::TooMany));
 }

@@ -10,8 +10,8 @@ use quire_mm::{Machine, Report};
 pub fn audit(spaces: &[Arc<super::Space>]) -> Result<Report, ()> {
     let m = memory();
     let mut counts: Vec<u32> = Vec::new();
-    counts.try_reserve_exact(m.machine.words().len()).map_err(|_| ())?;
-    counts.resize(m.machine.words().len(), 0);
+    counts.try_reserve_exact(m.machine.frame_words().len()).map_err(|_| ())?;
+    counts.resize(m.machine.frame_words().len(), 0);
     crate::swap::daemon::settle();
     m.set_quiet(true);
     // Twice: what the first round retires needs another grace period.

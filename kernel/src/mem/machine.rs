@@ -93,7 +93,7 @@ unsafe impl Machine for Kernel {
         cpu::cpu_id()
     }
     #[inline(always)]
-    fn words(&self) -> &[FrameWord] {
+    fn frame_words(&self) -> &[FrameWord] {
         self.words
     }
     #[inline]

@@ -94,7 +94,7 @@ fn key(address: usize, shared: bool) -> Result<Key, Errno> {
     };
     let page = Page::containing(address as u64);
     // The mapping may have changed since: then it is as if it had before, for who unmaps what others wait on cannot know.
-    let segment = memory.space.find_settled(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
+    let segment = memory.space.find_arrived(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
     Ok(match &segment.backing {
         Backing::Object { object, offset, shared } if *shared || read_only => {
             let within = address as u64 - segment.range.start.addr();

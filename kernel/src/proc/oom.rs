@@ -129,7 +129,7 @@ fn end(victim: &Arc<Process>) {
         (usage.tables + usage.nodes) * 4,
         kernel / 1024
     );
-    let [pages, tables, slabs, kernel] = memory().kinds().map(|n| n * 4);
+    let [pages, tables, slabs, kernel] = memory().roles().map(|n| n * 4);
     log::warn!("memory: {pages} KiB pages, {tables} KiB tables, {slabs} KiB slabs, {kernel} KiB kernel");
     let last = shared.as_ref().map(|memory| (Arc::downgrade(&memory.space), timer::now_ns()));
     let before = core::mem::replace(&mut *LAST.lock(), last);

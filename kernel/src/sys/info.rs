@@ -269,7 +269,7 @@ pub fn maps(process: &Process) -> Result<Vec<u8>, Errno> {
     let mut out = Text(Vec::new());
     let mut line = |s: &Segment| maps_line(&mut out, s, &exe, exe_object).map_err(|_| ENOMEM);
     let (mut at, mut last, mut n): (Page, Option<Segment>, usize) = (Page(0), None, 0);
-    while let Some(s) = Some(at).filter(|at| *at < PageRange::LIMIT).and_then(|at| memory.space.find_settled(at)) {
+    while let Some(s) = Some(at).filter(|at| *at < PageRange::LIMIT).and_then(|at| memory.space.find_arrived(at)) {
         at = s.range.end;
         match &mut last {
             Some(last) if continues(last, &s) => last.range.end = s.range.end,

@@ -112,7 +112,7 @@ fn references() {
     });
     script(&w, || m.drop_reference(f));
     let _ = t.join();
-    assert_eq!(m.machine.words()[f.0 as usize].count(), 0);
+    assert_eq!(m.machine.frame_words()[f.0 as usize].count(), 0);
     w.audit(&[]);
 }
 

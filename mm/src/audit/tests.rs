@@ -39,7 +39,7 @@ fn report(space: &Space<Fake>) -> Report {
         m.collect();
     }
     m.drain_here();
-    m.audit([space].into_iter(), &mut std::vec![0; m.machine.words().len()])
+    m.audit([space].into_iter(), &mut std::vec![0; m.machine.frame_words().len()])
 }
 
 /// Changes the word of a page, sees what the audit says, and changes it back.

@@ -3,7 +3,7 @@
 //! Taking and giving back are a few plain instructions; the shared bitmap is met once a batch. Idle CPUs fill the zeroed list
 //! ([`Memory::zero_ahead`]). A CPU that is short asks for everybody's caches by [`Memory::drain_all`](crate::Memory::drain_all).
 
-use super::{Frame, Kind};
+use super::{Frame, Role};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::sizes::{CACHE_BATCH as BATCH, KEPT_PLAIN as PLAIN, KEPT_ZEROED as ZEROED};
@@ -101,7 +101,7 @@ impl<M: Machine> Memory<M> {
     pub fn free(&self, f: Frame) {
         self.machine.freed(f);
         // For the audit: a free frame is nothing special. Relaxed: the frame is the caller's alone.
-        self.word(f).set(Kind::Page, 0);
+        self.frame_word(f).set(Role::Page, 0);
         self.caches.with(&self.machine, |c| {
             if c.plain.push(f) {
                 return;
@@ -127,7 +127,7 @@ impl<M: Machine> Memory<M> {
         };
         for i in first..first + got {
             let f = Frame(i as u32);
-            if i < first + n { self.word(f).set(Kind::Kernel, 0) } else { self.free(f) }
+            if i < first + n { self.frame_word(f).set(Role::Kernel, 0) } else { self.free(f) }
         }
         Some(Frame(first as u32))
     }
@@ -135,7 +135,7 @@ impl<M: Machine> Memory<M> {
     /// One frame for the kernel's own use, content arbitrary. Given back with [`Memory::free`].
     pub fn alloc_kernel(&self) -> Option<Frame> {
         let f = self.alloc()?;
-        self.word(f).set(Kind::Kernel, 0);
+        self.frame_word(f).set(Role::Kernel, 0);
         Some(f)
     }
 

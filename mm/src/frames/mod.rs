@@ -34,7 +34,7 @@ impl core::fmt::Debug for Frame {
 ///
 /// ```text
 ///  63 ........ 32     | 31 .. 29 | 28     | 27 .. 26 | 25     | 24    | 23 ..... 0
-///  slot, next or mask | unused   | linked | kind     | object | fresh | references
+///  slot, next or mask | unused   | linked | role     | object | fresh | references
 /// ```
 ///
 /// * *Linked*: the page's content is in the swap slot that the upper half names, and the link holds that slot. Only while no
@@ -42,7 +42,7 @@ impl core::fmt::Debug for Frame {
 ///   broken (`break_link`) by compare-and-swap only. A slot in the upper half without this bit is a mere *note*: the
 ///   slot may cache the frame, which its own word must confirm.
 /// * *Object*: an object owns the page (one of the references) or the table.
-/// * The kind tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
+/// * The role tells the audit what a frame is: a page (or free), a table, a slab, the kernel's own.
 /// * A page's word counts its references: one for each entry (the zero page's entries excepted), one for the object that
 ///   owns it, one for each temporary user. *Fresh*: a copy-on-write break has published the page and its shootdown is not
 ///   answered yet; whoever would write waits.
@@ -53,7 +53,7 @@ impl core::fmt::Debug for Frame {
 pub struct FrameWord(AtomicU64);
 
 const COUNT: u64 = (1 << 24) - 1;
-/// A fresh copy: the mark and the extra reference that keeps others from reusing it in place.
+/// A fresh copy: the bit and the extra reference that keeps others from reusing it in place.
 const FRESH: u64 = (1 << 24) + 1;
 /// See [`FrameWord`].
 const LINKED: u64 = 1 << 28;
@@ -66,7 +66,7 @@ const COUNT_LIMIT: u64 = COUNT - 1024;
 /// What a frame in use is, for the audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
-pub enum Kind {
+pub enum Role {
     /// A page of some mapping or object, or a free frame.
     Page = 0,
     /// A table.
@@ -135,7 +135,7 @@ impl FrameWord {
         self.0.store(1, Release);
     }
 
-    /// A new page with one reference for the entry, marked fresh with the reference that goes with the mark.
+    /// A new page with one reference for the entry, fresh, with the extra reference that goes with that.
     pub(crate) fn start_fresh(&self) {
         self.0.store(1 + FRESH, Release);
     }
@@ -152,7 +152,7 @@ impl FrameWord {
 
     /// A table of an object.
     pub(crate) fn set_object_table(&self) {
-        self.0.store(Kind::Table as u64 | OBJECT, Relaxed);
+        self.0.store(Role::Table as u64 | OBJECT, Relaxed);
     }
 
     /// Whether an object owns the frame.
@@ -160,11 +160,11 @@ impl FrameWord {
         self.0.load(Relaxed) & OBJECT != 0
     }
 
-    /// Ends the freshness: mark and extra reference in one step. Release: pairs with [`FrameWord::owners`], the answers come
+    /// Ends the freshness: bit and extra reference in one step. Release: pairs with [`FrameWord::owners`], the answers come
     /// before the first reuse in place.
     /// True if that was the last reference: the page was unmapped meanwhile.
     #[must_use]
-    pub(crate) fn settle_fresh(&self) -> bool {
+    pub(crate) fn end_fresh(&self) -> bool {
         (self.0.fetch_sub(FRESH, AcqRel) - FRESH) & COUNT == 0
     }
 
@@ -173,7 +173,7 @@ impl FrameWord {
         self.0.store(1 | (slot.0 as u64) << 32, Release);
     }
 
-    /// Who has references, in one look: a copy settles at any time but never becomes fresh again, so `Many` are others' references.
+    /// Who has references, in one look: a copy may stop being fresh at any time, but never becomes fresh again, so `Many` are others' references.
     /// Acquire: pairs with the release of whoever dropped the last but one, so his reads of the page come before the caller's
     /// writes.
     #[inline]
@@ -188,15 +188,15 @@ impl FrameWord {
         }
     }
 
-    /// Whether only a link keeps the frame from being alone.
-    pub(crate) fn is_alone_but_linked(&self) -> bool {
+    /// Whether there is one reference, and nothing but a link to a slot forbids that its owner reuses the page in place.
+    pub(crate) fn only_a_link_forbids_reuse(&self) -> bool {
         self.0.load(Acquire) & (COUNT | 1 << 24 | LINKED) == 1 | LINKED
     }
 
     /// The slot that the frame names, and whether that is a link.
     pub(crate) fn slot(&self) -> Option<(Slot, bool)> {
         let w = self.0.load(Acquire);
-        (w >> 32 != 0 && w & Kind::Kernel as u64 == 0).then_some((Slot((w >> 32) as u32), w & LINKED != 0))
+        (w >> 32 != 0 && w & Role::Kernel as u64 == 0).then_some((Slot((w >> 32) as u32), w & LINKED != 0))
     }
 
     /// Changes the word by compare-and-swap; the word as it was, or as it is where `step` has no next one.
@@ -241,7 +241,7 @@ impl FrameWord {
     }
 
     /// A page becomes an object's: no link is made from then on.
-    pub(crate) fn mark_object(&self) {
+    pub(crate) fn enter_object(&self) {
         self.0.fetch_or(OBJECT, AcqRel);
     }
 
@@ -317,22 +317,22 @@ impl FrameWord {
 
     /// Says what a frame is that the caller owns alone, and sets its upper half. Release: as [`FrameWord::start`], for who finds no
     /// reference left.
-    pub(crate) fn set(&self, kind: Kind, link: u32) {
-        self.0.store((link as u64) << 32 | kind as u64, Release);
+    pub(crate) fn set(&self, role: Role, upper: u32) {
+        self.0.store((upper as u64) << 32 | role as u64, Release);
     }
 
     /// What the frame is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn role(&self) -> Role {
         match self.0.load(Relaxed) >> 26 & 3 {
-            0 => Kind::Page,
-            1 => Kind::Table,
-            2 => Kind::Slab,
-            _ => Kind::Kernel,
+            0 => Role::Page,
+            1 => Role::Table,
+            2 => Role::Slab,
+            _ => Role::Kernel,
         }
     }
 
-    /// The upper half.
-    pub(crate) fn link(&self) -> u32 {
+    /// The upper half: what it says depends on the role.
+    pub(crate) fn upper(&self) -> u32 {
         (self.0.load(Relaxed) >> 32) as u32
     }
 
@@ -343,7 +343,7 @@ impl FrameWord {
 
     /// Takes all free nodes of a slab.
     pub(crate) fn take_nodes(&self) -> u32 {
-        (self.0.swap(Kind::Slab as u64, AcqRel) >> 32) as u32
+        (self.0.swap(Role::Slab as u64, AcqRel) >> 32) as u32
     }
 }
 

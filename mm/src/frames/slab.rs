@@ -8,7 +8,7 @@
 //! 3. A mask that has become full is tried at once: if the bit can be cleared, the frame is free again. The one who sets the
 //!    bit (rule 1) looks for a full mask too, for the mask may have become full before the bit was set.
 
-use super::{Frame, Kind};
+use super::{Frame, Role};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::PAGE;
@@ -89,10 +89,10 @@ impl<M: Machine> Memory<M> {
             c.hint = hint;
         }
         match found {
-            Some(f) => c.push_mask(f, self.word(f).take_nodes()),
+            Some(f) => c.push_mask(f, self.frame_word(f).take_nodes()),
             None => {
                 let f = self.alloc()?;
-                self.word(f).set(Kind::Slab, 0);
+                self.frame_word(f).set(Role::Slab, 0);
                 c.push_mask(f, FULL);
             }
         }
@@ -127,18 +127,18 @@ impl<M: Machine> Memory<M> {
 
     /// Rules 1 and 3.
     fn return_node(&self, f: Frame, index: u32) {
-        let old = self.word(f).add_nodes(1 << index);
+        let old = self.frame_word(f).add_nodes(1 << index);
         if old == 0 {
             self.slabs.put(self.machine.slabs(), f.0 as usize);
         }
         if (old == 0 || old | 1 << index == FULL)
-            && self.word(f).link() == FULL
+            && self.frame_word(f).upper() == FULL
             && self.slabs.take_this(self.machine.slabs(), f.0 as usize)
         {
-            let mask = self.word(f).take_nodes();
+            let mask = self.frame_word(f).take_nodes();
             if mask == FULL {
                 self.free(f);
-            } else if mask != 0 && self.word(f).add_nodes(mask) == 0 {
+            } else if mask != 0 && self.frame_word(f).add_nodes(mask) == 0 {
                 // Somebody else took them between our look and our claim of the bit, and others came back since.
                 self.slabs.put(self.machine.slabs(), f.0 as usize);
             }

@@ -47,7 +47,7 @@ unsafe impl Machine for Plain {
     fn cpu(&self) -> usize {
         CPU.get()
     }
-    fn words(&self) -> &[FrameWord] {
+    fn frame_words(&self) -> &[FrameWord] {
         &self.words
     }
     fn blocks(&self) -> &[Block] {

@@ -120,7 +120,7 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
     let mut page = range.start;
     let mut bytes = [0u8; 1024];
     while page < range.end {
-        let segment = space.find_settled(page).filter(|s| s.range.start <= page).ok_or(ENOMEM)?;
+        let segment = space.find_arrived(page).filter(|s| s.range.start <= page).ok_or(ENOMEM)?;
         let end = segment.range.end.min(range.end);
         let part = PageRange::new(page, (end.0 - page.0).min(bytes.len() as u64)).ok_or(ENOMEM)?;
         let bytes = &mut bytes[..part.pages() as usize];

@@ -98,7 +98,7 @@ fn each_part(
     mut act: impl FnMut(&Segment, PageRange) -> Result<(), Errno>,
 ) -> Result<bool, Errno> {
     let (mut at, mut covered) = (range.start, true);
-    while let Some(s) = space.find_settled(at).filter(|s| at < range.end && s.range.start < range.end) {
+    while let Some(s) = space.find_arrived(at).filter(|s| at < range.end && s.range.start < range.end) {
         let (start, end) = (s.range.start.max(at), s.range.end.min(range.end));
         covered &= start == at;
         let Some(part) = PageRange::new(start, end.0 - start.0) else { break };
@@ -334,7 +334,7 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
 fn bring_in_mapped(space: &Space, at: Page, from: Page, pages: u64, asked: bool) {
     if (asked || lock::is_used())
         && let Some(range) = PageRange::new(from, pages)
-        && let Some(s) = space.find_settled(at).filter(|s| s.range.start <= at)
+        && let Some(s) = space.find_arrived(at).filter(|s| s.range.start <= at)
         && (asked || s.flags.contains(Flags::LOCKED))
         && !s.flags.contains(Flags::ON_FAULT)
         && !s.prot.is_empty()

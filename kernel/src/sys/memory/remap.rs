@@ -86,7 +86,7 @@ pub fn mremap(r: &mut UserRegs) -> SysResult {
     }
     let space = &memory.space;
     let page = Page::containing(wish.old as u64);
-    let segment = space.find_settled(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
+    let segment = space.find_arrived(page).filter(|s| s.range.start <= page).ok_or(EFAULT)?;
     if wish.old_len == 0 {
         return duplicate(memory, &segment, page, &wish);
     }

@@ -154,7 +154,7 @@ pub fn shmdt(r: &mut UserRegs) -> SysResult {
 /// The first thing above an address that shows what an attachment which began there would show: its number, and where it ends.
 fn attached_at(space: &Space, start: Page) -> Option<(ObjectRef, i32, Page)> {
     let mut at = start;
-    while let Some(s) = space.find_settled(at) {
+    while let Some(s) = space.find_arrived(at) {
         if let Backing::Object { object, offset, shared: true } = &s.backing
             && s.range.start.0.checked_sub(start.0) == Some(*offset)
             && let Some(id) = shm::showing(object)
