@@ -302,21 +302,46 @@ lint() {
     exit $bad
 }
 
-# Whether each model, race and rule that a comment or a page names is there.
+# Whether each model, race and rule that a comment or a page names is there; and each function (`Type::name`) and source file of a page.
 names_exist() {
-    local text models races rules lost
+    local text models races rules lost pages sources
     local list='(, (and )?| and | or )?'
     text=$(find README.md docs loom-tests {mm,swapd,kernel}/src -name target -prune -o \( -name '*.rs' -o -name '*.md' \) -print0 |
         xargs -0 sed 's|^ *//[/!]* *||' | tr '\n' ' ')
     models=$(grep -rhoP '"\K[a-z][a-z-]*(?=")' loom-tests/src | sort -u)
     races=$(grep -oP '^\| \K[0-9]+(?=b? )' docs/verification.md | sort -u)
     rules=$(grep -oP '^//! \* \KE[0-9]+(?=\.)' mm/src/entry.rs | sort -u)
+    mapfile -t sources < <(find ./*/ -name target -prune -o \( -name '*.rs' -o -name '*.c' -o -name '*.h' \) -print)
+    mapfile -t pages < <(find ./*.md docs {mm,swapd,kernel,drivers,loom-tests}/README.md -name orderings.md -prune -o -name '*.md' -print)
     lost=$(
+        comm -23 <(grep -ohP "\`\\K[A-Z][A-Za-z]*::[a-z_][a-z_0-9]*(?=\`)" "${pages[@]}" | sort -u) <(functions "${sources[@]}")
+        comm -23 <(grep -ohP "\`\\K[a-z_0-9/-]+\\.(rs|c|h)(?=\`)" "${pages[@]}" | sed 's|^|/|' | sort -u) <(suffixes "${sources[@]}")
         comm -23 <(grep -oP "\\bmodels? (\`[a-z][a-z-]*\`$list)+" <<<"$text" | grep -oP '`\K[a-z-]+' | sort -u) <(echo "$models")
         comm -23 <(grep -oP "\\braces? ([0-9]+$list)+" <<<"$text" | grep -oP '[0-9]+' | sort -u) <(echo "$races")
         comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
     )
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
+}
+
+# functions FILE...: all functions of the files as Type::name, the type being what the impl or trait around them is for.
+functions() {
+    awk '
+        /^(pub(\([a-z]+\))? )?(unsafe )?(impl|trait)[ <]/ {
+            type = $0
+            sub(/ *(where .*|\{.*)?$/, "", type)
+            while (gsub(/<[^<>]*>/, "", type)) {}
+            sub(/^.* for /, "", type)
+            sub(/:.*$/, "", type)
+            sub(/^.*[^A-Za-z]/, "", type)
+        }
+        /^    (pub|fn|unsafe|const|extern)/ && match($0, /fn [a-z_0-9]+/) {
+            print type "::" substr($0, RSTART + 3, RLENGTH - 3)
+        }' "$@" | sort -u
+}
+
+# suffixes FILE...: the files by each of the paths that lead to them from a directory above: /mm/src/page.rs, /src/page.rs, /page.rs.
+suffixes() {
+    printf '%s\n' "$@" | awk '{ while (sub(/^[^\/]*\//, "")) print "/" $0 }' | sort -u
 }
 
 # --- Lines ----------------------------------------------------------------------------------------------------------

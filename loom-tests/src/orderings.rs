@@ -28,7 +28,7 @@ const SAMPLE: &[(&str, &str, &str)] = &[
     ("mm/src/rcu.rs Memory::pin fence SeqCst", "none", "lookup"),
     ("mm/src/rcu.rs Memory::advance word.load Acquire", "Relaxed", "retire-look"),
     ("mm/src/claims.rs Claims::acquire_one self.next.fetch_add AcqRel", "Relaxed", "claims-two"),
-    ("mm/src/claims.rs Claim::drop self.claims.slots[i].ticket.store Release", "Relaxed", "claims-two"),
+    ("mm/src/claims.rs Claim::drop self.claims.seats[i].ticket.store Release", "Relaxed", "claims-two"),
     ("mm/src/shootdown.rs Memory::serve_now record.left.fetch_sub Release", "Relaxed", "shootdown-free"),
     ("mm/src/shootdown.rs Memory::ask record.left.load Acquire", "Relaxed", "shootdown-free"),
     ("mm/src/space.rs Space::activate fence SeqCst", "none", "active"),
