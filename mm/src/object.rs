@@ -318,6 +318,17 @@ impl<M: Machine> Memory<M> {
         object.users.close()
     }
 
+    /// Whether a shared mapping of an object is there that is writable, or may become so. Rather too often than not: an edit may be about
+    /// to make one. `cpus`: those that work in mm. The caller is in no read section.
+    pub fn has_writers(&self, object: &Object, cpus: u64) -> bool {
+        if object.users.writers() == 0 {
+            return false;
+        }
+        // As above.
+        self.await_retired(cpus);
+        object.users.writers() != 0
+    }
+
     /// The leaf entry of a page; `None` if its table is not there (and `make` is false) or it cannot have one.
     pub(crate) fn object_entry<'o>(
         &'o self,

@@ -6,6 +6,7 @@
 //! * The tree is like Linux's rootfs: files from the initramfs are read-only images, whatever programs create is anonymous
 //!   memory that goes away with the job.
 
+pub mod busy;
 pub mod console;
 pub mod dev;
 pub mod directory;

@@ -1,6 +1,8 @@
 //! Open files: a thing that is read and written, its flags, its position.
 
+use super::busy::Writing;
 use super::regular::Regular;
+use super::walk::shown_path;
 use super::{File, Inode, Kind, Stat, Times, UserIo, locks};
 use crate::proc::process::arc;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
@@ -8,6 +10,7 @@ use crate::proc::sleep::SleepMutex;
 use crate::sched;
 use crate::sys::errno::*;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 
@@ -25,6 +28,8 @@ pub struct OpenFile {
     pub locked: AtomicBool,
     /// The node, if a path led here.
     pub inode: Option<Arc<Inode>>,
+    /// Of a file with contents that may be written here: no program is made of it.
+    _writing: Option<Writing>,
 }
 
 /// Bytes of an open file with nothing in it, what it is included.
@@ -46,8 +51,26 @@ pub const STATUS: u32 = l::O_ACCMODE
     | l::FASYNC;
 
 impl OpenFile {
-    /// Opens `file`.
+    /// Opens `file`. ETXTBSY: it is to be written, and is some program's.
     pub fn new(file: Arc<dyn File>, flags: u32, path: &[u8], inode: Option<Arc<Inode>>) -> Result<Arc<Self>, Errno> {
+        let writes = flags & l::O_PATH == 0 && matches!(flags & l::O_ACCMODE, l::O_WRONLY | l::O_RDWR);
+        let regular = file.as_any().downcast_ref().filter(|_| writes);
+        let writing = regular.map(Writing::new).transpose()?;
+        Self::make(file, flags, path, inode, writing)
+    }
+
+    /// The descriptor of a new memfd, which may be run although this one may write it, as on Linux.
+    pub fn of_memfd(file: Arc<dyn File>, path: &[u8]) -> Result<Arc<Self>, Errno> {
+        Self::make(file, l::O_RDWR | l::O_LARGEFILE, path, None, None)
+    }
+
+    fn make(
+        file: Arc<dyn File>,
+        flags: u32,
+        path: &[u8],
+        inode: Option<Arc<Inode>>,
+        writing: Option<Writing>,
+    ) -> Result<Arc<Self>, Errno> {
         let open = arc(OpenFile {
             file,
             flags: AtomicU32::new(flags & STATUS),
@@ -55,6 +78,7 @@ impl OpenFile {
             locked: AtomicBool::new(false),
             path: Arc::from(path),
             inode,
+            _writing: writing,
         })?;
         open.regular().inspect(|file| file.opened(true));
         Ok(open)
@@ -99,6 +123,10 @@ impl OpenFile {
     /// The file with contents, if it is one.
     pub fn regular(&self) -> Option<&Arc<Regular>> {
         self.file.as_any().downcast_ref()
+    }
+    /// Its path as /proc shows it.
+    pub fn shown_path(&self) -> Vec<u8> {
+        self.inode.as_ref().map_or_else(|| self.path.to_vec(), |inode| shown_path(inode, &self.path))
     }
     fn is_dir(&self) -> bool {
         self.inode.as_ref().is_some_and(|i| i.is_dir())

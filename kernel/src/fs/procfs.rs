@@ -1,5 +1,6 @@
 //! /proc and /sys, as far as allocators, run-time libraries and curious programs read them.
 
+use super::busy::Running;
 use super::stat::kind;
 use super::text::copied;
 use super::{FileTable, Inode, Kind, OpenFile};
@@ -357,6 +358,12 @@ pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
     files_of(pid)?.get_any(fd).map_err(|_| ENOENT)
 }
 
+/// The program of a process, which may have ended.
+fn exe_of(pid: u32) -> Result<(Arc<[u8]>, Running), Errno> {
+    let exe = tree::process(pid).ok_or(ENOENT)?.exe.lock().clone();
+    exe.file.map(|file| (exe.path, file)).ok_or(ENOENT)
+}
+
 /// What a link says; `None` when the entry is no link.
 pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     let result = match entry {
@@ -365,11 +372,11 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
             let me = thread::user();
             Ok(alloc::format!("/proc/{}/task/{}", me.process.pid, me.tid()).into_bytes())
         }
-        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.path.to_vec()),
+        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.shown_path()),
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
-            (Place::Exe, Some(process)) => Ok(process.exe.lock().to_vec()),
-            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).and_then(|fs| fs.cwd_path()),
+            (Place::Exe, Some(_)) => exe_of(*pid).map(|(path, file)| file.file().shown_now(&path)),
+            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).map(|fs| fs.shown_cwd()),
             (Place::Root, Some(_)) => Ok(b"/".to_vec()),
         },
         _ => return None,
@@ -377,8 +384,11 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     Some(result)
 }
 
-/// A descriptor's link leads to the open thing itself, which need not have a path.
+/// A descriptor's link leads to the open thing itself, which need not have a path; that of a program to its file.
 pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
+    if let ProcEntry::Link(pid, Place::Exe) = entry {
+        return Some(exe_of(*pid).map(|(_, file)| Inode::new(Kind::Regular(file.file().clone()), 0)));
+    }
     let ProcEntry::Fd(pid, fd) = entry else { return None };
     Some(file_of(*pid, *fd).map(|file| match (&file.inode, file.regular()) {
         (Some(inode), _) => inode.clone(),

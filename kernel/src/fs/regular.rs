@@ -1,8 +1,9 @@
 //! Regular files: a read-only image, or an object that grows. memfd and tmpfs files are the second kind.
 
+use super::busy::Busy;
 use super::io::short;
 use super::stat::kind;
-use super::{File, Stat, Times, UserIo, inode};
+use super::{File, Stat, Times, UserIo, inode, walk};
 use crate::debug::lock::Mutex;
 use crate::mem::{ObjectRef, Quota, memory};
 use crate::proc::charge::{self, Found};
@@ -38,9 +39,7 @@ static MAPPED: Mutex<BTreeMap<u64, Weak<Regular>>> = Mutex::new(BTreeMap::new())
 pub fn path_of(object: &ObjectRef) -> Option<Vec<u8>> {
     let file = MAPPED.lock().get(&object.id())?.upgrade()?;
     let path = file.path.lock().clone()?;
-    // A memfd's says so itself.
-    let gone = file.links.load(Ordering::Relaxed) == 0 && !path.ends_with(b" (deleted)");
-    Some([&path[..], if gone { b" (deleted)" } else { b"" }].concat())
+    Some(file.shown_as(&path))
 }
 
 /// Makes the bytes `from .. to` of what a mapping shows zeros, and gives their pages back: of a file, or of shared memory without
@@ -76,6 +75,8 @@ pub struct Regular {
     path: Mutex<Option<Arc<[u8]>>>,
     /// How often it is open.
     opens: AtomicU32,
+    /// Whether it may be written, or run.
+    pub busy: Busy,
     /// Its pages that somebody has beside it, as [`File::held`] has found.
     in_use: Found,
     /// F_ADD_SEALS of a memfd; changed by who holds `writing`.
@@ -100,6 +101,7 @@ impl Regular {
             writing: SleepMutex::new(()),
             path: Mutex::new(None),
             opens: AtomicU32::new(0),
+            busy: Busy::new(),
             in_use: Found::new(),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         }
@@ -133,6 +135,7 @@ impl Regular {
             writing: SleepMutex::new(()),
             path: Mutex::new(None),
             opens: AtomicU32::new(0),
+            busy: Busy::new(),
             in_use: Found::new(),
             seals: AtomicU32::new(l::F_SEAL_SEAL),
         })
@@ -173,6 +176,21 @@ impl Regular {
         self.linkable.store(was_first, Ordering::Relaxed);
     }
 
+    /// The path of a file as /proc shows it.
+    pub fn shown_as(&self, path: &[u8]) -> Vec<u8> {
+        // A memfd's says so itself.
+        let gone = self.links.load(Ordering::Relaxed) == 0 && !path.ends_with(b" (deleted)");
+        [path, if gone { b" (deleted)" } else { b"" }].concat()
+    }
+
+    /// As [`Regular::shown_as`], where it is by now if it has got another name.
+    pub fn shown_now(&self, path: &[u8]) -> Vec<u8> {
+        match self.links.load(Ordering::Relaxed) {
+            0 => self.shown_as(path),
+            _ => walk::shown(self.ino, path),
+        }
+    }
+
     /// The seals.
     pub fn seals(&self) -> u32 {
         self.seals.load(Ordering::Relaxed)
@@ -210,6 +228,11 @@ impl Regular {
         }
         self.mode.store(mode, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether mappings that may write it keep it from being run: not those of a memfd, and of an image there are none.
+    pub fn counts_writers(&self) -> bool {
+        !self.nameless && self.image.is_none()
     }
 
     /// Whether it came with the initramfs and cannot be written.

@@ -208,24 +208,47 @@ pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Ve
 /// Where a directory is that was at `known` when it was opened or entered; ENOENT when it has been removed. It may have got another
 /// name since, and another one its old name: the node is what counts.
 pub fn path_now(dir: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
-    let is_there = || resolve(b"/", known, false).is_ok_and(|(node, _)| Arc::ptr_eq(&node, dir));
-    // Entries of /proc are made when they are looked at, and stay where they are.
-    if !matches!(dir.kind, Kind::Dir(_)) || is_there() {
+    match dir.kind {
+        Kind::Dir(_) => path_of(dir.ino, known),
+        // Entries of /proc are made when they are looked at, and stay where they are.
+        _ => Ok(known.to_vec()),
+    }
+}
+
+/// Where the node with a number is that was at `known`; ENOENT when it is nowhere.
+fn path_of(ino: u64, known: &[u8]) -> Result<Vec<u8>, Errno> {
+    if resolve(b"/", known, false).is_ok_and(|(node, _)| node.ino == ino) {
         return Ok(known.to_vec());
     }
-    // Rare, so that no directory needs to know the one above it: the tree is searched.
+    // Rare, so that no node needs to know the directory that it is in: the tree is searched.
     let mut todo = alloc::vec![(root(), Vec::new())];
     while let Some((at, path)) = todo.pop() {
-        if Arc::ptr_eq(&at, dir) {
+        if at.ino == ino {
             return Ok(if path.is_empty() { b"/".to_vec() } else { path });
         }
         let Kind::Dir(entries) = &at.kind else { continue };
-        for (name, node) in entries.lock().iter().filter(|(_, node)| matches!(node.kind, Kind::Dir(_))) {
-            todo.try_reserve(1).map_err(|_| ENOMEM)?;
-            todo.push((node.clone(), [&path[..], b"/", name].concat()));
+        for (name, node) in entries.lock().iter() {
+            if node.ino == ino || matches!(node.kind, Kind::Dir(_)) {
+                todo.try_reserve(1).map_err(|_| ENOMEM)?;
+                todo.push((node.clone(), [&path[..], b"/", name].concat()));
+            }
         }
     }
     Err(ENOENT)
+}
+
+/// The path of what was at `known`, as /proc shows it.
+pub fn shown_path(inode: &Inode, known: &[u8]) -> Vec<u8> {
+    match &inode.kind {
+        Kind::Regular(file) => file.shown_now(known),
+        Kind::Dir(_) => shown(inode.ino, known),
+        _ => known.to_vec(),
+    }
+}
+
+/// As [`shown_path`], by the node's number.
+pub fn shown(ino: u64, known: &[u8]) -> Vec<u8> {
+    path_of(ino, known).unwrap_or_else(|_| [known, b" (deleted)"].concat())
 }
 
 /// The directory from which `path` starts for the *at calls.

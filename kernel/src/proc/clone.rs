@@ -213,6 +213,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
         user.clear_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
     }
     user.policy.store(parent.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    *user.settings.lock() = parent.settings.lock().of_child();
     // The alternate stack goes with the memory, except into a thread that shares it.
     if flags & CLONE_VM == 0 || flags & CLONE_VFORK != 0 {
         user.signals.alt.set(parent.signals.alt.copy());

@@ -31,6 +31,8 @@ pub struct Piece {
 pub struct Program {
     /// The file.
     pub file: Arc<Regular>,
+    /// Its path.
+    pub path: Arc<[u8]>,
     /// What to map, in rising order of address.
     pub pieces: Vec<Piece>,
     /// First instruction, before the bias.
@@ -66,18 +68,18 @@ const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 
 /// Checks `file`. The error says what is wrong; its number is always ENOEXEC (or ENOMEM).
-pub fn read(file: &Arc<Regular>, name: &[u8]) -> Result<Program, Errno> {
-    match parse(file) {
+pub fn read(file: &Arc<Regular>, path: &Arc<[u8]>) -> Result<Program, Errno> {
+    match parse(file, path) {
         Ok(program) => Ok(program),
         Err(Malformed("")) => Err(ENOMEM),
         Err(Malformed(why)) => {
-            log::info!("exec: {}: not a program: {why}", crate::fs::Printable(name));
+            log::info!("exec: {}: not a program: {why}", crate::fs::Printable(path));
             Err(ENOEXEC)
         }
     }
 }
 
-fn parse(file: &Arc<Regular>) -> Result<Program, Malformed> {
+fn parse(file: &Arc<Regular>, path: &Arc<[u8]>) -> Result<Program, Malformed> {
     let mut head = [0u8; HEADER];
     if file.read_at(0, &mut head).unwrap_or(0) < HEADER {
         return Err(Malformed("shorter than an ELF header"));
@@ -112,6 +114,7 @@ fn parse(file: &Arc<Regular>) -> Result<Program, Malformed> {
 
     let mut program = Program {
         file: file.clone(),
+        path: path.clone(),
         pieces: Vec::new(),
         entry: header.e_entry,
         relocatable: header.e_type == abi::ET_DYN,

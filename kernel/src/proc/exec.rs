@@ -2,13 +2,15 @@
 
 use super::elf::{self, Program};
 use super::memory::{Heap, Layout};
-use super::process::{Arguments, Ended, Process, arc};
+use super::process::{Arguments, Ended, Exe, Process, arc};
+use super::script::{self, Line};
 use super::signal::{self, AltStack, SIGCHLD, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, tree, vm};
 use crate::arch::UserRegs;
-use crate::fs::{self, Kind, Regular};
+use crate::fs::busy::Running;
+use crate::fs::{self, Kind};
 use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
 use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
@@ -33,10 +35,12 @@ const FIRST_STACK: u64 = 128 << 10;
 
 /// Everything that execve needs, checked before the old program is given up.
 pub struct Image {
+    file: Running,
     program: Program,
-    interpreter: Option<Program>,
+    /// Nobody writes it until it is loaded; then it is a file like any other.
+    interpreter: Option<(Program, Running)>,
     name: Vec<u8>,
-    path: Vec<u8>,
+    path: Arc<[u8]>,
     args: Vec<Vec<u8>>,
     envs: Vec<Vec<u8>>,
 }
@@ -52,46 +56,52 @@ pub struct Start {
 impl Image {
     /// Finds and checks the program `name` as seen from `cwd`.
     pub fn open(cwd: &[u8], name: &[u8], args: Vec<Vec<u8>>, envs: Vec<Vec<u8>>) -> Result<Self, Errno> {
-        Self::of(executable(cwd, name, true)?, cwd, name, args, envs)
+        Self::of(executable(cwd, name, true)?, |_| Ok(cwd.to_vec()), name.to_vec(), false, args, envs)
     }
 
-    /// As [`Image::open`], of a program that has been found already, with its path.
+    /// As [`Image::open`], of a program that has been found already, with its path. `base` says where a path begins; `hidden`: the new
+    /// program cannot find it by its name.
     fn of(
-        (mut file, mut path): (Arc<Regular>, Vec<u8>),
-        cwd: &[u8],
-        name: &[u8],
+        (mut file, mut path): (Running, Vec<u8>),
+        base: impl Fn(&[u8]) -> Result<Vec<u8>, Errno>,
+        name: Vec<u8>,
+        hidden: bool,
         mut args: Vec<Vec<u8>>,
         envs: Vec<Vec<u8>>,
     ) -> Result<Self, Errno> {
-        // `#!` lines, four deep as on Linux.
-        for depth in 0.. {
-            let Some((interpreter, argument)) = script(&file)? else { break };
-            if depth == 4 {
-                return Err(ELOOP);
+        let mut called = name.clone();
+        for depth in 1.. {
+            let Some(Line { interpreter, argument }) = script::read(file.file())? else { break };
+            if hidden {
+                return Err(ENOENT);
             }
             let mut front = Vec::new();
             front.push(interpreter.clone());
             front.extend(argument);
-            front.push(if depth == 0 { name.to_vec() } else { path.clone() });
+            front.push(core::mem::replace(&mut called, interpreter));
             front.extend(args.into_iter().skip(1));
             args = front;
-            (file, path) = executable(cwd, &interpreter, true)?;
+            (file, path) = executable(&base(&called)?, &called, true)?;
+            if depth > script::DEEPEST {
+                return Err(ELOOP);
+            }
         }
-        stack::check(name, &args, &envs)?;
-        let program = elf::read(&file, &path)?;
+        stack::check(&name, &args, &envs)?;
+        let path: Arc<[u8]> = Arc::from(path);
+        let program = elf::read(file.file(), &path)?;
         let interpreter = match &program.interpreter {
             Some(at) => {
-                let (file, path) = executable(cwd, at, true)?;
-                Some(elf::read(&file, &path)?)
+                let (file, path) = executable(&base(at)?, at, true)?;
+                Some((elf::read(file.file(), &Arc::from(path))?, file))
             }
             None => None,
         };
-        Ok(Image { program, interpreter, name: name.to_vec(), path, args, envs })
+        Ok(Image { file, program, interpreter, name, path, args, envs })
     }
 
-    /// Path of the program file.
-    pub fn path(&self) -> &[u8] {
-        &self.path
+    /// What a process runs that runs it.
+    pub fn exe(&self) -> Exe {
+        Exe { path: self.path.clone(), file: Some(self.file.clone()) }
     }
 
     /// The arguments and the environment as /proc shows them.
@@ -102,9 +112,9 @@ impl Image {
     /// The last part of the name, as the thread is called.
     pub fn thread_name(&self) -> [u8; 16] {
         // Of one that is named by its descriptor: the file's name, as Linux does since 6.14.
-        let name = match self.name.starts_with(b"/dev/fd/") {
-            true => self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path),
-            false => &self.name,
+        let name = match self.name.strip_prefix(b"/dev/fd/") {
+            Some(fd) if !fd.contains(&b'/') => self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path),
+            _ => &self.name,
         };
         let base = name.rsplit(|b| *b == b'/').next().unwrap_or_default();
         let mut name = [0u8; 16];
@@ -129,7 +139,7 @@ impl Image {
             entry: self.program.entry.wrapping_add(bias),
         };
         let mut rip = facts.entry;
-        if let Some(interpreter) = &self.interpreter {
+        if let Some((interpreter, _)) = &self.interpreter {
             let room = stack_limit.clamp(STACK_ROOM.0, STACK_ROOM.1) + (u64::from(GUARD) << 12);
             let top = STACK_TOP - room - interpreter.span();
             let at = if interpreter.relocatable { top & !(interpreter.align.max(2 << 20) - 1) } else { 0 };
@@ -164,7 +174,7 @@ impl Image {
 }
 
 /// The program that a path names, and its absolute path.
-fn executable(cwd: &[u8], name: &[u8], follow: bool) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
+fn executable(cwd: &[u8], name: &[u8], follow: bool) -> Result<(Running, Vec<u8>), Errno> {
     let (node, path) = fs::resolve(cwd, name, follow)?;
     if matches!(node.kind, Kind::Link(_)) {
         return Err(ELOOP);
@@ -173,11 +183,15 @@ fn executable(cwd: &[u8], name: &[u8], follow: bool) -> Result<(Arc<Regular>, Ve
     if node.mode() & 0o111 == 0 {
         return Err(EACCES);
     }
-    Ok((file, path))
+    Ok((Running::new(&file)?, path))
 }
 
 /// The program that a descriptor means, whatever its path names by now.
-fn opened(fd: i32) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
+fn opened(fd: i32) -> Result<(Running, Vec<u8>), Errno> {
+    if fd == l::AT_FDCWD {
+        // A directory is no program.
+        return Err(EACCES);
+    }
     let open = user().files().get_any(fd)?;
     // One that only names its file has no other way to it.
     let of_node = || open.inode.as_ref().and_then(|node| node.regular());
@@ -185,7 +199,7 @@ fn opened(fd: i32) -> Result<(Arc<Regular>, Vec<u8>), Errno> {
     if open.stat().mode & 0o111 == 0 {
         return Err(EACCES);
     }
-    Ok((file, open.path.to_vec()))
+    Ok((Running::new(&file)?, open.path.to_vec()))
 }
 
 /// Strings one after the other, each with the zero behind it.
@@ -196,23 +210,6 @@ fn joined(strings: &[Vec<u8>]) -> Result<Vec<u8>, Errno> {
     Ok(out)
 }
 
-/// The interpreter line of a script.
-#[allow(clippy::type_complexity, reason = "the path, and one argument if there is one")]
-fn script(file: &Regular) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
-    let mut head = [0u8; 256];
-    let got = file.read_at(0, &mut head)?;
-    let Some(line) = head[..got].strip_prefix(b"#!") else { return Ok(None) };
-    let end = line.iter().position(|b| *b == b'\n').unwrap_or(line.len());
-    let line = line[..end].trim_ascii();
-    let split = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
-    let (path, rest) = line.split_at(split);
-    if path.is_empty() {
-        return Err(ENOEXEC);
-    }
-    let rest = rest.trim_ascii();
-    Ok(Some((path.to_vec(), (!rest.is_empty()).then(|| rest.to_vec()))))
-}
-
 fn map(space: &Space, at: u64, size: u64, prot: Prot, backing: Backing, flags: Flags) -> Result<(), Errno> {
     let place = || Place::Fixed(Page::containing(at));
     vm::retry(|| space.map(place(), size / 4096, prot, &backing, flags)).map(|_| ())
@@ -221,6 +218,7 @@ fn map(space: &Space, at: u64, size: u64, prot: Prot, backing: Backing, flags: F
 /// Maps the pieces; returns the end of the highest one.
 fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno> {
     let object = program.file.object()?;
+    program.file.note_mapped(&object, &program.path);
     let mut end = 0;
     for piece in &program.pieces {
         let address = piece.address.wrapping_add(bias);
@@ -291,12 +289,13 @@ fn read_strings(at: usize) -> Result<Vec<Vec<u8>>, Errno> {
 pub fn execve(r: &mut UserRegs) -> SysResult {
     let name = read_path(r.a0())?;
     let (args, envs) = (r.a1(), r.a2());
-    // A statement of its own: in the call's, the guard would live as long as the call, which waits for the other threads.
-    let cwd = match user().fs.cwd_path() {
-        Err(_) if name.first() == Some(&b'/') => b"/".to_vec(),
-        cwd => cwd?,
-    };
-    run(r, executable(&cwd, &name, true)?, &cwd, &name, args, envs)
+    let program = executable(&cwd(&name)?, &name, true)?;
+    run(r, program, name, false, args, envs)
+}
+
+/// Where a path of the program's begins.
+fn cwd(path: &[u8]) -> Result<Vec<u8>, Errno> {
+    fs::base_of(l::AT_FDCWD, path)
 }
 
 /// `execveat`
@@ -306,24 +305,28 @@ pub fn execveat(r: &mut UserRegs) -> SysResult {
     if flags & !(l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH) != 0 {
         return Err(EINVAL);
     }
-    if name.is_empty() {
-        if flags & l::AT_EMPTY_PATH == 0 {
-            return Err(ENOENT);
-        }
-        let program = opened(fd)?;
-        // Under this name a script's interpreter finds it.
-        return run(r, program, b"/", format!("/dev/fd/{fd}").as_bytes(), args, envs);
+    if name.is_empty() && flags & l::AT_EMPTY_PATH == 0 {
+        return Err(ENOENT);
     }
-    let cwd = fs::base_of(fd, &name)?;
-    let program = executable(&cwd, &name, flags & l::AT_SYMLINK_NOFOLLOW == 0)?;
-    run(r, program, &cwd, &name, args, envs)
+    let program = match name.is_empty() {
+        true => opened(fd)?,
+        false => executable(&fs::base_of(fd, &name)?, &name, flags & l::AT_SYMLINK_NOFOLLOW == 0)?,
+    };
+    // Under this name a script's interpreter finds it, if the descriptor is still there.
+    let by_fd = fd != l::AT_FDCWD && name.first() != Some(&b'/');
+    let (name, hidden) = match by_fd {
+        true if name.is_empty() => (format!("/dev/fd/{fd}").into_bytes(), user().files().close_on_exec_of(fd)?),
+        true => ([format!("/dev/fd/{fd}/").as_bytes(), &name].concat(), user().files().close_on_exec_of(fd)?),
+        false => (name, false),
+    };
+    run(r, program, name, hidden, args, envs)
 }
 
 fn run(
     r: &mut UserRegs,
-    program: (Arc<Regular>, Vec<u8>),
-    cwd: &[u8],
-    name: &[u8],
+    program: (Running, Vec<u8>),
+    name: Vec<u8>,
+    hidden: bool,
     args: usize,
     envs: usize,
 ) -> SysResult {
@@ -332,7 +335,7 @@ fn run(
         // Linux gives a program without arguments one empty argument.
         args.push(Vec::new());
     }
-    let image = Image::of(program, cwd, name, args, read_strings(envs)?)?;
+    let image = Image::of(program, cwd, name, hidden, args, read_strings(envs)?)?;
     let arguments = image.arguments()?;
     let space = new_space()?;
     let thread = user();
@@ -364,10 +367,13 @@ fn run(
     *process.actions.lock() = actions;
     thread.signals.alt.set(AltStack::default());
     *thread.name.lock() = image.thread_name();
-    *process.exe.lock() = Arc::from(image.path());
+    let old_exe = core::mem::replace(&mut *process.exe.lock(), image.exe());
+    drop(old_exe);
     let old_arguments = core::mem::replace(&mut *process.arguments.lock(), arguments);
     drop(old_arguments);
     process.did_exec.store(true, Ordering::Relaxed);
+    thread.settings.lock().keep_caps = false;
+    process.dumpable.store(true, Ordering::Relaxed);
     // Whatever its clone has asked for: the parent of another program is told in the ordinary way.
     tree::lock().links(&process).exit_signal = SIGCHLD;
     super::interval::forget(&process);

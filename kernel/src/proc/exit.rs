@@ -122,6 +122,8 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     // Before the process has no memory any more: who looks for memory meanwhile finds the one or the other.
     let clearing = crate::mem::memory().about_to_clear();
     let memory = process.memory.lock().take();
+    let file = process.exe.lock().file.take();
+    drop(file);
     // The space ends here unless somebody shares it; its pages are counted while they are freed.
     // In place: a space is too large to travel over the stack.
     if let Some(Some(mut memory)) = memory.map(Arc::into_inner)

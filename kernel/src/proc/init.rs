@@ -1,7 +1,7 @@
 //! Process 1: runs the jobs that the host asks for, one after the other, and reports how each ended.
 
 use super::exec::{Image, enter, new_space};
-use super::process::{Arguments, Ended, FsContext, Process, arc};
+use super::process::{Arguments, Ended, Exe, FsContext, Process, arc};
 use super::signal::{Actions, SIGKILL};
 use super::thread::{UserThread, of};
 use super::{exit, tree};
@@ -158,7 +158,8 @@ fn number(text: &[u8]) -> Option<u64> {
 
 fn first_process() -> Result<Arc<Process>, Errno> {
     let none = arc(Arguments { args: Vec::new(), envs: Vec::new() })?;
-    let first = Process::new(1, Weak::new(), 1, 1, arc(Actions::new())?, Arc::from(&b"/init"[..]), none)?;
+    let exe = Exe { path: Arc::from(&b"/init"[..]), file: None };
+    let first = Process::new(1, Weak::new(), 1, 1, arc(Actions::new())?, exe, none)?;
     tree::lock().processes.insert(1, first.clone());
     FIRST.call_once(|| first.clone());
     Ok(first)
@@ -189,7 +190,7 @@ fn start(first: &Arc<Process>, job: &Job) -> Result<Arc<Process>, Errno> {
 
 fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -> Result<Arc<Process>, Errno> {
     let actions = arc(Actions::new())?;
-    let (exe, arguments) = (Arc::from(image.path()), image.arguments()?);
+    let (exe, arguments) = (image.exe(), image.arguments()?);
     let process = Process::new(pid, Arc::downgrade(first), pid, pid, actions, exe, arguments)?;
     let files = arc(FileTable::new())?;
     let streams = [

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod memory;
 pub mod oom;
 pub mod process;
+pub mod script;
 pub mod shm;
 pub mod signal;
 pub mod sleep;

@@ -123,7 +123,7 @@ fn end(victim: &Arc<Process>) {
     log::warn!(
         "out of memory: process {} ({}, {} KiB resident, {} KiB swapped, {} KiB tables, {} KiB kernel) is killed",
         victim.pid,
-        crate::fs::Printable(&victim.exe.lock()),
+        crate::fs::Printable(&victim.exe.lock().path),
         usage.resident * 4,
         usage.swapped * 4,
         (usage.tables + usage.nodes) * 4,

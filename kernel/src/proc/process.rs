@@ -7,6 +7,8 @@ use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::debug::lock::Mutex;
+use crate::fs::busy::Running;
+use crate::fs::walk::shown_path;
 use crate::fs::{FileTable, Inode, path_now};
 use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
 use crate::sys::errno::{ENOMEM, Errno};
@@ -55,6 +57,11 @@ impl FsContext {
         let (node, known) = self.cwd.lock().clone();
         path_now(&node, &known)
     }
+    /// The working directory as /proc shows it.
+    pub fn shown_cwd(&self) -> Vec<u8> {
+        let (node, known) = self.cwd.lock().clone();
+        shown_path(&node, &known)
+    }
     /// A context of its own with the same contents.
     pub fn copy(&self) -> Result<Arc<Self>, Errno> {
         let cwd = self.cwd.lock().clone();
@@ -72,6 +79,15 @@ pub struct Threads {
     pub exec: Option<u32>,
     /// How the leader ended, if it went before the others.
     pub leader_ended: Option<Ended>,
+}
+
+/// What a process runs.
+#[derive(Clone)]
+pub struct Exe {
+    /// Absolute path, as it was when the program was started.
+    pub path: Arc<[u8]>,
+    /// The file, until the process has no memory any more.
+    pub file: Option<Running>,
 }
 
 /// A thread group.
@@ -107,8 +123,8 @@ pub struct Process {
     pub limits: Limits,
     /// The memory, for others to look at (statistics, the out-of-memory choice); `None` once it is given back.
     pub memory: Mutex<Option<Arc<Memory>>>,
-    /// Absolute path of the program.
-    pub exe: Mutex<Arc<[u8]>>,
+    /// The program.
+    pub exe: Mutex<Exe>,
     /// What the program was started with; shared with children until they start another one.
     pub arguments: Mutex<Arc<Arguments>>,
     /// What threads that are gone have used.
@@ -149,7 +165,7 @@ impl Process {
         pgid: u32,
         sid: u32,
         actions: Arc<Actions>,
-        exe: Arc<[u8]>,
+        exe: Exe,
         arguments: Arc<Arguments>,
     ) -> Result<Arc<Self>, Errno> {
         arc(Process {

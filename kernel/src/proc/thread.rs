@@ -45,6 +45,28 @@ impl<T> Own<T> {
     }
 }
 
+/// What prctl sets for a thread and only tells again: nothing here depends on it.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    /// PR_SET_TIMERSLACK, and what its 0 means: that of the thread which has made this one.
+    pub slack: [u64; 2],
+    /// PR_SET_KEEPCAPS
+    pub keep_caps: bool,
+    /// PR_SET_NO_NEW_PRIVS
+    pub no_new_privs: bool,
+}
+
+impl Settings {
+    /// Those of the first thread.
+    pub const fn new() -> Self {
+        Settings { slack: [50_000; 2], keep_caps: false, no_new_privs: false }
+    }
+    /// Those of a thread that one with these makes.
+    pub fn of_child(&self) -> Self {
+        Settings { slack: [self.slack[0]; 2], ..*self }
+    }
+}
+
 /// The part of a [`Thread`] that belongs to this layer.
 pub struct UserThread {
     /// The thread group.
@@ -83,6 +105,8 @@ pub struct UserThread {
     pub futex: futex::Waiting,
     /// Policy, with the priority above it (`policy | priority << 8`): only recorded.
     pub policy: AtomicU32,
+    /// What prctl sets.
+    pub settings: Mutex<Settings>,
     /// Set once the thread is past the point of no return.
     pub exiting: AtomicBool,
     /// A vfork parent waits for this child to leave its memory.
@@ -120,6 +144,7 @@ impl UserThread {
             name: Mutex::new(name),
             futex: futex::Waiting::new(),
             policy: AtomicU32::new(0),
+            settings: Mutex::new(Settings::new()),
             exiting: AtomicBool::new(false),
             vfork: Mutex::new(None),
         }

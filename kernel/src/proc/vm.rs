@@ -119,6 +119,11 @@ pub fn close_object(object: &Object) -> bool {
     closed
 }
 
+/// Whether somebody has a shared mapping of an object that may write it.
+pub fn has_writers(object: &Object) -> bool {
+    memory().has_writers(object, crate::arch::cpu::online())
+}
+
 /// Changes an object's length. What is cut off goes, from mappings, too. `holders` of the object's references are no mappings.
 /// One caller at a time. Nobody who is killed leaves it half done.
 pub fn set_object_len(object: &Object, len: u64, holders: u64) -> Result<(), Errno> {

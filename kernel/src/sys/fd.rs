@@ -305,6 +305,6 @@ pub fn memfd_create(r: &mut UserRegs) -> SysResult {
     }
     let path = format!("/memfd:{} (deleted)", crate::fs::Printable(&name));
     let file: Arc<dyn File> = arc(arc(regular)?)?;
-    let file = OpenFile::new(file, l::O_RDWR | l::O_LARGEFILE, path.as_bytes(), None)?;
+    let file = OpenFile::of_memfd(file, path.as_bytes())?;
     user().files().add(file, flags & l::MFD_CLOEXEC != 0)
 }

@@ -201,10 +201,30 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
             UserPtr::<i32>::new(arg).write(i32::from(current().subreaper.load(Ordering::Relaxed)))?;
             Ok(0)
         }
-        p::PR_SET_NO_NEW_PRIVS => Ok(0),
-        p::PR_GET_NO_NEW_PRIVS | p::PR_GET_KEEPCAPS | p::PR_GET_SECCOMP => Ok(0),
-        p::PR_SET_TIMERSLACK | p::PR_SET_KEEPCAPS | p::PR_SET_THP_DISABLE => Ok(0),
-        p::PR_GET_TIMERSLACK => Ok(50_000),
+        p::PR_SET_NO_NEW_PRIVS => {
+            if arg != 1 || [r.a2(), r.a3(), r.a4()] != [0; 3] {
+                return Err(EINVAL);
+            }
+            user().settings.lock().no_new_privs = true;
+            Ok(0)
+        }
+        p::PR_GET_NO_NEW_PRIVS if [arg, r.a2(), r.a3(), r.a4()] != [0; 4] => Err(EINVAL),
+        p::PR_GET_NO_NEW_PRIVS => Ok(usize::from(user().settings.lock().no_new_privs)),
+        p::PR_SET_KEEPCAPS => {
+            if arg > 1 {
+                return Err(EINVAL);
+            }
+            user().settings.lock().keep_caps = arg == 1;
+            Ok(0)
+        }
+        p::PR_GET_KEEPCAPS => Ok(usize::from(user().settings.lock().keep_caps)),
+        p::PR_SET_TIMERSLACK => {
+            let mut settings = user().settings.lock();
+            settings.slack[0] = if arg as isize <= 0 { settings.slack[1] } else { arg as u64 };
+            Ok(0)
+        }
+        p::PR_GET_TIMERSLACK => Ok(user().settings.lock().slack[0] as usize),
+        p::PR_GET_SECCOMP | p::PR_SET_THP_DISABLE => Ok(0),
         p::PR_GET_THP_DISABLE => Ok(1),
         p::PR_CAPBSET_READ => {
             if arg <= 40 {

@@ -222,7 +222,7 @@ fn continues(a: &Segment, b: &Segment) -> bool {
 }
 
 /// A line of /proc/self/maps.
-fn maps_line(out: &mut Text, s: &Segment, exe: &[u8], exe_object: Option<u64>) -> fmt::Result {
+fn maps_line(out: &mut Text, s: &Segment) -> fmt::Result {
     let has = |p: Prot, c: char| if s.prot.contains(p) { c } else { '-' };
     let (offset, shared) = match &s.backing {
         Backing::Object { offset, shared, .. } => (offset * 4096, *shared),
@@ -243,7 +243,6 @@ fn maps_line(out: &mut Text, s: &Segment, exe: &[u8], exe_object: Option<u64>) -
     let used = out.0.len() - begin;
     let mut name = |name: &[u8]| write!(out, "{:1$}{2}", "", 73usize.saturating_sub(used), Printable(name));
     match &s.backing {
-        Backing::Object { object, .. } if Some(object.id()) == exe_object => name(exe)?,
         Backing::Object { object, shared, .. } => match crate::fs::regular::path_of(object) {
             Some(path) => name(&path)?,
             None if *shared => name(b"/dev/zero (deleted)")?,
@@ -260,14 +259,8 @@ fn maps_line(out: &mut Text, s: &Segment, exe: &[u8], exe_object: Option<u64>) -
 pub fn maps(process: &Process) -> Result<Vec<u8>, Errno> {
     let memory = process.memory.lock().clone();
     let Some(memory) = memory else { return Ok(Vec::new()) };
-    let exe = process.exe.lock().clone();
-    let exe_object = crate::fs::resolve(b"/", &exe, true)
-        .ok()
-        .and_then(|(node, _)| node.regular())
-        .and_then(|file| file.object().ok())
-        .map(|object| object.id());
     let mut out = Text(Vec::new());
-    let mut line = |s: &Segment| maps_line(&mut out, s, &exe, exe_object).map_err(|_| ENOMEM);
+    let mut line = |s: &Segment| maps_line(&mut out, s).map_err(|_| ENOMEM);
     let (mut at, mut last, mut n): (Page, Option<Segment>, usize) = (Page(0), None, 0);
     while let Some(s) = Some(at).filter(|at| *at < PageRange::LIMIT).and_then(|at| memory.space.find_arrived(at)) {
         at = s.range.end;
@@ -352,6 +345,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let threads = process.threads.lock().list.len();
     let signals = signals(process, thread);
     let umask = process.fs().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
+    let confined = shown(process, thread).is_some_and(|t| of(&t).settings.lock().no_new_privs);
     let n = cpus();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
@@ -360,7 +354,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
          VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
          RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n\
          Threads:\t{threads}\n{signals}CapInh:\t{none:016x}\nCapPrm:\t{all:016x}\nCapEff:\t{all:016x}\nCapBnd:\t{all:016x}\n\
-         CapAmb:\t{none:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
+         CapAmb:\t{none:016x}\nNoNewPrivs:\t{confined}\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
          Mems_allowed:\t1\nMems_allowed_list:\t0\n",
         name = Printable(&name),
         pid = process.pid,
@@ -374,6 +368,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         swapped = usage.swapped * 4,
         tables = usage.tables * 4,
         none = 0,
+        confined = u8::from(confined),
         all = super::ids::ALL_CAPABILITIES,
         last = n - 1,
     )

@@ -33,6 +33,7 @@ pub const ALL: &[Workload] = &[
     basic("filefaults-glibc", &[]),
     basic("clocks-musl", &[]),
     basic("processes-glibc", &[]),
+    basic("programs-musl", &[]),
     stress("threads", &["2"]),
     stress("fault_storm", &["2"]),
     stress("map_race", &["40"]),

@@ -57,7 +57,7 @@ static int must(int result, const char *what) {
 }
 
 static char *page, *hole; /* a page, and behind it one that is not there */
-static char buffer[1 << 20];
+__attribute__((unused)) static char buffer[1 << 20];
 static int home;          /* the directory in which the program runs */
 static char base[] = "/dev/shm/calls-XXXXXX";
 

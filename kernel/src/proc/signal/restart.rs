@@ -62,11 +62,6 @@ pub fn note(regs: &UserRegs, nr: u64) {
         | l::__NR_ioctl
         | l::__NR_getrandom
         | l::__NR_flock
-        | l::__NR_execve
-        | l::__NR_clone
-        | l::__NR_clone3
-        | l::__NR_fork
-        | l::__NR_vfork
         | l::__NR_sendfile => Kind::UnlessHandler,
         // With a time-out, which a second start after a handler would begin anew.
         l::__NR_futex if regs.a3() != 0 => Kind::NoHandler,

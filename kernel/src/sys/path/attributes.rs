@@ -1,6 +1,6 @@
 //! What a file is like, changed by its path: its length, rights and times.
 
-use super::{CWD, node, node_at, node_of};
+use super::{CWD, cut, node, node_at, node_of};
 use crate::arch::UserRegs;
 use crate::fs::stat::kind;
 use crate::mem::user::{UserPtr, read_path};
@@ -19,7 +19,7 @@ pub fn truncate(r: &mut UserRegs) -> SysResult {
     if node.is_dir() {
         return Err(EISDIR);
     }
-    node.regular().ok_or(EINVAL)?.set_len(r.a1() as u64)?;
+    cut(&node.regular().ok_or(EINVAL)?, r.a1() as u64)?;
     Ok(0)
 }
 /// `chmod`

@@ -16,6 +16,7 @@ use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
 use crate::debug::lock::Mutex;
+use crate::fs::busy::Writing;
 use crate::fs::console::Console;
 use crate::fs::directory::Directory;
 use crate::fs::inode::Entries;
@@ -179,9 +180,6 @@ fn open_node(inode: &Arc<Inode>, parent: &Inode, path: &[u8], flags: u32) -> Res
             if writes && regular.is_image() {
                 return Err(EROFS);
             }
-            if flags & l::O_TRUNC != 0 && writes {
-                regular.set_len(0)?;
-            }
             arc(regular.clone())?
         }
         Kind::Link(_) => return Err(ELOOP),
@@ -205,7 +203,18 @@ fn open_node(inode: &Arc<Inode>, parent: &Inode, path: &[u8], flags: u32) -> Res
         Kind::Open(open) => (&open.path[..], None),
         _ => (path, Some(inode.clone())),
     };
-    OpenFile::new(file, flags, path, kept)
+    let open = OpenFile::new(file, flags, path, kept)?;
+    // As on Linux, whatever it is opened for.
+    if let (Kind::Regular(regular), true) = (&inode.kind, flags & l::O_TRUNC != 0) {
+        cut(regular, 0)?;
+    }
+    Ok(open)
+}
+
+/// Sets the length of a file that a path has led to.
+fn cut(file: &Arc<Regular>, len: u64) -> Result<(), Errno> {
+    let _writing = Writing::new(file)?;
+    file.set_len(len)
 }
 
 /// Opens a pipe by a name.

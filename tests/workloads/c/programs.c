@@ -1,0 +1,298 @@
+/* What execve takes and keeps: files that are open for writing, scripts, names by descriptors, settings of prctl. What /proc says of
+ * programs and files that are gone. */
+#include "calls.h"
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
+
+static char text[1000];
+
+static void copy(int to) {
+    int from = MUST(open("/proc/self/exe", O_RDONLY));
+    struct stat s;
+    MUST(fstat(from, &s));
+    for (off_t at = 0; at < s.st_size;)
+        MUST(sendfile(to, from, &at, s.st_size));
+    close(from);
+}
+
+static void put(const char *path, const char *what, int size) {
+    int fd = MUST(open(path, O_WRONLY | O_CREAT | O_TRUNC, 0700));
+    MUST(write(fd, what, size));
+    close(fd);
+}
+
+/* The status of a program that is run in a child; the negative errno if it cannot be. */
+static int at(int fd, const char *path, int flags) {
+    char *args[] = {"zero", "one", "two words", NULL};
+    int status, tell[2], why = 0;
+    MUST(pipe2(tell, O_CLOEXEC));
+    fflush(stdout);
+    pid_t pid = MUST(fork());
+    if (pid == 0) {
+        why = answer(syscall(SYS_execveat, fd, path, args, environ, flags));
+        MUST(write(tell[1], &why, sizeof why));
+        _exit(0);
+    }
+    close(tell[1]);
+    MUST(read(tell[0], &why, sizeof why));
+    close(tell[0]);
+    waitpid(pid, &status, 0);
+    return why ? why : status;
+}
+static int run(const char *path) { return at(AT_FDCWD, path, 0); }
+
+/* A program that has begun, and stays. */
+static pid_t begun(const char *path) {
+    int tell[2];
+    char c, *args[] = {"stays", NULL};
+    MUST(pipe(tell));
+    pid_t pid = MUST(fork());
+    if (pid == 0) {
+        dup2(tell[1], 1), close(tell[0]), close(tell[1]);
+        execve(path, args, environ);
+        _exit(1);
+    }
+    close(tell[1]);
+    MUST(read(tell[0], &c, 1));
+    close(tell[0]);
+    return pid;
+}
+
+static const int ways[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_TRUNC, O_RDWR | O_APPEND, O_WRONLY | O_CREAT, O_PATH | O_WRONLY, 3};
+
+static void attempts(const char *what, const char *path) {
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        long fd = answer(open(path, ways[i], 0700));
+        printf("%s, %x: %ld\n", what, ways[i], fd < 0 ? fd : 0);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+/* Nobody writes a program that runs, nobody runs what is being written. */
+static void busy(void) {
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        copy(MUST(open("program", O_WRONLY | O_CREAT, 0700)));
+        close(MUST(3));
+        int fd = MUST(open("program", ways[i], 0700));
+        printf("run while open, %x: %d\n", ways[i], run("program"));
+        close(fd);
+    }
+    copy(MUST(open("program", O_WRONLY | O_CREAT, 0700))), close(3);
+    ONE("afterwards", run("program"));
+    int fd = MUST(open("program", O_RDWR));
+    char *view = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *other = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    ONE("run while mapped", run("program"));
+    munmap(view, 4096);
+    ONE("mapped, to be written some time", run("program"));
+    munmap(other, 4096);
+    ONE("not mapped any more", run("program"));
+
+    pid_t pid = begun("program");
+    attempts("open while it runs", "program");
+    ONE("truncate", CALL(truncate, "program", 4096)), ONE("utimes", CALL(utime, "program", NULL)), ONE("chmod", CALL(chmod, "program", 0500));
+    ONE("rename", CALL(rename, "program", "renamed"));
+    attempts("open by its new name", "renamed");
+    sprintf(text, "/proc/%d/exe", pid);
+    ONE("by its link", answer(open(text, O_WRONLY)));
+    int child = fork();
+    if (child == 0)
+        pause();
+    fd = MUST(open("renamed", O_RDONLY));
+    ONE("map it", mmap(0, 4096, PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED ? -errno : 0);
+    ONE("unlink", CALL(unlink, "renamed"));
+    ONE("by its link, without a name", answer(open(text, O_WRONLY))), ONE("to be read", fd = answer(open(text, O_RDONLY)));
+    char link[300] = "";
+    ONE("the link", readlink(text, link, sizeof link - 1) > 0);
+    printf("...%s\n", strlen(link) > 10 ? link + strlen(link) - 10 : link);
+    sprintf(text, "/proc/self/fd/%d", fd);
+    ONE("by a descriptor", answer(open(text, O_WRONLY)));
+    kill(pid, SIGKILL);
+    siginfo_t info;
+    waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
+    ONE("after its end", fd = answer(open(text, O_WRONLY))), close(fd);
+    sprintf(text, "/proc/%d/exe", pid);
+    ONE("the link of a zombie", answer(readlink(text, link, sizeof link))), ONE("open it", answer(open(text, O_RDONLY)));
+    waitpid(pid, NULL, 0), kill(child, SIGKILL), waitpid(child, NULL, 0);
+    close_all();
+
+    int memory = MUST(memfd_create("run", 0));
+    copy(memory);
+    ONE("its own descriptor", at(memory, "", AT_EMPTY_PATH));
+    sprintf(text, "/proc/self/fd/%d", memory);
+    fd = MUST(open(text, O_RDWR));
+    ONE("another one", at(memory, "", AT_EMPTY_PATH)), close(fd);
+    fd = MUST(open(text, O_RDONLY));
+    ONE("one to read", at(fd, "", AT_EMPTY_PATH));
+    close_all();
+}
+
+static void script(const char *what, int size) {
+    put("script", text, size);
+    printf("%s: ", what);
+    fflush(stdout);
+    printf("%d\n", run("script"));
+}
+
+static void line(const char *what, const char *written) {
+    script(what, sprintf(text, "%s", written));
+}
+
+/* `#!` by the byte. */
+static void scripts(void) {
+    copy(MUST(open("program", O_WRONLY | O_CREAT, 0700))), close(3);
+    setenv("SHOW", "", 1);
+    line("plain", "#!program\n"), line("no end", "#!program"), line("blanks", "#! \t program \t a b  c \t\nmore"), line("no name", "#!\n");
+    line("only blanks", "#! \t\t\n"), line("only blanks, no end", "#!    "), line("nothing", "#!"), line("empty", ""), line("half", "#");
+    line("words", "echo\n"), line("nobody", "#!none\n"), line("a directory", "#!/tmp\n"), line("carriage return", "#!program\r\n");
+    memcpy(text, "#!program a\0b\n", 14), script("zero in the argument", 14);
+    memcpy(text, "#!program\0 a\n", 13), script("zero in the name", 13);
+    memcpy(text, "#!\0program\n", 11), script("zero before the name", 11);
+    for (int size = 253; size <= 258; size++) {
+        char what[40];
+        memset(text, 'x', sizeof text), memcpy(text, "#!program ", 10), text[size] = '\n';
+        sprintf(what, "argument up to %d", size), script(what, size + 1);
+        memset(text, '/', sizeof text), memcpy(text, "#!.", 3), memcpy(text + size - 7, "program\n", 8);
+        sprintf(what, "name up to %d", size), script(what, size + 1);
+        sprintf(what, "no end, %d", size), script(what, size);
+        memset(text, ' ', sizeof text), memcpy(text, "#!", 2), memcpy(text + size - 7, "program\n", 8);
+        sprintf(what, "blanks up to %d", size), script(what, size + 1);
+        text[size] = ' ', sprintf(what, "blanks behind %d", size), script(what, 400);
+    }
+    char name[20] = "program";
+    for (int deep = 0; deep < 8; deep++) {
+        int size = sprintf(text, "#!%s %d\n", name, deep);
+        sprintf(name, "script%d", deep);
+        put(name, text, size);
+        printf("%d deep: ", deep + 1);
+        fflush(stdout);
+        printf("%d\n", run(name));
+    }
+    line("itself", "#!script\n");
+    put("script7", "#!none\n", 7), put("script6", "#!script7\n", 10), ONE("nobody, deep below", run("script6"));
+    line("plain", "#!program\n");
+    int fd = MUST(open("script", O_WRONLY));
+    ONE("open for writing", run("script")), close(fd);
+    fd = MUST(open("program", O_WRONLY));
+    ONE("its interpreter is", run("script")), close(fd);
+    fd = MUST(open("script", O_RDONLY));
+    ONE("by a descriptor", at(fd, "", AT_EMPTY_PATH)), MUST(mkdir("d", 0700)), MUST(chdir("d")), ONE("from elsewhere", at(fd, "", AT_EMPTY_PATH));
+    MUST(chdir("..")), MUST(rmdir("d"));
+    ONE("again", at(fd, "", AT_EMPTY_PATH)), MUST(fcntl(fd, F_SETFD, FD_CLOEXEC)), ONE("that is closed", at(fd, "", AT_EMPTY_PATH));
+    close(fd), fd = MUST(open(".", O_RDONLY | O_DIRECTORY)), ONE("by its directory", at(fd, "script", 0));
+    MUST(fcntl(fd, F_SETFD, FD_CLOEXEC)), ONE("that is closed", at(fd, "script", 0)), ONE("no script", at(fd, "program", 0)), close(fd);
+    ONE("the directory", at(AT_FDCWD, "", AT_EMPTY_PATH));
+    chmod("script", 0600), ONE("no rights", run("script")), chmod("script", 0700), chmod("program", 0600), ONE("no rights there", run("script"));
+    unsetenv("SHOW");
+    for (int deep = 0; deep < 8; deep++)
+        sprintf(name, "script%d", deep), MUST(unlink(name));
+    MUST(unlink("script")), MUST(unlink("program"));
+}
+
+static int show_settings(const char *when) {
+    int death = 0, reaper = 0;
+    prctl(PR_GET_PDEATHSIG, &death), prctl(PR_GET_CHILD_SUBREAPER, &reaper);
+    printf("%s: dumpable %d, capabilities %d, death %d, reaper %d, slack %d, no new rights %d\n", when, prctl(PR_GET_DUMPABLE),
+           prctl(PR_GET_KEEPCAPS), death, reaper, prctl(PR_GET_TIMERSLACK), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+    return 3;
+}
+
+/* What prctl sets, and what of that a child and a new program have. */
+static void settings(void) {
+    char *args[] = {"settings", NULL};
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        show_settings("first");
+        ONE("dumpable 2", CALL(prctl, PR_SET_DUMPABLE, 2)), ONE("capabilities 2", CALL(prctl, PR_SET_KEEPCAPS, 2));
+        ONE("new rights", CALL(prctl, PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0)), ONE("and more", CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 1, 0, 0));
+        ONE("asked with more", CALL(prctl, PR_GET_NO_NEW_PRIVS, 1, 0, 0, 0)), ONE("no signal", CALL(prctl, PR_SET_PDEATHSIG, 65));
+        prctl(PR_SET_DUMPABLE, 0), prctl(PR_SET_KEEPCAPS, 1), prctl(PR_SET_PDEATHSIG, SIGUSR1), prctl(PR_SET_CHILD_SUBREAPER, 1);
+        prctl(PR_SET_TIMERSLACK, 1234), prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        show_settings("set");
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            show_settings("child");
+            prctl(PR_SET_TIMERSLACK, 5), prctl(PR_SET_TIMERSLACK, 0), show_settings("back");
+            exit(0);
+        }
+        waitpid(child, NULL, 0);
+        fflush(stdout);
+        execve("/proc/self/exe", args, environ);
+        _exit(1);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+/* Whose lines in maps these are. */
+static void mapped(const char *what) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (fgets(text, sizeof text, maps))
+        if (strstr(text, what))
+            printf("%s", strrchr(text, '/'));
+    fclose(maps);
+}
+
+/* The links of descriptors whose files have lost their names; maps. */
+static void gone(void) {
+    char link[300];
+    int fd[3] = {MUST(open("a", O_RDWR | O_CREAT, 0600)), MUST(open("a", O_PATH)), MUST(memfd_create("c", 0))};
+    MUST(ftruncate(fd[0], 4096)), MUST(ftruncate(fd[2], 4096));
+    void *views[] = {mmap(0, 4096, PROT_READ, MAP_SHARED, fd[0], 0), mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd[2], 0)};
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 3; i++) {
+            sprintf(text, "/proc/self/fd/%d", fd[i]);
+            long size = readlink(text, link, sizeof link - 1);
+            link[size < 0 ? 0 : size] = 0;
+            printf("%d: %s\n", round, strrchr(link, '/'));
+        }
+        mapped("/a"), mapped("memfd:");
+        /* One of two names goes, then the other. */
+        if (round == 0)
+            MUST(linkat(AT_FDCWD, "a", AT_FDCWD, "b", 0)), MUST(unlink("b"));
+        else if (round == 1)
+            MUST(unlink("a"));
+    }
+    munmap(views[0], 4096), munmap(views[1], 4096);
+    close_all();
+    MUST(mkdir("d", 0700)), MUST(chdir("d")), fd[0] = MUST(open(".", O_RDONLY)), fd[1] = MUST(open("f", O_RDWR | O_CREAT, 0600));
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 3; i++) {
+            sprintf(text, i == 2 ? "/proc/self/cwd" : "/proc/self/fd/%d", fd[i]);
+            long size = readlink(text, link, sizeof link - 1);
+            link[size < 0 ? 0 : size] = 0;
+            printf("directory: %s\n", link + (strncmp(link, base, strlen(base)) ? 0 : strlen(base)));
+        }
+        if (round == 0)
+            MUST(rename("f", "../g"));
+        if (round == 1)
+            MUST(renameat(home, "g", home, "d/h")), MUST(renameat(home, "d", home, "e"));
+        if (round == 2)
+            MUST(rename("h", "f")), MUST(unlink("f")), MUST(renameat(home, "e", home, "d")), MUST(unlinkat(home, "d", AT_REMOVEDIR));
+    }
+    MUST(fchdir(home)), close_all();
+}
+
+int main(int argc, char **argv) {
+    if (!strcmp(argv[0], "settings"))
+        return show_settings("afterwards");
+    if (!strcmp(argv[0], "stays"))
+        return MUST(write(1, "", 1)), pause();
+    if (getenv("SHOW")) {
+        for (int i = 0; i < argc; i++)
+            printf("[%.40s %zu] ", argv[i], strlen(argv[i]));
+        return 7;
+    }
+    if (argc > 1)
+        return 5;
+    begin();
+    busy();
+    scripts();
+    settings();
+    gone();
+    end();
+    return 0;
+}
