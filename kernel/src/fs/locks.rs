@@ -2,8 +2,8 @@
 //! as on Linux.
 //!
 //! A lock belongs to an open file (`flock`, `F_OFD_SETLK`) and goes with it, or to a process (`F_SETLK`) and goes when the process
-//! closes any descriptor of the file, or ends. Processes that wait for each other's ranges wait until a signal comes: there is no
-//! EDEADLK.
+//! closes any descriptor of the file, or ends. A process that would wait, directly or through others, for itself gets EDEADLK; who
+//! waits for whom is not known where open files own the locks.
 
 use super::OpenFile;
 use super::stat::kind;
@@ -11,10 +11,11 @@ use crate::debug::lock::Mutex;
 use crate::mem::user::{UserPtr, plain};
 use crate::proc::process::Process;
 use crate::proc::sleep::wait_on;
-use crate::proc::thread::current;
+use crate::proc::thread::{current, user};
 use crate::sched::WaitQueue;
 use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
@@ -39,8 +40,17 @@ struct Held {
     exclusive: bool,
 }
 
+struct Table {
+    held: BTreeMap<Key, Vec<Held>>,
+    /// For whom each process waits: one entry for each thread that does.
+    waiting: BTreeMap<(u32, u32), Owner>,
+}
+
 /// A leaf lock.
-static TABLE: Mutex<BTreeMap<Key, Vec<Held>>> = Mutex::new(BTreeMap::new());
+static TABLE: Mutex<Table> = Mutex::new(Table { held: BTreeMap::new(), waiting: BTreeMap::new() });
+
+/// As on Linux: longer chains of waiting processes are not followed.
+const LONGEST_CHAIN: usize = 11;
 /// Wakes who waits for a lock.
 static CHANGED: WaitQueue = WaitQueue::new();
 
@@ -80,13 +90,36 @@ fn carve(list: &mut Vec<Held>, owner: Owner, from: u64, to: u64) {
     }
 }
 
-/// Sets a lock. `None`: somebody else's is in the way.
-fn try_set(key: Key, mut new: Held) -> Option<Result<(), Errno>> {
-    let mut table = TABLE.lock();
-    let list = table.entry(key).or_default();
-    if list.iter().any(|held| held.conflicts(&new)) {
+/// Whether `other` waits, directly or through others, for process `pid`.
+fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
+    for _ in 0..LONGEST_CHAIN {
+        let Owner::Process(waiter) = other else { return false };
+        let Some((_, &next)) = table.waiting.range((waiter, 0)..=(waiter, u32::MAX)).next() else { return false };
+        if next == Owner::Process(pid) {
+            return true;
+        }
+        other = next;
+    }
+    false
+}
+
+/// Sets a lock. `None`: somebody else's is in the way. `waiter` waits then: its process and thread.
+fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
+    let mut guard = TABLE.lock();
+    let table = &mut *guard;
+    let in_the_way = table.held.get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new))).copied();
+    if let Some(held) = in_the_way {
+        let waiter = waiter?;
+        if waits_for(table, held.owner, waiter.0) {
+            return Some(Err(EDEADLK));
+        }
+        if !crate::mem::heap_has(size_of::<(u32, u32, Owner)>() * 16) {
+            return Some(Err(ENOLCK));
+        }
+        table.waiting.insert(waiter, held.owner);
         return None;
     }
+    let list = table.held.entry(key).or_default();
     if !crate::mem::heap_has(size_of::<Held>()) || list.try_reserve(2).is_err() {
         return Some(Err(ENOLCK));
     }
@@ -100,7 +133,7 @@ fn try_set(key: Key, mut new: Held) -> Option<Result<(), Errno>> {
         !before && !behind
     });
     list.push(new);
-    drop(table);
+    drop(guard);
     // A lock that was exclusive may be shared now.
     CHANGED.wake_all();
     Some(Ok(()))
@@ -108,14 +141,14 @@ fn try_set(key: Key, mut new: Held) -> Option<Result<(), Errno>> {
 
 fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
     let mut table = TABLE.lock();
-    let Some(list) = table.get_mut(&key) else { return Ok(()) };
+    let Some(list) = table.held.get_mut(&key) else { return Ok(()) };
     // Only to take a piece out of the middle.
     if list.iter().any(|h| h.owner == owner && h.from < from && to < h.to) && list.try_reserve(1).is_err() {
         return Err(ENOLCK);
     }
     carve(list, owner, from, to);
     if list.is_empty() {
-        table.remove(&key);
+        table.held.remove(&key);
     }
     drop(table);
     CHANGED.wake_all();
@@ -123,9 +156,17 @@ fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
 }
 
 fn set(key: Key, new: Held, wait: bool) -> SysResult {
-    match try_set(key, new) {
+    let waiter = match new.owner {
+        Owner::Process(pid) if wait => Some((pid, user().tid())),
+        _ => None,
+    };
+    match try_set(key, new, waiter) {
         Some(result) => result,
-        None if wait => wait_on(&CHANGED, None, || try_set(key, new))?,
+        None if wait => {
+            let result = wait_on(&CHANGED, None, || try_set(key, new, waiter));
+            waiter.inspect(|waiter| _ = TABLE.lock().waiting.remove(waiter));
+            result?
+        }
         None => Err(EAGAIN),
     }?;
     Ok(0)
@@ -147,7 +188,7 @@ pub fn flock(file: &OpenFile, operation: u32) -> SysResult {
     };
     file.locked.store(true, Ordering::Relaxed);
     let new = Held { owner, from: 0, to: END, exclusive };
-    if let Some(result) = try_set(key, new) {
+    if let Some(result) = try_set(key, new, None) {
         return result.map(|()| 0);
     }
     // As on Linux, who asks for another kind and cannot have it has lost the one that it had.
@@ -188,7 +229,7 @@ fn range(file: &OpenFile, raw: &Raw) -> Result<(u64, u64), Errno> {
 }
 
 /// `F_GETLK`, `F_SETLK`, `F_SETLKW` and those of open files.
-pub fn of_range(file: &OpenFile, command: u32, at: usize) -> SysResult {
+pub fn of_range(file: &Arc<OpenFile>, fd: i32, command: u32, at: usize) -> SysResult {
     let of_open = matches!(command, l::F_OFD_GETLK | l::F_OFD_SETLK | l::F_OFD_SETLKW);
     let place = UserPtr::<Raw>::new(at);
     let mut raw = place.read()?;
@@ -208,7 +249,7 @@ pub fn of_range(file: &OpenFile, command: u32, at: usize) -> SysResult {
     };
     let new = Held { owner, from, to, exclusive };
     if matches!(command, l::F_GETLK | l::F_OFD_GETLK) {
-        let other = TABLE.lock().get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new)).copied());
+        let other = TABLE.lock().held.get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new)).copied());
         raw.kind = l::F_UNLCK as u16;
         if let Some(held) = other {
             raw.kind = if held.exclusive { l::F_WRLCK } else { l::F_RDLCK } as u16;
@@ -228,7 +269,13 @@ pub fn of_range(file: &OpenFile, command: u32, at: usize) -> SysResult {
         true => file.locked.store(true, Ordering::Relaxed),
         false => current().has_locks.store(true, Ordering::Relaxed),
     }
-    set(key, new, matches!(command, l::F_SETLKW | l::F_OFD_SETLKW))
+    set(key, new, matches!(command, l::F_SETLKW | l::F_OFD_SETLKW))?;
+    // Another thread may have closed the descriptor meanwhile, and the locks of its file have gone before this one was there.
+    if !of_open && !user().files().get_any(fd).is_ok_and(|now| Arc::ptr_eq(&now, file)) {
+        unset(key, owner, from, to)?;
+        return Err(EBADF);
+    }
+    Ok(0)
 }
 
 /// An open file goes.
@@ -250,7 +297,7 @@ pub fn closed(file: &OpenFile) {
 /// A process ends.
 pub fn forget_process(process: &Process) {
     if process.has_locks.load(Ordering::Relaxed) {
-        TABLE.lock().retain(|_, list| {
+        TABLE.lock().held.retain(|_, list| {
             list.retain(|held| held.owner != Owner::Process(process.pid));
             !list.is_empty()
         });

@@ -144,7 +144,9 @@ fn select_until(n: usize, sets: [usize; 3], deadline: Option<u64>, now: bool) ->
     if n as i32 as i64 != n as i64 || (n as i32) < 0 {
         return Err(EINVAL);
     }
-    let n = n.min(4096);
+    let table = user().files();
+    // As on Linux, what lies behind the table is not looked at.
+    let n = n.min(table.room());
     let bytes = n.div_ceil(64) * 8;
     let mut wanted = [const { Vec::new() }; 3];
     for (set, at) in wanted.iter_mut().zip(sets) {
@@ -152,13 +154,12 @@ fn select_until(n: usize, sets: [usize; 3], deadline: Option<u64>, now: bool) ->
             *set = UserPtr::<u64>::new(at).read_vec(bytes / 8)?;
         }
     }
-    let table = user().files();
     let mut files = Vec::new();
     for fd in 0..n {
         let bit = |set: &Vec<u64>| set.get(fd / 64).is_some_and(|w| w >> (fd % 64) & 1 != 0);
         let asked = [bit(&wanted[0]), bit(&wanted[1]), bit(&wanted[2])];
         if asked.contains(&true) {
-            files.push((fd, asked, table.get(fd as i32)?));
+            files.push((fd, asked, table.get_any(fd as i32)?));
         }
     }
     let mut out = wanted.clone();
@@ -166,9 +167,10 @@ fn select_until(n: usize, sets: [usize; 3], deadline: Option<u64>, now: bool) ->
         out.iter_mut().for_each(|set| set.fill(0));
         let mut count = 0;
         for (fd, asked, file) in &files {
-            let events = file.file.poll();
+            // One that only names its file is none, of which select says in each set that it is ready, as Linux does.
+            let events = if file.flags() & l::O_PATH == 0 { file.file.poll() } else { l::POLLNVAL };
             for (i, mask) in [IN, OUT, EXCEPT].into_iter().enumerate() {
-                if asked[i] && events & mask != 0 {
+                if asked[i] && events & (mask | l::POLLNVAL) != 0 {
                     out[i][fd / 64] |= 1 << (fd % 64);
                     count += 1;
                 }

@@ -124,7 +124,7 @@ pub fn fcntl(r: &mut UserRegs) -> SysResult {
             Ok(0)
         }
         l::F_GETLK | l::F_SETLK | l::F_SETLKW | l::F_OFD_GETLK | l::F_OFD_SETLK | l::F_OFD_SETLKW => {
-            locks::of_range(&file, command, argument)
+            locks::of_range(&file, fd, command, argument)
         }
         l::F_GETPIPE_SZ => Ok(end.ok_or(EBADF)?.pipe().capacity()),
         l::F_SETPIPE_SZ => end.ok_or(EBADF)?.pipe().set_capacity(argument as u32 as usize),

@@ -92,6 +92,18 @@ __attribute__((unused)) static long dup_close(long fd) {
     close(fd);
     return 1;
 }
+/* What select says of one descriptor: how many sets, and which. */
+__attribute__((unused)) static long select_one(int fd) {
+    fd_set sets[3];
+    if (fd < 0)
+        return 0;
+    for (int i = 0; i < 3; i++) {
+        FD_ZERO(&sets[i]);
+        FD_SET(fd, &sets[i]);
+    }
+    long r = answer(select(fd + 1, &sets[0], &sets[1], &sets[2], &(struct timeval){0, 0}));
+    return r <= 0 ? r : r * 1000 + !!FD_ISSET(fd, &sets[0]) * 100 + !!FD_ISSET(fd, &sets[1]) * 10 + !!FD_ISSET(fd, &sets[2]);
+}
 __attribute__((unused)) static long poll_one(int fd, int events) {
     struct pollfd p = {fd, events, 0};
     long r = CALL(poll, &p, 1, 0);

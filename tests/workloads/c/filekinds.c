@@ -310,6 +310,7 @@ static void every_kind(void) {
     EVERY("poll out", poll_one(fd, POLLOUT));
     EVERY("poll all", poll_one(fd, POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND | POLLRDHUP));
     EVERY("poll none", poll_one(fd, 0));
+    EVERY("select", select_one(fd));
     EVERY("epoll_ctl add", epoll_add(fd));
     EVERY("epoll_wait", CALL(epoll_wait, fd, buffer, 1, 0));
     EVERY("open /proc/self/fd rd", kind == PROC || kind == PATH_LINK ? 0 : path_open(fd, O_RDONLY));
@@ -348,6 +349,42 @@ static void every_kind(void) {
     EVERY("close twice", (close(fd), CALL(close, fd)));
 }
 
+/* How far select looks: as far as the table has room, which grows by powers of two, and is made to measure for a child. */
+static void show_room(const char *when, int fd) {
+    long last = 1;
+    printf("%s %d:", when, fd);
+    for (int n = 40; n < 700; n++) {
+        long r = n == fd ? 0 : select_one(n);
+        if (r != last)
+            printf(" %ld from %d", r, n);
+        last = r;
+    }
+    printf("\n");
+}
+
+static void rooms(void) {
+    static const int at[] = {63, 64, 100, 127, 128, 255, 256, 511, 512};
+    fflush(stdout);
+    if (fork() == 0) {
+        syscall(SYS_close_range, 3, ~0u, 0);
+        for (unsigned i = 0; i < sizeof at / sizeof *at; i++) {
+            fflush(stdout);
+            if (fork() == 0) {
+                dup2(1, at[i]), show_room("open", at[i]), fflush(stdout);
+                if (fork() == 0)
+                    show_room("child", at[i]), exit(0);
+                wait(NULL), close(at[i]), fflush(stdout);
+                if (fork() == 0)
+                    show_room("closed", at[i]), exit(0);
+                wait(NULL), exit(0);
+            }
+            wait(NULL);
+        }
+        exit(0);
+    }
+    wait(NULL);
+}
+
 /* To seal a program as one seals its contents: not while a mapping may write them. */
 static void sealed_programs(void) {
     enum { ADD = 1033, GET = 1034, SEAL_EXEC = 0x20 };
@@ -367,6 +404,7 @@ static void sealed_programs(void) {
 int main(void) {
     begin();
     sealed_programs();
+    rooms();
     every_kind();
     unlink("f"), unlink("l"), unlink("p"), unlink("n"), unlink("c");
     end();

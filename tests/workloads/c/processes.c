@@ -324,6 +324,79 @@ static void threads(void) {
     close(told[1]), pthread_join(thread, NULL), close(told[0]);
 }
 
+static long range(int fd, int command, int type, long from, long count) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = from, .l_len = count};
+    return answer(fcntl(fd, command, &lock));
+}
+
+/* Children that hold byte 1, 2 ... of a file and wait for the one before. */
+static void waiting(int fd, int children, int type) {
+    int tell[2];
+    char c;
+    if (pipe(tell))
+        exit(1);
+    for (int i = 1; i <= children; i++) {
+        fflush(stdout);
+        if (fork() == 0) {
+            range(fd, F_SETLK, type, i, 1);
+            if (write(tell[1], "", 1) != 1)
+                _exit(1);
+            usleep(100000);
+            _exit(-range(fd, F_SETLKW, F_WRLCK, i - 1, 1));
+        }
+    }
+    for (int i = 1; i <= children; i++)
+        if (read(tell[0], &c, 1) != 1)
+            exit(1);
+    usleep(400000);
+    close(tell[0]), close(tell[1]);
+}
+
+static void *takes(void *fd) { return (void *)range((int)(long)fd, F_SETLKW, F_WRLCK, 0, 1); }
+static void nothing(int signal) { (void)signal; }
+
+/* Whoever would wait for himself is told; a lock that comes when its descriptor is gone goes with it. */
+static void ranges(void) {
+    int fd = MUST(open("ranges", O_RDWR | O_CREAT, 0600)), status;
+    struct sigaction interrupts = {.sa_handler = nothing};
+    sigaction(SIGALRM, &interrupts, NULL);
+    for (int children = 1; children <= 12; children += children == 2 ? 9 : 1) {
+        for (int type = F_RDLCK; type <= F_WRLCK; type++) {
+            range(fd, F_SETLK, F_WRLCK, 0, 1);
+            waiting(fd, children, type);
+            /* Beyond eleven Linux looks no further: a signal ends that wait. */
+            children > 11 ? ualarm(200000, 0) : 0;
+            printf("%d children, %d: %ld\n", children, type, range(fd, F_SETLKW, F_WRLCK, children, 1));
+            range(fd, F_SETLK, F_UNLCK, 0, 0);
+            for (int i = 0, sum = 0; i < children; i++)
+                wait(&status), sum += status, i == children - 1 ? ONE("they", sum) : 0;
+        }
+    }
+    int other = MUST(open("ranges", O_RDWR));
+    struct flock own = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    fcntl(other, 37 /* F_OFD_SETLK */, &own), ualarm(100000, 0);
+    ONE("a file of one's own", range(fd, F_SETLKW, F_WRLCK, 0, 1)), close(other);
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread;
+        void *got;
+        int tell[2];
+        char c;
+        pid_t pid = pipe(tell) ? -1 : fork();
+        if (pid == 0) {
+            range(fd, F_SETLK, F_WRLCK, 0, 1), c = write(tell[1], "", 1);
+            pause();
+        }
+        c = read(tell[0], &c, 1);
+        other = MUST(open("ranges", O_RDWR)), pthread_create(&thread, NULL, takes, (void *)(long)other);
+        usleep(200000), round ? dup2(tell[0], other) : close(other), kill(pid, SIGKILL), waitpid(pid, NULL, 0);
+        pthread_join(thread, &got), ONE("without its descriptor", (long)got);
+        if (fork() == 0)
+            _exit(-range(fd, F_SETLK, F_WRLCK, 0, 1));
+        wait(&status), ONE("left over", status), close(tell[0]), close(tell[1]), close(other);
+    }
+    close(fd), MUST(unlink("ranges"));
+}
+
 int main(int argc, char **argv) {
     if (argc == 2)
         return printf("as %s\n", argv[1]) < 0 ? 1 : 6;
@@ -335,6 +408,7 @@ int main(int argc, char **argv) {
     made_with();
     room_for_signals();
     segments();
+    ranges();
     end();
     return 0;
 }
