@@ -99,8 +99,9 @@ impl<M: Machine> Space<M> {
     /// Maps a part at `lo .. hi`, or unmaps what is there, as `act` says: map, replace and unmap.
     pub(crate) fn put(&self, arena: &Arena, lo: u32, hi: u32, act: &mut Act<'_>, over: Over) -> Result<(), EditError> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
+        let asked = if let Act::Insert(part) = act { Some(*part) } else { None };
         if let Act::Insert(part) = act {
-            *part = self.with_future(*part);
+            *part = part.with_future(self.future_flags());
         }
         let plain = over != Over::Spaced || !arena.is_guarded() && hi + GUARD <= ARENA_PAGES;
         if plain {
@@ -118,9 +119,9 @@ impl<M: Machine> Space<M> {
                 _ => {}
             }
         }
+        // What every new segment gets may be something else under the next claim.
         drop(claim);
-        let part = if let Act::Insert(part) = act { Some(*part) } else { None };
-        self.put_any(arena, lo, hi, part, over)
+        self.put_any(arena, lo, hi, asked, over)
     }
 
     /// As [`Space::put`], where more than one leaf changes or something is replaced.
@@ -139,13 +140,13 @@ impl<M: Machine> Space<M> {
             false => None,
         };
         let claim = arena.claims.acquire_one(m, lo, hi);
-        let part = part.map(|p| self.with_future(p));
         let free = looks_free();
         if !free && part.is_some() && replace && reserve.is_none() {
             // Somebody mapped something meanwhile.
             drop(claim);
             return self.put_any(arena, lo, hi, part, over);
         }
+        let part = part.map(|p| p.with_future(self.future_flags()));
         if free {
             // Neighbours may change under the claim of the range.
             let spaced = |list: List<'_>| match over == Over::Spaced && self.guarded(arena, list, hi).is_some() {

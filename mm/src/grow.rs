@@ -44,26 +44,30 @@ impl<M: Machine> Space<M> {
         let (index, lo, hi) = new.one_arena().ok_or(EditError::Invalid)?;
         let Backing::Anonymous = old.backing else { return Err(EditError::NotMapped) };
         let arena = self.arena_or_new(index)?;
-        let guard = lo.saturating_sub(GUARD);
-        let _claim = arena.claims.acquire(self.memory(), &[(guard, hi)]);
+        let guard = PageRange { start: Page(new.start.0.saturating_sub(GUARD as u64)), end: new.start };
+        // A claim of an arena that is not there keeps nobody out.
+        self.arena_or_new(guard.start.arena())?;
+        // What the root does not show that is replaced: the arenas below and above.
+        let above = if hi == ARENA_PAGES { 1 } else { 0 };
+        let claimed = PageRange { start: guard.start, end: Page(new.end.0 + above) };
+        let _claims = self.claim_ranges([claimed]);
         arena.guard();
         let object = core::ptr::null();
         let part = Part { start: lo, end: hi, prot: old.prot, flags: old.flags, object, offset: 0 };
         self.publish(arena, lo, hi, &Change::Put(Some(part)), None, |list| {
-            let still = hi == ARENA_PAGES
-                || list.at_or_above(lo).is_some_and(|p| p.start == hi && p.prot == old.prot && p.flags == old.flags);
+            let still = |p: Part, start: u32| p.start == start && p.prot == old.prot && p.flags == old.flags;
+            let still = match list.at_or_above(lo) {
+                Some(p) => still(p, hi),
+                None => above != 0 && self.first(index + 1).is_some_and(|p| still(p, 0)),
+            };
             if !still || !list.is_free(lo, hi) {
                 return Err(EditError::Exists);
             }
-            let mut below = last(list, guard, lo);
-            if below.is_none() && lo < GUARD && index > 0 {
-                // Under no claim: a mapping that comes there now comes later.
-                below = self.arena(index - 1).and_then(|arena| {
-                    let pin = self.memory().pin();
-                    last(arena.list(&pin), ARENA_PAGES - (GUARD - lo), ARENA_PAGES)
-                });
-            }
-            match below {
+            let below = guard.by_arena().filter_map(|(i, from, to)| match i == index {
+                true => last(list, from, to),
+                false => self.arena(i).and_then(|arena| last(arena.list(&self.memory().pin()), from, to)),
+            });
+            match below.last() {
                 Some(p) if !p.prot.is_empty() && !p.flags.contains(Flags::GROWS_DOWN) => Err(EditError::NoSpace),
                 _ => Ok(()),
             }

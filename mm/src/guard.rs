@@ -45,9 +45,14 @@ impl<M: Machine> Space<M> {
     /// As [`Space::guarded`], where the arena `index` has nothing above `end`.
     pub(crate) fn guarded_by_next(&self, index: usize, end: u32) -> Option<Part> {
         let rest = GUARD.checked_sub(ARENA_PAGES - end).filter(|&rest| rest != 0)?;
-        let next = self.arena(index + 1)?;
+        self.first(index + 1).filter(|p| p.start < rest && p.flags.contains(Flags::GROWS_DOWN))
+    }
+
+    /// The lowest segment of an arena.
+    pub(crate) fn first(&self, index: usize) -> Option<Part> {
+        let arena = self.arena(index)?;
         let pin = self.memory().pin();
-        next.list(&pin).at_or_above(0).filter(|p| p.start < rest && p.flags.contains(Flags::GROWS_DOWN))
+        arena.list(&pin).at_or_above(0)
     }
 
     /// Whether a range that is free can be mapped without asking for its place: no segment above it loses its guard. It stays so under

@@ -37,30 +37,16 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// As [`Space::find_arrived`], with what only continues the segment in the arenas beside, as it looks now.
+    /// As [`Space::find_arrived`], with what only continues the segment in the arenas beside, which it waits for, too.
     pub fn find_whole(&self, page: Page) -> Option<Segment> {
-        let mut all = self.find_arrived(page)?;
-        while all.range.start.local() == 0 && all.range.start.0 != 0 {
-            match self.find(Page(all.range.start.0 - 1)) {
-                Some(before) if before.continues_with(&all) => {
-                    all = Segment { range: PageRange { start: before.range.start, end: all.range.end }, ..before };
-                }
-                _ => break,
-            }
-        }
-        Some(self.over_borders(all, PageRange::LIMIT))
+        let all = self.find_arrived(page)?;
+        Some(over_borders(all, PageRange::LIMIT, |page| self.find_arrived(page)))
     }
 
-    /// A segment with what only continues it in the arenas above, up to one that begins at `limit` or behind it, as it looks now. It
-    /// waits for nobody, so whoever holds claims may ask.
-    pub fn over_borders(&self, mut all: Segment, limit: Page) -> Segment {
-        while all.range.end.local() == 0 && all.range.end < limit {
-            match self.find(all.range.end) {
-                Some(next) if all.continues_with(&next) => all.range.end = next.range.end,
-                _ => break,
-            }
-        }
-        all
+    /// A segment with what only continues it in the arenas beside, as it looks now; upwards to one that begins at `limit` or behind
+    /// it. It waits for nobody, so whoever holds claims may ask.
+    pub fn over_borders(&self, all: Segment, limit: Page) -> Segment {
+        over_borders(all, limit, |page| self.find(page))
     }
 
     /// The one segment that all of `range` is part of, clipped to it, as the edit after the last one left it. `NotMapped`: there is a
@@ -165,6 +151,25 @@ impl<M: Machine> Space<M> {
             }
         });
     }
+}
+
+/// See [`Space::over_borders`]; `find` as [`Space::find`].
+fn over_borders(mut all: Segment, limit: Page, find: impl Fn(Page) -> Option<Segment>) -> Segment {
+    while all.range.start.local() == 0 && all.range.start.0 != 0 {
+        match find(Page(all.range.start.0 - 1)) {
+            Some(before) if before.continues_with(&all) => {
+                all = Segment { range: PageRange { start: before.range.start, end: all.range.end }, ..before };
+            }
+            _ => break,
+        }
+    }
+    while all.range.end.local() == 0 && all.range.end < limit {
+        match find(all.range.end) {
+            Some(next) if all.continues_with(&next) => all.range.end = next.range.end,
+            _ => break,
+        }
+    }
+    all
 }
 
 /// The one segment that all of `lo .. hi` belongs to, clipped to it. Neighbours that only continue each other count as one.

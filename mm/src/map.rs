@@ -16,6 +16,7 @@ use crate::space::Space;
 use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
+use core::cell::Cell;
 
 impl<M: Machine> Space<M> {
     /// Maps `pages` pages. Returns where.
@@ -102,26 +103,64 @@ impl<M: Machine> Space<M> {
         part: &dyn Fn(usize, u32, u32) -> Part,
         over: Over,
     ) -> Result<(), EditError> {
-        self.map_claimed(range, range, &|arena, lo, hi| self.with_future(part(arena, lo, hi)), over, &|| Ok(()))
+        // One answer for all arenas.
+        let future = Cell::new(Flags::empty());
+        let look = || {
+            future.set(self.future_flags());
+            Ok(())
+        };
+        let part = |arena, lo, hi| part(arena, lo, hi).with_future(future.get());
+        self.map_claimed([range], range, &part, over, &look)
+    }
+
+    /// Maps `pages` pages of the object that `view` shows, a page of a shared mapping, from that page on, with the rights and flags
+    /// that the view has then: a second view of the same (mremap with an old length of 0). It goes to `fixed`, in the place of what is
+    /// there, or anywhere. Returns where. `NotMapped`: `view` is none. `Invalid`: the place contains it.
+    pub fn map_again(&self, view: Page, fixed: Option<Page>, pages: u64) -> Result<Page, EditError> {
+        self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
+        let view = PageRange::new(view, 1).ok_or(EditError::Invalid)?;
+        let like = Cell::new(None);
+        let look = || {
+            let shown = self.shown(view)?;
+            like.set(Some(shown));
+            if shown.flags.contains(Flags::SHARED) { Ok(()) } else { Err(EditError::NotMapped) }
+        };
+        loop {
+            let (at, over) = match fixed {
+                Some(at) => (at, Over::All),
+                None => (self.find_hole(pages, false)?, Over::Spaced),
+            };
+            let range = PageRange::new(at, pages).ok_or(EditError::Invalid)?;
+            if range.overlaps(&view) {
+                return Err(EditError::Invalid);
+            }
+            let part = |index, lo, hi| like.get().expect("seen under the claim").shown_at(range, index, lo, hi);
+            match self.map_claimed([view, range], range, &part, over, &look) {
+                // Somebody was faster: look again.
+                Err(EditError::Exists) => self.memory.serve(),
+                done => return done.map(|()| at),
+            }
+        }
     }
 
     /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then. What
     /// `part` tells is asked for only after that.
-    /// In several arenas all of it is published as in transit first, which may fail; then what it shows, or nothing again, which may
-    /// not.
-    pub(crate) fn map_claimed(
+    /// What replaces something or lies in several arenas is published as in transit first, which may fail; then what it shows, or nothing
+    /// again, which may not.
+    pub(crate) fn map_claimed<const N: usize>(
         &self,
-        claimed: PageRange,
+        claimed: [PageRange; N],
         range: PageRange,
         part: &dyn Fn(usize, u32, u32) -> Part,
         over: Over,
         check: &dyn Fn() -> Result<(), EditError>,
     ) -> Result<(), EditError> {
         let arenas = range.by_arena().count();
+        let at_once = arenas == 1 && over != Over::All;
         let mut reserve =
-            Reserve::take(self.memory(), if arenas > 1 { arenas } else { 0 }).ok_or(EditError::OutOfFrames)?;
+            Reserve::take(self.memory(), if at_once { 0 } else { arenas }).ok_or(EditError::OutOfFrames)?;
         range.by_arena().try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
-        let claims = self.claim_ranges([claimed]);
+        let claims = self.claim_ranges(claimed);
         check()?;
         let put = |index: usize, lo: u32, hi: u32, all: Part| {
             let arena = self.arena_or_new(index)?;
@@ -133,7 +172,7 @@ impl<M: Machine> Space<M> {
                 if over == Over::All || spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
             })
         };
-        if let Some((index, lo, hi)) = range.one_arena() {
+        if at_once && let Some((index, lo, hi)) = range.one_arena() {
             return put(index, lo, hi, part(index, lo, hi));
         }
         let mut marked = 0;

@@ -29,6 +29,7 @@ use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::sync::{Ordering::*, fence};
 use crate::walk::{index, next_table};
+use crate::whole::Claimed;
 use core::cell::Cell;
 
 /// Where a mapping may go when its size changes.
@@ -99,7 +100,7 @@ impl<M: Machine> Space<M> {
             Ok(())
         };
         let part = |index, lo, hi| like.get().expect("seen under the claim").shown_at(all, index, lo, hi);
-        self.map_claimed(all, more, &part, Over::Nothing, &look)
+        self.map_claimed([all], more, &part, Over::Nothing, &look)
     }
 
     fn move_to(&self, src: PageRange, dst: PageRange, keep: bool, replace: bool) -> Result<Page, EditError> {
@@ -110,10 +111,9 @@ impl<M: Machine> Space<M> {
         // Before the source is claimed: see `whole`.
         let mut there = dst.by_arena();
         there.try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
-        let claims = self.claim_ranges([src, dst]);
+        let (claims, shown, left) = self.claim_move(src, dst, keep)?;
         // A reclaimer must not hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
-        let shown = self.shown(src)?;
         if !(replace || self.is_free(dst) && self.is_spaced(dst)) {
             return Err(EditError::Exists);
         }
@@ -123,11 +123,47 @@ impl<M: Machine> Space<M> {
         // Counts for the object when neither list does.
         let _held = shown.hold();
         let moved = Move { space: self, src, dst, shown, reserve }.perform(keep);
+        if moved.is_ok()
+            && let Some(left) = left
+        {
+            self.unlock_claimed(beside(left, src, dst));
+        }
         drop(claims);
         // Where nothing is mapped now: tables may be bare.
         let left = if moved.is_err() { Some(dst) } else { (!keep).then_some(src) };
         left.into_iter().for_each(|range| self.left_bare_across(range));
         moved.map(|()| dst.start)
+    }
+
+    /// Step 1. Returns what the source shows, too; and of a locked source that stays mapped the whole segment it lies in, which is claimed
+    /// then as well: Linux unlocks all of it.
+    fn claim_move(&self, src: PageRange, dst: PageRange, keep: bool) -> Result<Claims<'_, M>, EditError> {
+        let mut wide = src;
+        loop {
+            let claims = self.claim_ranges([wide, dst]);
+            let shown = self.shown(src)?;
+            if !keep || !shown.flags.contains(Flags::LOCKED) {
+                return Ok((claims, shown, None));
+            }
+            let left = self.find(src.start).map(|s| self.over_borders(s, PageRange::LIMIT).range).unwrap_or(src);
+            let left = PageRange { start: left.start.min(src.start), end: left.end.max(src.end) };
+            if wide.start <= left.start && left.end <= wide.end {
+                return Ok((claims, shown, Some(left)));
+            }
+            // It is larger by now than what is claimed.
+            wide = left;
+        }
+    }
+}
+
+/// What [`Space::claim_move`] returns.
+type Claims<'a, M> = (Claimed<'a, M>, Part, Option<PageRange>);
+
+/// What stays of `left` where `src` has moved out of it to `dst`, on the side of `src`.
+fn beside(left: PageRange, src: PageRange, dst: PageRange) -> PageRange {
+    match dst.start > src.start {
+        true => PageRange { start: left.start, end: left.end.min(dst.start) },
+        false => PageRange { start: left.start.max(dst.end), end: left.end },
     }
 }
 

@@ -144,6 +144,12 @@ impl Part {
         self.flags & (Flags::SHARED | Flags::READ_ONLY) == Flags::SHARED
     }
 
+    /// As it is mapped while new segments get the flags `future`. What a child finds wiped is not locked (MAP_DROPPABLE).
+    #[inline]
+    pub fn with_future(self, future: Flags) -> Part {
+        if self.flags.contains(Flags::WIPEONFORK) { self } else { Part { flags: self.flags | future, ..self } }
+    }
+
     /// Keeps the object as the segment's leaf does, for an edit between the leaf that shows it and the next one.
     pub fn hold(self) -> Option<Hold> {
         (!self.object.is_null()).then(|| {

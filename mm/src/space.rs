@@ -15,7 +15,7 @@ use crate::frames::Frame;
 use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
 use crate::page::ARENAS;
-use crate::segment::{Flags, Part};
+use crate::segment::Flags;
 use crate::shootdown::bits;
 use crate::slow::Slow;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
@@ -81,17 +81,10 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
     }
 
-    /// What every new segment gets. Relaxed: it comes with the claims.
+    /// What every new segment gets, as an edit reads it under its claims, once. Relaxed: it comes with the claims.
     #[inline]
-    pub fn future_flags(&self) -> Flags {
+    pub(crate) fn future_flags(&self) -> Flags {
         Flags::from_bits_truncate(self.future.load(Relaxed) as u16)
-    }
-
-    /// As it is mapped under a claim. What a child finds wiped is not locked (MAP_DROPPABLE).
-    #[inline]
-    pub(crate) fn with_future(&self, part: Part) -> Part {
-        let future = self.future_flags();
-        if part.flags.contains(Flags::WIPEONFORK) { part } else { Part { flags: part.flags | future, ..part } }
     }
 
     /// The memory it takes its frames from.

@@ -265,3 +265,63 @@ fn a_view_for_reading_is_never_writable() {
     drop(object);
     audit(m, &[&space]);
 }
+
+/// A second view has the rights and flags that the first one has then, and shows the same pages: in the place of private memory that was
+/// written to, and over the border of an arena.
+#[test]
+fn a_second_view_is_as_the_first_is_now() {
+    let (mut cpu, space) = setup(8192);
+    let object = cpu.memory.new_object(9 * SIZE, 9 * SIZE, &[]).unwrap();
+    let address = |page: u64| Page(page).addr();
+    show(&space, &object, BASE, 4, RW, Flags::empty()).unwrap();
+    space.set_future_flags(Flags::DONTFORK);
+    let border = (1 << 27) * 7;
+    for (round, at) in (0..).zip([BASE + 16, border - 2, border]) {
+        space.map(Place::Fixed(Page(at)), 4, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+        (0..4).for_each(|page| cpu.write(address(at + page), 7).unwrap());
+        space.protect(range(BASE, 4), RW).unwrap();
+        cpu.write(address(BASE + 2), round).unwrap();
+        space.protect(range(BASE, 4), if round == 1 { R } else { RW }).unwrap();
+        space.set_flags_to_hole(range(BASE, 4), Flags::LOCKED, Flags::empty()).unwrap();
+        assert_eq!(space.map_again(Page(BASE + 1), Some(Page(at)), 4), Ok(Page(at)));
+        let view = space.find_whole(Page(at)).unwrap();
+        assert_eq!((view.range, view.flags), (range(at, 4), Flags::SHARED | Flags::LOCKED));
+        assert_eq!(view.prot, if round == 1 { R } else { RW });
+        assert_eq!([0, 1, 2].map(|page| cpu.read(address(at + page))), [Ok(0), Ok(round), Ok(0)]);
+        space.unmap(range(at, 4)).unwrap();
+    }
+    let anywhere = space.map_again(Page(BASE + 2), None, 1).unwrap();
+    assert_eq!(cpu.read(anywhere.addr()), Ok(2));
+    assert_eq!(space.map_again(Page(BASE + 1), Some(Page(BASE - 2)), 4), Err(EditError::Invalid));
+    space.map(Place::Fixed(Page(BASE + 8)), 1, RW, &Backing::Anonymous, Flags::empty()).unwrap();
+    for other in [BASE + 8, BASE + 9] {
+        assert_eq!(space.map_again(Page(other), None, 1), Err(EditError::NotMapped));
+    }
+    drop(object);
+    finish(cpu, space);
+}
+
+/// What moves out of a locked segment and leaves its pages mapped unlocks all that is left on its side, over the border of an arena, too.
+#[test]
+fn a_move_unlocks_what_it_leaves_behind() {
+    let (mut cpu, space) = setup(8192);
+    let border = (1 << 27) * 7;
+    let locked = |page: u64| space.find(Page(page)).unwrap().flags;
+    let all = Flags::LOCKED | Flags::ON_FAULT;
+    for (from, to) in [(0, 100), (border - 1, border + 100), (border - 5, border + 3), (border + 2, border - 5)] {
+        space.map(Place::Fixed(Page(border - 6)), 12, RW, &Backing::Anonymous, all).unwrap();
+        space.map(Place::Fixed(Page(border + 6)), 1, R, &Backing::Anonymous, all).unwrap();
+        let from = if from == 0 { border - 1 } else { from };
+        cpu.write(Page(from).addr(), 3).unwrap();
+        let at = space.remap(range(from, 1), 1, Remap::Fixed(Page(to)), true).unwrap();
+        assert_eq!((cpu.read(at.addr()), locked(to)), (Ok(3), all));
+        for page in (border - 6..border + 6).filter(|&page| page != to) {
+            let beyond = if to > from { page > to } else { page < to };
+            assert_eq!(locked(page), if beyond { all } else { Flags::empty() }, "page {page}");
+        }
+        assert_eq!(locked(border + 6), all);
+        space.unmap(range(to, 1)).unwrap();
+        space.unmap(range(border - 6, 20)).unwrap();
+    }
+    finish(cpu, space);
+}

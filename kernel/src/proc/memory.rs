@@ -5,7 +5,7 @@ use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
 use crate::debug::lock::Mutex;
-use crate::mem::{EditError, Flags, Space, memory};
+use crate::mem::{EditError, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -71,12 +71,6 @@ pub fn each(mut see: impl FnMut(&Memory)) {
 }
 
 impl Memory {
-    /// What mlockall(MCL_FUTURE) gives to new segments, as it looks now: no flags, LOCKED, or ON_FAULT with it. The edit decides.
-    #[inline]
-    pub fn future_flags(&self) -> Flags {
-        self.space.future_flags()
-    }
-
     /// Wraps a space that exec has filled, or that a fork is about to fill.
     pub fn new(space: Arc<Space>, heap: Heap, layout: Layout) -> Result<Arc<Self>, Errno> {
         let memory = arc(Memory {

@@ -1,6 +1,7 @@
 //! The models, a file for each protocol.
 
 mod bare;
+mod claimed;
 mod claims;
 mod cow;
 mod cut;
@@ -39,6 +40,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         object::MODELS,
         cut::MODELS,
         rights::MODELS,
+        claimed::MODELS,
         retire::MODELS,
         starts::MODELS,
         bare::MODELS,

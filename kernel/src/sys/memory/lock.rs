@@ -127,7 +127,7 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
     // First: a mapping that has not read it is found among the segments.
     space.set_future_flags(future);
     if now {
-        give(space, ALL, locks)?;
+        give(space, locks)?;
         if locks == Flags::LOCKED {
             // As on Linux, what cannot be had is left out.
             each_part(space, ALL, |_, part| {
@@ -144,10 +144,9 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
 /// All pages.
 const ALL: PageRange = PageRange { start: Page(0), end: PageRange::LIMIT };
 
-/// Gives the segments of a range these of [`LOCKS`], and takes the others; holes are fine.
-pub fn give(space: &Space, range: PageRange, flags: Flags) -> Result<(), Errno> {
-    let set = flags & LOCKS;
-    vm::retry(|| match space.set_flags(range, set, LOCKS - set, &|_, _| true) {
+/// Gives all segments these of [`LOCKS`], and takes the others.
+fn give(space: &Space, set: Flags) -> Result<(), Errno> {
+    vm::retry(|| match space.set_flags(ALL, set, LOCKS - set, &|_, _| true) {
         Err(EditError::NotMapped) => Ok(()),
         done => done,
     })
@@ -157,5 +156,5 @@ pub fn give(space: &Space, range: PageRange, flags: Flags) -> Result<(), Errno> 
 pub fn munlockall(_: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     space.set_future_flags(Flags::empty());
-    give(space, ALL, Flags::empty()).map(|()| 0)
+    give(space, Flags::empty()).map(|()| 0)
 }

@@ -3,10 +3,10 @@
 //! In Linux's order, as of 6.17: the numbers ([`Wish`]), the mapping, the limits, then the place that it moves to, which is free from
 //! then on whatever comes of the rest; then what is too much; then the move.
 
-use super::{PAGE, Span, aligned, bring_in_mapped, hopeless, lock, range};
+use super::{PAGE, Span, aligned, bring_in_mapped, hopeless, range};
 use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
-use crate::mem::{Backing, EditError, Flags, Page, PageRange, Place, Prot, Remap, Segment, Space};
+use crate::mem::{Backing, EditError, Flags, Page, PageRange, Prot, Remap, Segment};
 use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{Memory, shm, vm};
@@ -197,7 +197,6 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
         }
         counts(&s, more)
     };
-    let left = if keep && segment.flags.contains(Flags::LOCKED) { space.find_whole(range.start) } else { None };
     let at = if more != 0 {
         account::within(memory, counts, edit)??
     } else if current().limits.hold_memory() {
@@ -206,24 +205,8 @@ fn carry(memory: &Memory, segment: &Segment, range: PageRange, pages: u64, to: R
     } else {
         edit()??
     };
-    if let Some(left) = left {
-        unlock_beside(space, left.range, range.start, PageRange { start: at, end: Page(at.0 + pages) });
-    }
     bring_in_mapped(space, at, Page(at.0 + range.pages()), pages.saturating_sub(range.pages()), false);
     Ok(at.addr() as usize)
-}
-
-/// As Linux, which unlocks all of the mapping `left` from which something has moved and which is left behind, though only a part of it is
-/// empty now; all of it that is still there, where the place is one that was a part of it, too.
-fn unlock_beside(space: &Space, left: PageRange, moved: Page, place: PageRange) {
-    let (start, end) = match place.start > moved {
-        true => (left.start, left.end.min(place.start)),
-        false => (left.start.max(place.end), left.end),
-    };
-    if let Some(left) = PageRange::new(start, end.0.saturating_sub(start.0)) {
-        // What is not unlocked for want of memory stays locked.
-        let _ = lock::give(space, left, Flags::empty());
-    }
 }
 
 /// What so many pages more of a segment count for.
@@ -233,14 +216,11 @@ fn counts(segment: &Segment, pages: u64) -> More {
 
 /// mremap with an old length of 0: a second view of a shared object.
 fn duplicate(memory: &Memory, segment: &Segment, page: Page, wish: &Wish) -> SysResult {
-    let Backing::Object { object, offset, shared: true } = &segment.backing else { return Err(EINVAL) };
+    let Backing::Object { shared: true, .. } = &segment.backing else { return Err(EINVAL) };
     if !wish.may_move {
         return Err(ENOMEM);
     }
-    let offset = offset + (page.0 - segment.range.start.0);
-    let backing = Backing::Object { object: object.clone(), offset, shared: true };
     let place = if wish.fixed { Some(wish.place()?) } else { None };
-    let flags = segment.flags - Flags::SHARED;
     let pages = (wish.new_len / PAGE) as u64;
     let map = || {
         if let Some(place) = place.filter(|place| (place.start..place.end).contains(&page)) {
@@ -248,21 +228,13 @@ fn duplicate(memory: &Memory, segment: &Segment, page: Page, wish: &Wish) -> Sys
             clear(memory, place)?;
             return Err(EFAULT);
         }
-        let place = place.map_or(Place::Anywhere, |place| Place::Fixed(place.start));
-        let at = vm::retry(|| match memory.space.map(place, pages, segment.prot, &backing, flags) {
-            // So the first view, which kept it open to writers, is gone.
-            Err(EditError::Closed) => Ok(Err(EFAULT)),
+        vm::retry(|| match memory.space.map_again(page, place.map(|place| place.start), pages) {
+            // The first view is gone.
+            Err(EditError::NotMapped) => Ok(Err(EFAULT)),
             done => done.map(Ok),
-        })??;
-        // It is no new mapping, which MCL_FUTURE would lock.
-        if !memory.future_flags().is_empty()
-            && let Some(view) = PageRange::new(at, pages)
-        {
-            lock::give(&memory.space, view, segment.flags)?;
-        }
-        Ok(at)
+        })?
     };
-    let at = account::within(memory, || counts(segment, pages), map)?;
+    let at = account::within(memory, || More { pages, is_data: false }, map)?;
     bring_in_mapped(&memory.space, at, at, pages, false);
     Ok(at.addr() as usize)
 }
