@@ -380,14 +380,8 @@ pub fn munmap(r: &mut UserRegs) -> SysResult {
     }
     let range = range(address, len).ok_or(EINVAL)?;
     let space = &user().memory().space;
-    match vm::retry(|| match space.unmap(range) {
-        // A range without any mapping is no error.
-        Err(EditError::NotMapped) => Ok(()),
-        other => other,
-    }) {
-        Ok(()) => Ok(0),
-        Err(e) => Err(e),
-    }
+    // A range without any mapping is no error.
+    vm::retry(|| space.unmap(range)).map(|()| 0)
 }
 
 /// The bits of mprotect that change the range.
