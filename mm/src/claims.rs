@@ -1,14 +1,16 @@
-//! Range claims: who edits which pages of an arena. Faults take none, and disjoint edits never wait for each other here.
+//! Range claims: who edits which pages of an arena. Faults take none. Edits of disjoint ranges do not wait for each other here, apart from
+//! the few instructions in which another one draws its ticket, and unless all the arena's seats are taken.
 //!
 //! 1. An operation takes all the seats it needs, or none, with one compare-and-swap on the free mask; nobody waits while it
 //!    holds only some of its seats.
 //! 2. It marks its seats *choosing*, draws a ticket, writes the ranges, then the ticket.
 //! 3. It waits for every overlapping claim with an older ticket. A seat that is choosing may be older: wait until it has chosen.
 //!
-//! The ticket's read-modify-write (AcqRel) is the only ordering needed: who draws a later ticket reads from the earlier one's
-//! draw, and sees its seats at least as choosing. An operation on several arenas acquires them one after the other, in
-//! ascending order, each completely: waits go from lower to higher arenas or, in one arena, from younger to older tickets, so
-//! there is no cycle.
+//! *No older claim is overlooked.* The draw is a read-modify-write (AcqRel). Whoever draws a later ticket sees what came before each
+//! earlier draw: that the seats were taken, and that they were marked as choosing. No other ordering is needed for that.
+//!
+//! *No circle of waits.* An operation on several arenas claims them one after the other, in ascending order, each completely. So while it
+//! holds a claim it waits only for claims in a higher arena, or for older tickets in the same one.
 //!
 //! A range word is written while its seat is choosing, and read between two reads of the seat's ticket: equal tickets prove
 //! that the range belongs to them, since the next owner's range (Release, read with Acquire) comes after its choosing mark.
@@ -189,7 +191,7 @@ impl Claims {
         self.free.load(Acquire) != ALL
     }
 
-    /// The end of a claim that overlaps `lo .. hi` as it looks now, for who may as well go elsewhere. Relaxed: a hint.
+    /// The end of a claim that overlaps `lo .. hi` as it looks now, for a caller that may as well go elsewhere. Relaxed: a hint.
     #[inline]
     pub fn over(&self, lo: u32, hi: u32) -> Option<u32> {
         if self.free.load(Relaxed) == ALL { None } else { self.over_taken(lo, hi) }
@@ -216,7 +218,7 @@ impl Claims {
 }
 
 impl Claim<'_> {
-    /// Keeps the claim as a word, for who holds one in each of many arenas.
+    /// Keeps the claim as a number, for a caller that holds one in each of many arenas.
     pub fn keep(self) -> u32 {
         let mask = self.mask;
         core::mem::forget(self);

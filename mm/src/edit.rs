@@ -1,5 +1,6 @@
-//! Edits: claim, publish, generation, sweep, flush. Map, unmap, protect and discard are all this one sequence. Those that leave the
-//! segments where they are have their own file, [`crate::inplace`].
+//! Edits: claim, publish, generation, sweep, flush. Each edit is this sequence or a part of it: one that only adds ends with the publish, a
+//! discard publishes nothing, a protection that widens sweeps nothing. Edits that leave the segments where they are have their own
+//! file, [`crate::inplace`].
 //!
 //! 1. Claim the range.
 //! 2. Publish the new list by compare-and-swap on its root; one read section spans from reading the root to the

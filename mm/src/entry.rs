@@ -5,23 +5,26 @@
 //!  Empty(g) ────────────────► Page ◄──► Page, read-only, copy-on-write
 //!   ▲  │ install_table       ▲  │ narrow (parity flips) ▲ reveal
 //!   │  ▼             restore │  ▼                       │
-//!   │ Table ── seal ──► Sealed  Hidden(frame) ──────────┘
+//!   │ Table                  │ Hidden(frame) ───────────┘
 //!   │                        │  │ evict           ▲ conceal
 //!   │                        │  ▼                 │
 //!   │                   Swapped(slot) ────────────┘
-//!   └────────── take(g): sweep, from every state
+//!   └────────── take(g): a sweep, from every state, also from Table
 //! ```
 //!
-//! Rules (E1 to E5 of the design book, docs/design.md):
+//! A table is detached by a `take` of its upper entry; then each of its own entries becomes `Sealed`, whatever it was (`seal`).
+//!
+//! Rules:
 //!
 //! * E1. A state changes by one named transition of this file, each one compare-and-swap or swap. The hardware may set
 //!   Accessed and Dirty at any moment, so a transition takes the exact word that was judged.
-//! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::share`], [`Entry::narrow`] and [`Entry::stamp`] flip it,
-//!   [`Entry::take`] clears it, all others keep it.
-//! * E3. A page that the mapping does not own alone carries copy-on-write, also where nobody may write.
-//! * E4. *No word is seen twice in one place with an edit in between, unless everybody has answered in between*, who may have a window
-//!   open there. So a compare-and-swap in a window proves that what the window has seen of list and entry still holds. Below is
-//!   why, for each way in which a word may come back.
+//! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::stamp`] flips it; so do [`Entry::narrow`] and [`Entry::share`],
+//!   unless the CPU that edits or forks is alone. [`Entry::take`] clears it. All other transitions keep it.
+//! * E3. A page of a private mapping that others may have as well (after a fork; an object's page; by a swap slot) carries copy-on-write,
+//!   even where nobody may write.
+//! * E4. *No word is seen twice in one place with an edit in between, unless everybody who may have a window open there has answered in
+//!   between.* So a compare-and-swap in a window proves that what the window has seen of list and entry still holds. Below is why, for
+//!   each way in which a word may come back.
 //! * E5. After a wait nothing is used that was read before it ([`crate::fault`]).
 //!
 //! Why E4 holds. An edit keeps its claim until it has been answered, or owes no answer; no fork, move or other edit happens under it.
@@ -67,7 +70,7 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-/// Software: others may own the page, too; see E3.
+/// Software: copy-on-write; see E3.
 const COW: u64 = 1 << 9;
 /// Software: see E2.
 const PARITY: u64 = 1 << 10;
@@ -92,7 +95,7 @@ impl Word {
         Word(g << 12)
     }
 
-    /// A present page with Accessed set, and Dirty if it is writable (it is about to be written).
+    /// A present page with Accessed set; and Dirty if it is writable, for a store may come without a fault.
     pub fn page(frame: Frame, prot: Prot) -> Word {
         let mut w = PRESENT | USER | ACCESSED | (frame.0 as u64) << 12;
         if prot.contains(Prot::WRITE) {
@@ -180,7 +183,7 @@ impl Word {
         ((self.0 & AGE) >> AGE_SHIFT) as u8
     }
 
-    /// Whether others may own the page, too (E3).
+    /// Whether it is copy-on-write: others may have the page as well (E3).
     pub fn is_cow(self) -> bool {
         self.0 & COW != 0
     }
@@ -421,7 +424,7 @@ impl Entry {
         self.swap_from(old, Word(page.0 | old.0 & (PARITY | PRIVATE)))
     }
 
-    /// `Swapped -> Hidden`, by who empties the swap area and is no CPU of the space: nobody gets a right here, the next fault gives
+    /// `Swapped -> Hidden`, by whoever empties the swap area, which is no CPU of the space: nobody gets a right here, the next fault gives
     /// it.
     #[must_use = "on failure the frame must go back"]
     pub fn conceal(&self, old: Word, frame: Frame) -> Result<(), Changed> {
@@ -476,7 +479,7 @@ impl Entry {
         self.swap_from(old, Word(Word::empty(g).0 | !old.0 & PARITY))
     }
 
-    /// Anything `-> Sealed`, in a table that was detached: who still walks it begins again.
+    /// Anything `-> Sealed`, in a table that was detached: a fault that still walks it begins again.
     #[must_use = "what was here belongs to the caller now"]
     pub fn seal(&self) -> Word {
         Word(self.0.swap(SEALED, AcqRel))

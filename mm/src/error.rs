@@ -5,8 +5,8 @@
 pub enum EditError {
     /// No address range is free (ENOMEM).
     NoSpace,
-    /// No frame for nodes or tables: free memory, try again. Nothing was changed, unless the operation says so; of a range over several
-    /// arenas, what was to be unmapped or replaced may be gone.
+    /// No frame for nodes or tables: free memory, try again. Within one arena nothing was changed, unless the operation says so. Of a range
+    /// over several arenas what lies before may be done, and what was to be unmapped or replaced may be gone; the same call again goes on.
     OutOfFrames,
     /// Something is mapped there already (EEXIST).
     Exists,

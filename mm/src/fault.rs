@@ -250,20 +250,20 @@ impl<M: Machine> Space<M> {
         End(Fault::Done)
     }
 
-    /// A store to a page that the mapping does not own alone, or did not when it was installed.
+    /// A store to a page that others may have as well (E3). Who has it says its frame's word ([`FrameWord`](crate::frames::FrameWord)).
     fn break_cow(&self, arena: &Arena, entry: &Entry, e: Word, p: &Part, page: Page) -> Step {
         let m = self.memory();
         let old = e.page_frame();
         let zero = old == m.zero_page();
         if e.is_private() && !zero {
-            // Pairs with the end of a fork's mark: this window has seen none, and sees the references that a child has got.
+            // Pairs with the end of a fork: this window has found its flag clear, so it sees the references that the child has got.
             fence(Acquire);
             let owners = m.frame_word(old).owners();
             if owners == Owners::Fresh {
                 // Another thread's copy, its shootdown under way: do not copy the copy (model `cow-two`).
                 return Wait;
             }
-            // A fork since `e` was read has flipped the parity, so the compare-and-swap proves that the count still holds.
+            // A fork since `e` was read has flipped the parity; so if the compare-and-swap succeeds, the count still holds.
             if owners == Owners::One {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;

@@ -69,7 +69,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         }
     }
 
-    /// A detached table, emptied.
+    /// A detached table, of which everything else has been gathered.
     pub fn table(&mut self, table: Frame) {
         // What was cached of the levels above must go too.
         self.pages.all();
@@ -80,7 +80,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         }
     }
 
-    /// Pays: answers first, then frames and tables. The last thing that is done with it.
+    /// Pays what is owed: answers first, then frames and tables. With that a sweep ends.
     #[inline]
     pub fn pay(&mut self) {
         debug_assert!(!self.pages.is_empty() || self.frame_count + self.table_count == 0);

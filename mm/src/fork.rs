@@ -1,14 +1,18 @@
 //! Fork: sharing with parity.
 //!
 //! 1. Claim each arena whole, in ascending order.
-//! 2. Set the *forking* mark, fence, and await one answer of every other CPU that is active here: every window that began
-//!    before has ended, later ones see the mark, and faults that would write wait (races 28, 29).
+//! 2. Set the *forking* flag, fence, and await one answer of every other CPU that is active here: every window that began
+//!    before has ended, later ones see the flag, and faults for private stores wait (races 28, 29).
 //! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
-//! 4. One shootdown of the whole space, also when the fork failed half way (race 40); then the mark goes, then the claims.
+//! 4. One shootdown of the whole space, also when the fork failed half way (race 40); then the flag goes, then the claims.
 //!
-//! 5. No entry loses its page to anybody else meanwhile: the claims keep edits out, and scans (which step 1 waits for); the mark
-//!    and the answers keep breaks of copy-on-write out. So a page's own reference stays while the child's is added to it.
+//! *Entries keep their pages meanwhile*: the claims keep edits out, and scans (which step 1 waits for); the flag and the answers keep breaks
+//! of copy-on-write out. So a page's own reference stays while the child's is added to it.
+//!
+//! *The child has the memory of one moment*: until its answer in step 4 a CPU may store through a writable translation that it has cached;
+//! such a store lands in a frame that the child shares. After its answer the CPU's private stores fault, and wait for the end of the
+//! flag. So a store that the child lacks comes after all answers, and whatever follows from it comes later still.
 //!
 //! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
 
@@ -46,7 +50,7 @@ impl<M: Machine> Space<M> {
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
         self.wait_for_scans(whole.arenas());
         let me = 1 << m.machine.cpu();
-        // SeqCst: pairs with activation. A CPU that becomes active later sees the mark, one that was before is asked.
+        // The fence pairs with that of activation: a CPU that becomes active later sees the flag, one that was active before is asked.
         self.forking.store(1, Release);
         fence(SeqCst);
         let others = self.active.bits() & !me;
@@ -66,14 +70,14 @@ impl<M: Machine> Space<M> {
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
         if result.is_ok() {
-            // Release, and before the claims go: who claims this space next sees a child that is ready (see `cut`).
+            // Release, and before the claims go: whoever claims this space next sees a child that is ready (see `cut`).
             child.ready.store(1, Release);
         }
         drop(whole);
         result
     }
 
-    /// Lets the stores pass that the fork before this one has held up, or that are being copied for: who forks in a loop would starve
+    /// Lets the stores pass that the fork before this one has held up, or that are being copied for: a thread that forks in a loop would starve
     /// all others, whose chance is the time between two forks. For as many as there are at this moment, and for a while only; it
     /// holds nothing.
     fn let_slow_pass(&self) {
@@ -176,7 +180,7 @@ impl<M: Machine> Space<M> {
         let share = |from: &Entry, to: &Entry| {
             let e = from.load();
             let frame = e.page_frame();
-            // Shared by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
+            // Left so by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
             if alone && e.is_private_cow() && frame != zero && words[frame.0 as usize].add_ref() {
                 to.init(e);
             } else if !e.is_empty() {
@@ -222,12 +226,12 @@ impl<M: Machine> Space<M> {
             if frame == zero {
                 return Some(Word::empty(0));
             }
-            // The reference comes first: who sees the entry writable in place has seen a count of one before it. The entry's own
-            // stays meanwhile (rule 5), so that there is no room is no sign of a page that has gone.
+            // The reference comes first: whoever finds one owner, and makes the page writable in place, has done so before the entry
+            // changes, or fails. The entry's own reference stays meanwhile, so a refusal means that there are too many.
             if !m.frame_word(frame).add_ref() {
                 return None;
             }
-            // Alone, no window is open: a flip would prove nothing to nobody.
+            // Alone, no window is open that a flip would have to stop.
             if let Ok(word) = entry.share(e, !alone) {
                 return Some(word);
             }

@@ -70,7 +70,7 @@ impl<M: Machine> Memory<M> {
     /// A page becomes an object's. A link that is there goes: its hold is the caller's.
     #[must_use = "the slot's hold would be lost"]
     pub(crate) fn enter_object(&self, f: Frame) -> Option<Slot> {
-        // First the mark: no link is made from then on.
+        // First this: no link is made from then on.
         self.frame_word(f).enter_object();
         self.end_link(f)
     }

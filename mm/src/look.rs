@@ -1,7 +1,7 @@
 //! What a space shows, for whoever only looks: segments and pages, without a claim.
 //!
 //! What a look finds may be gone when it returns. While a range is [in transit](crate::mv) its list shows a mark there instead of the
-//! segment; who must know the segment waits until it has arrived.
+//! segment; whoever must know the segment waits until it has arrived.
 
 use crate::error::EditError;
 use crate::frames::Frame;
@@ -84,8 +84,8 @@ impl<M: Machine> Space<M> {
         })
     }
 
-    /// Calls `see` for each segment that touches a range, in order; equal neighbours come as one. `see` must not wait: it runs
-    /// inside a read section.
+    /// Calls `see` for each segment that touches a range, in order. One that goes on in the next arena comes in
+    /// two pieces. `see` must not wait: it runs inside a read section.
     pub fn each_segment(&self, range: PageRange, mut see: impl FnMut(&Segment)) {
         for (i, lo, hi) in range.by_arena() {
             let Some(arena) = self.arena(i) else { continue };

@@ -3,15 +3,16 @@
 //! 1. Claim both ranges, arena by arena, in ascending order.
 //! 2. Publish both as in transit. Threads that touch either range from now on wait, so nothing is added to what is found below.
 //! 3. Sweep the destination: what it held is freed.
-//! 4. Sweep the source: its pages are hidden, and unless the CPU is alone there all other words get the other parity and everybody
-//!    answers, once for the whole range. From now on nobody can write through an old translation to a page that has moved (race 6), and every fault that has read a word of the
-//!    source has ended or is going to fail: also one that has read a slot, which may come back here with fewer rights (model
-//!    `swap-move-narrow`), and one that has looked up the old list and found no table.
+//! 4. Sweep the source as a protection that takes all rights does: its pages are hidden, and unless the CPU is alone there all other words
+//!    get the other parity and everybody answers, once for the whole range. From now on nobody can write through an old translation to a
+//!    page that has moved (race 6), and every fault that has read a word of the source has ended or is going to fail: also one that has read
+//!    a slot, which may come back here with fewer rights (model `swap-move-narrow`), and one that has looked up the old list and found no
+//!    table.
 //! 5. Make the destination's tables, one for each table of the source.
 //! 6. Take the words of the source and put them where they go. Hidden pages appear with the rights that their segment gives.
 //! 7. Publish what the source is now (nothing, or the same segment, empty) and the final segment at the destination.
 //!
-//! Up to step 5 a shortage puts the source back, its pages waiting for faults; the destination stays unmapped, as on Linux. What follows
+//! Up to step 5 a shortage puts the source back, its pages waiting for faults; the destination becomes unmapped, as on Linux. What follows
 //! needs no memory that was not taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
 
 use crate::arena::Arena;

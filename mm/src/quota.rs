@@ -1,7 +1,7 @@
 //! How many pages a group of objects may have together: what a file system in memory is limited by.
 //!
-//! A page is charged before it is made, and is *under way* until it is in its object or the charge goes back. Who finds the limit
-//! reached while others' pages are under way cannot know: one may be the very page that he wants, or come to nothing.
+//! A page is charged before it is made, and is *under way* until it is in its object or the charge goes back. Whoever finds the
+//! limit reached while others' pages are under way cannot know: one may be the very page that is wanted, or come to nothing.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -53,7 +53,7 @@ impl Quota {
         self.word.load(Relaxed) & USED
     }
 
-    /// Charges for a page. Acquire: pairs with the Release of [`Quota::arrived`], so who is told that nothing is under way sees the
+    /// Charges for a page. Acquire: pairs with the Release of [`Quota::arrived`], so whoever is told that nothing is under way sees the
     /// pages that were.
     pub(crate) fn charge(&self) -> Charge {
         let mut now = self.word.load(Acquire);

@@ -2,8 +2,9 @@
 //!
 //! Epochs in the manner of Fraser's *Practical lock-freedom* (2004, section 5.2.3): a reader *pins* its CPU by writing the
 //! global epoch into the CPU's word; a CPU in user mode or idle, or anywhere outside mm, is not pinned and delays nobody.
-//! Something unlinked and retired in epoch `e` may be freed in epoch `e + 2`; the epoch advances only when every pinned CPU has
-//! pinned the current one. Read sections are short: nobody waits inside one.
+//! What was unlinked and retired in one epoch may be freed two epochs later; the epoch advances only when every pinned CPU has
+//! pinned the current one. Read sections are short: nobody waits inside one. (Epochs are even numbers, so that the lowest bit of a CPU's
+//! word can say *pinned*: the next epoch is `+ 2`, two epochs later `+ 4`.)
 //!
 //! | write | then | read by the other side | why |
 //! |---|---|---|---|
@@ -148,7 +149,7 @@ impl<M: Machine> Memory<M> {
         true
     }
 
-    /// The bag for what is retired now. Frees what the bag held three epochs ago.
+    /// Puts something into the bag of this epoch. Frees what that bag held three epochs ago.
     fn retire(&self, put: impl FnOnce(&mut Bag)) {
         // The unlinking came before this fence, the epoch is read after it: see the table above.
         fence(SeqCst);
@@ -182,7 +183,7 @@ impl<M: Machine> Memory<M> {
         });
     }
 
-    /// Retires a table frame, detached, sealed, and answered for by every CPU that could walk it in hardware.
+    /// Retires a table's frame. It is detached, and every CPU that could walk it in hardware has answered.
     pub(crate) fn retire_table(&self, table: Frame) {
         self.retire(|bag| {
             self.frame_word(table).set(Role::Table, bag.tables);
@@ -214,7 +215,7 @@ impl<M: Machine> Memory<M> {
     /// Waits until all is freed that was retired before, on whichever of the CPUs `targets`. The caller is in no read section.
     pub fn await_retired(&self, targets: u64) {
         static EPOCH: What = What { text: "the epoch", show: |n, f| write!(f, "{n}") };
-        // Acquire: who has retired something tagged it with no later epoch.
+        // Acquire: whatever was retired before is tagged with no later epoch.
         let until = self.rcu.epoch.load(Acquire) + 4;
         let mut since = 0;
         loop {

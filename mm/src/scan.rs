@@ -54,7 +54,7 @@ impl Arena {
         fence(SeqCst);
         let begins = !self.claims.any();
         if !begins {
-            // A lost race, or one with who waits, costs a scan or two.
+            // A lost race, also one with a scan that waits for all claims, costs a scan or two.
             let _ = self.vain.compare_exchange(vain, vain + 1, Relaxed, Relaxed);
         } else if vain != 0 {
             let _ = self.vain.compare_exchange(vain, 0, Relaxed, Relaxed);
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::fake::{Cpu, memory};
 
-    /// Who has taken all claims, and finds that another one scans, leaves him the bit.
+    /// Whoever has taken all claims, and finds that another one scans, leaves the bit to it.
     #[test]
     fn a_scan_that_waited_in_vain_clears_nobodys_bit() {
         let m = memory(100);

@@ -98,7 +98,7 @@ pub struct Seen {
     pub flags: Flags,
 }
 
-/// A segment inside a list: one arena's part, 32 bytes. Its leaf holds a reference to the object.
+/// A segment inside a list: the part of it that lies in one arena, 32 bytes. Its leaf in the list holds a reference to the object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub start: u32,

@@ -5,11 +5,11 @@
 //!
 //! 1. `Page -> Swapped` in the object's entry; the slot is *leaving*, so whoever meets it waits.
 //! 2. SeqCst fence, then the frame's count: if anybody but the object has a reference, he maps the page or is about to, and the
-//!    page is put back. It pairs with the fence of who maps: he takes his reference, fences, and reads the entry again (race 52).
+//!    page is put back. It pairs with the fence of whoever maps: that one takes a reference, fences, and reads the entry again (race 52).
 //! 3. Answered: nobody has a translation, since each mapping dropped its reference after its own answers.
 //!
 //! *In.* The frame becomes the object's, and the slot's only entry goes, so the slot is free at once, or when a write that is under
-//! way has ended. An object's mappings write without asking, so its frames are never linked to a slot: the frame is marked as the
+//! way has ended. An object's mappings write without asking, so its frames are never linked to a slot: the frame becomes the
 //! object's *before* it is linked out, and the link that a write's end may have made just before is broken
 //! (`enter_object`).
 
@@ -80,7 +80,7 @@ impl<M: Machine> Memory<M> {
         let pager = self.machine.pager().ok_or(PageError::Lost)?;
         match pager.take(slot, &mut || entry.load() == e) {
             Take::Page { frame, .. } => {
-                // First the mark, so that no link is made; who loses the race leaves the mark, for the frame is the object's then.
+                // First the frame becomes the object's, so that no link is made. If this race is lost it stays so: whoever won has put it there.
                 if let Some(old) = self.enter_object(frame) {
                     pager.release(old, 1);
                 }
@@ -172,7 +172,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// Of the first table of an object's pages that is there, from page `from` on: how many of its pages somebody has beside the object
-    /// (a space that maps them counts them), and the first page behind it. `None`: there is no such table. Who asks for all of
+    /// (a space that maps them counts them), and the first page behind it. `None`: there is no such table. Whoever asks for all of
     /// [`Object::held`] and [`Object::tables`], and takes these away, counts no page twice.
     pub fn object_pages_in_use(&self, object: &Object, from: u64) -> Option<(u64, u64)> {
         let at = self.next_object_page(object, from)?;

@@ -115,7 +115,7 @@ impl<M: Machine> Space<M> {
             return Err(EditError::Invalid);
         }
         let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
-        // Relaxed: the Release below publishes it with the arena, so who finds the arena finds the bit (`each_arena`).
+        // Relaxed: the Release below publishes it with the arena, so whoever finds the arena finds the bit (`each_arena`).
         self.known[index / 64].fetch_or(1 << (index % 64), Relaxed);
         // Release publishes the arena. The loser frees his.
         if self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_err() {
@@ -164,7 +164,7 @@ impl<M: Machine> Space<M> {
         words.flat_map(|(word, n)| bits(word.load(Acquire)).map(move |i| n * 64 + i))
     }
 
-    /// Whether no other CPU is active here. The caller fences first, after whatever must have been seen by who comes later.
+    /// Whether no other CPU is active here. The caller fences first, after whatever a CPU that comes later must see.
     #[inline]
     pub(crate) fn alone(&self) -> bool {
         self.active.bits() & !(1 << self.memory.machine.cpu()) == 0
@@ -183,7 +183,7 @@ impl<M: Machine> Space<M> {
         self.active.bits() & arena.cpus.bits() & !(1 << self.memory.machine.cpu())
     }
 
-    /// Whether a fork holds writers up. Relaxed: fork awaits an answer of every CPU after it has set the mark, so a window that
+    /// Whether a fork holds private stores up. Relaxed: it awaits an answer of every CPU after it has set the flag, so a window that
     /// begins later sees it.
     pub(crate) fn is_forking(&self) -> bool {
         self.forking.load(Relaxed) != 0
@@ -202,7 +202,7 @@ impl<M: Machine> Space<M> {
         }
         let Some(f) = self.memory.new_table() else { return false };
         self.memory.machine.fill_top(f);
-        // Release: who finds the table finds it filled. The CPU itself may be faster.
+        // Release: whoever finds the table finds it filled. The CPU itself may be faster.
         if self.tops[cpu].compare_exchange(0, f.0 as u64, AcqRel, Acquire).is_err() {
             self.memory.free(f);
         }

@@ -8,8 +8,8 @@
 //! 2. `Swapped -> Page` ([`Entry::restore`]): read-only and copy-on-write, whatever the fault wants; the parity stays, so a
 //!    narrowing edit or a fork in between makes it fail (race 27).
 //! 3. Only now the slot's holds go ([`Pager::installed`](crate::Pager::installed)): the entry's and the look's.
-//! 4. A store goes on with step 1 of the fault, as for any copy-on-write page: reuse in place if the frame is alone and not
-//!    linked, else a copy. While the slot caches the frame there are two references, so a page that is being written out is
+//! 4. A store goes on with step 1 of the fault, as for any copy-on-write page: reuse in place if the frame has one reference
+//!    and no link, else a copy. While the slot caches the frame there are two references, so a page that is being written out is
 //!    copied, never changed, and two entries that name one slot need no further agreement (race 33).
 //!
 //! What is not in memory, or not yet answered for, is the kernel's business: [`PageError::SwapIn`]; it reads or waits outside of

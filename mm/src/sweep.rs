@@ -1,13 +1,15 @@
 //! The sweep: the walk that makes the entries of a range agree with an edit that is published already.
 //!
-//! * Every entry of the range that exists becomes `Empty(g)`, at the highest level that is absent, or gets the narrower
-//!   protection; one that stays is always changed, its parity flips.
-//! * A table wholly inside a range that goes is detached: its upper entry becomes `Empty(g)`, then each of its own entries
+//! * *Pages that go*: the entry of each page becomes `Empty(g)`, whatever it was; where a table is missing, its upper entry does.
+//! * *Pages that stay*, with fewer rights: each entry gets those, and changes in any case: its parity flips.
+//! * *Pages of an object that go while private copies stay*: copies and swapped pages keep their words, for nothing was taken from
+//!   them; everything else becomes `Empty(g)`.
+//! * A table that lies wholly in a range whose pages go is detached: its upper entry becomes `Empty(g)`, then each of its own entries
 //!   becomes `Sealed`, so that a fault that is inside it begins again. An arena's own table is never detached.
-//! * *Alone* (no other CPU is active in the space and has joined the arena; read after the publish and a fence, models
-//!   `unmap-alone`, `unmap-joining`, `protect-joining`): no window with the old list can be open, so absent entries stay, unchanged entries keep their
-//!   parity, and nothing is sealed. Where the segments stay there is no newer list that would stop a CPU that becomes active or
-//!   joins now: a discard always seals.
+//! * *Alone*: no other CPU that is active in the space has joined the arena, and no scan works there; judged after the publish and a
+//!   fence (models `unmap-alone`, `unmap-joining`, `protect-joining`). Then no window is open that has read the old list. So what is
+//!   empty stays as it is, words whose rights fit keep their parity, and a detached table is not sealed. A discard always seals: the
+//!   segments stay, so no newer list stops a CPU that becomes active, or joins, just now.
 
 use crate::arena::Arena;
 use crate::entry::{Entry, Narrowing, Word};
@@ -193,8 +195,8 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
         }
     }
 
-    /// As [`Sweep::leaf_entries`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so that
-    /// is no plain exchange.
+    /// As [`Sweep::leaf_entries`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so
+    /// each entry goes by compare-and-swap.
     #[cold]
     fn withdraw(&mut self, entries: &[Entry], at: u32) {
         for (entry, page) in entries.iter().zip(at..) {

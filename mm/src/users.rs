@@ -8,7 +8,7 @@
 //!    counts below what is mapped.
 //! 2. The first leaf of a new mapping needs leave: [`Users::write`], which a closed object refuses. It is held until the leaf
 //!    counts for itself. Every later leaf is made from one that counts.
-//! 3. Both numbers and the mark are one word: whoever closes has seen, in the same step, that there is no writer and no leave.
+//! 3. Both numbers and *closed* are one word: whoever closes has seen, in the same step, that there is no writer and no leave.
 //!
 //! A leaf counts until its grace period is over. So there may be writers where nothing is mapped any more, never the
 //! other way round; [`Memory::close_object`](crate::Memory::close_object) waits for grace periods before it believes them.
@@ -34,7 +34,7 @@ impl Users {
         Users(AtomicU64::new(REFERENCE))
     }
 
-    /// One more reference, and writer, by who has one like it. Relaxed: a reference makes a reference, nothing is published.
+    /// One more reference, and writer, by a caller that has one like it. Relaxed: a reference makes a reference, nothing is published.
     pub fn add(&self, writer: bool) {
         self.0.fetch_add(REFERENCE + WRITER * writer as u64, Relaxed);
     }

@@ -28,7 +28,7 @@ impl<M: Machine> Space<M> {
             for arena in self.each_arena() {
                 all.kept[arena.index] = arena.claims.acquire(self.memory(), &[(0, ARENA_PAGES)]).keep();
             }
-            // Acquire, by the claims: what those have made who held them before.
+            // Acquire, by the claims: the arenas that earlier holders have made are seen.
             if self.each_arena().all(|a| all.kept[a.index] != 0) {
                 return all;
             }

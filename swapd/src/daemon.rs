@@ -33,7 +33,7 @@ pub enum Next {
     Sleep,
     /// Sleep until the disk has completed something.
     Wait,
-    /// Nothing can be evicted and nothing is on its way: memory or the area is full. Sleep a little; who needs frames now has
+    /// Nothing can be evicted and nothing is on its way: memory or the area is full. Sleep a little; whoever needs frames now has
     /// to choose a victim.
     Exhausted,
 }

@@ -46,6 +46,8 @@ impl core::fmt::Debug for Frame {
 /// * A page's word counts its references: one for each entry (the zero page's entries excepted), one for the object that
 ///   owns it, one for each temporary user. *Fresh*: a copy-on-write break has published the page and its shootdown is not
 ///   answered yet; whoever would write waits.
+/// * What reads which part: references and *fresh*, faults, forks and sweeps; slot and *linked*, [`link`](crate::link), for swapping
+///   (docs/swap.md, section 4); the list, [`rcu`](crate::rcu); the mask, [`slab`].
 /// * A retired table's upper half is the next frame of the list that waits for the grace period.
 /// * A slab's upper half is the mask of its free nodes.
 #[derive(Debug)]
@@ -174,7 +176,7 @@ impl FrameWord {
     }
 
     /// Who has references, in one look: a copy may stop being fresh at any time, but never becomes fresh again, so `Many` are others' references.
-    /// Acquire: pairs with the release of whoever dropped the last but one, so his reads of the page come before the caller's
+    /// Acquire: pairs with the release of whoever dropped the last but one, so the reads of the page there come before the caller's
     /// writes.
     #[inline]
     pub(crate) fn owners(&self) -> Owners {
@@ -278,7 +280,7 @@ impl FrameWord {
     }
 
     /// Takes one more reference, for a caller who knows that one stays meanwhile; false if there are too many. Relaxed: what makes
-    /// the caller know orders his look at the page, and who may judge the count sees this step by what the caller does next.
+    /// the caller know orders its look at the page, and whoever may judge the count sees this step by what the caller does next.
     #[must_use]
     #[inline]
     pub(crate) fn add_ref(&self) -> bool {
@@ -315,8 +317,8 @@ impl FrameWord {
         old
     }
 
-    /// Says what a frame is that the caller owns alone, and sets its upper half. Release: as [`FrameWord::start`], for who finds no
-    /// reference left.
+    /// Says what a frame is of which the caller is the only owner, and sets its upper half. Release: as [`FrameWord::start`], for somebody
+    /// who finds no reference left.
     pub(crate) fn set(&self, role: Role, upper: u32) {
         self.0.store((upper as u64) << 32 | role as u64, Release);
     }
