@@ -9,5 +9,5 @@ fn a_lost_parity() {
 
 #[test]
 fn a_scan_under_an_edit() {
-    must_fail("evict::tests::no_scan_begins_under_an_edit", &[ScanUnderEdit]);
+    must_fail("scan::tests::no_scan_begins_under_an_edit", &[ScanUnderEdit]);
 }
