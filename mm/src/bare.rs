@@ -10,8 +10,8 @@
 //!    there is a table and nothing is mapped in its span, it remembers the leaf span, if that is not remembered. Of several edits that
 //!    empty a table's span, the one that publishes last sees nothing mapped there. No table appears after its look without a new
 //!    segment: a fault that still had an old segment found the sweep's generation in the place of the missing table, or was over.
-//! 3. Whoever forgets a span, because he puts another one in its place, looks around it: the largest aligned range without a
-//!    segment. He claims it, looks *again*, for somebody may have mapped something there, and only then sweeps it. That is an edit
+//! 3. An edit that forgets a span, because it puts another one in its place, looks around it: the largest aligned range without a
+//!    segment. It claims that, looks *again*, for somebody may have mapped something there, and only then sweeps it. That is an edit
 //!    like any other: faults with an old segment, scans and the hardware's walk are kept out by the same rules. If something
 //!    is mapped in the span, there is nothing to do: whoever unmaps it comes to rule 2.
 //! 4. *No span is lost between 2 and 3*: whoever unmaps publishes, fences (SeqCst, `Space::sweep`), reads the remembered spans;

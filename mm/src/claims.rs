@@ -166,7 +166,7 @@ impl Claims {
         }
     }
 
-    /// Takes every seat, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. He
+    /// Takes every seat, as those who hold some give them back: nobody else edits then. One at a time: the caller sees to that. It
     /// holds no claim anywhere, and no scan that an edit might wait for.
     pub fn all<M: Machine>(&self, memory: &Memory<M>) -> Claim<'_> {
         memory.machine.may_wait();

@@ -144,7 +144,7 @@ impl<M: Machine> Memory<M> {
 }
 
 impl<M: Machine> Space<M> {
-    /// Step 2. The caller need not be active here; he holds a reference to the space, and is in no window.
+    /// Step 2. The caller need not be active here. It holds a reference to the space, and is in no window.
     pub fn cut(&self, cut: &Cut<'_>) {
         // Acquire: a copy that is ready was filled.
         if cut.is_empty() || self.ready.load(Acquire) == 0 {

@@ -1,6 +1,6 @@
 //! Eviction: the entry side of swapping. A scan of page tables with second chance on the Accessed bit; no reverse map.
 //!
-//! 1. The scan takes the arena's reclaim bit, which no edit and no other scan is under ([`crate::scan`]).
+//! 1. The scan takes the arena's reclaim bit; so no other scan works there, and it has not begun under an edit ([`crate::scan`]).
 //! 2. A private page, also a hidden one: the slot is made *leaving*, then `Page -> Swapped(slot)` takes the exact word that was
 //!    judged, so an access or store in between makes it fail. A page whose frame names a slot with its content goes there without a
 //!    write, together with others that share the frame.

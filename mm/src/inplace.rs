@@ -2,7 +2,7 @@
 //!
 //! *What may be changed is decided under the claim.* Nobody else changes the segments of a claimed range, so what an edit finds there
 //! holds until it is over. A look before the claim is a guess: the mapping may be another one by then (model `protect-decides`). What only
-//! the caller knows he says in a [`Check`], which is asked under the claim, too.
+//! the caller knows it says in a [`Check`], which is asked under the claim, too.
 //!
 //! *What lies before is done.* As on Linux, an edit goes from segment to segment. It ends at the first one that is refused, and some
 //! edits end at the first hole; what lies before is changed nevertheless, and the error says why it ended. A range that spans arenas is

@@ -95,7 +95,7 @@ impl<M: Machine> Space<M> {
             while let Some(above) = self.guarded(arena, list, at + len) {
                 at = list.hole(len, above.end.max(at + 1), limit)?;
             }
-            // A hole that somebody edits is likely to be none soon, and a mapping there would wait for him: the next one, if there is
+            // A hole that somebody edits is likely to be none soon, and a mapping there would wait: the next one, if there is
             // one.
             let Some(next) = arena.claims.over(at, at + len).and_then(|behind| list.hole(len, behind, limit)) else {
                 return Some(Page::of(arena.index, at));

@@ -1,4 +1,5 @@
-//! Scans beside edits: the reclaim bit of an arena, a try bit. Whoever scans has it ([`crate::evict`]; emptying a swap area does, too).
+//! Scans beside edits: the reclaim bit of an arena, which whoever scans it has. It is tried, and taken or not: nobody waits for it. (A scan
+//! evicts, [`crate::evict`]; emptying a swap area counts as one.)
 //!
 //! 1. One scan at a time in an arena; others skip the arena. After taking the bit, and a SeqCst fence, the scan looks for claims. If
 //!    there is any, it gives up: *no scan begins under an edit*.
@@ -9,8 +10,9 @@
 //!    only by them (races 35, 57).
 //! 4. A scan that comes after eight others in a row which gave the arena up for claims takes all claims before it takes the bit, and gives
 //!    them back at once.
-//! 5. In the last round of an eviction a scan waits for its turn. Either holds nothing while it waits, and neither an edit nor a scan waits
-//!    for memory or disk, so there is no circle.
+//! 5. In the last round of an eviction a scan waits for its turn.
+//!
+//! No circle of waits: the scans of rules 4 and 5 hold nothing while they wait, and neither an edit nor a scan waits for memory or disk.
 
 use crate::arena::Arena;
 use crate::machine::{Machine, What};
@@ -78,7 +80,7 @@ impl Drop for Reclaim<'_> {
 }
 
 impl<M: Machine> Space<M> {
-    /// Waits until no scan works in some arenas. The caller has his claims there, so none begins (rule 3).
+    /// Waits until no scan works in some arenas. The caller has its claims there, so none begins (rule 3).
     pub(crate) fn wait_for_scans<'a>(&self, arenas: impl Iterator<Item = &'a Arena>) {
         // Pairs with the fence of `try_reclaim`.
         fence(SeqCst);

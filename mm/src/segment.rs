@@ -153,7 +153,7 @@ impl Part {
     /// Keeps the object as the segment's leaf does, for an edit between the leaf that shows it and the next one.
     pub fn hold(self) -> Option<Hold> {
         (!self.object.is_null()).then(|| {
-            // SAFETY: the leaf that the caller has read the part from counts for it, and his claim or read section keeps that.
+            // SAFETY: the leaf that the caller has read the part from counts for it, and its claim or read section keeps that.
             unsafe { (*self.object).users.add(self.writes()) };
             Hold(self)
         })

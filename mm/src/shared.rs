@@ -4,7 +4,7 @@
 //! is in, it asks the object to give the page up ([`Memory::give_up`]):
 //!
 //! 1. `Page -> Swapped` in the object's entry; the slot is *leaving*, so whoever meets it waits.
-//! 2. SeqCst fence, then the frame's count: if anybody but the object has a reference, he maps the page or is about to, and the
+//! 2. SeqCst fence, then the frame's count: if anybody but the object has a reference, the page is mapped or about to be, and the
 //!    page is put back. It pairs with the fence of whoever maps: that one takes a reference, fences, and reads the entry again (race 52).
 //! 3. Answered: nobody has a translation, since each mapping dropped its reference after its own answers.
 //!

@@ -117,7 +117,7 @@ impl<M: Machine> Space<M> {
         let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
         // Relaxed: the Release below publishes it with the arena, so whoever finds the arena finds the bit (`each_arena`).
         self.known[index / 64].fetch_or(1 << (index % 64), Relaxed);
-        // Release publishes the arena. The loser frees his.
+        // Release publishes the arena. The loser frees its own.
         if self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_err() {
             // SAFETY: nobody has seen it.
             unsafe { self.free_arena(new) };

@@ -90,7 +90,7 @@ impl Users {
     /// The references.
     pub fn references(&self) -> u64 {
         // Pairs with the fence between a fault's reference to a page and its second look at the object's entry: whoever mapped a page
-        // that the caller has taken out has taken his segment's reference before.
+        // that the caller has taken out has had the segment's reference before.
         fence(SeqCst);
         self.0.load(Relaxed) & REFERENCES
     }

@@ -247,7 +247,7 @@ impl SlotWord {
     /// A further eviction to a slot that has the page's content: one hold for the entry to be, one for the eviction, leaving.
     /// The slot must have the content in a frame or on the disk, so `Reading` and `Bad` refuse; and it must keep it, so `Claimed`
     /// does: a frame may have a note of a slot that it has left long ago and that is claimed for it again. Returns the word as it was: the
-    /// caller checks that it is still the slot of his page, and goes back by [`SlotWord::stay`] if not.
+    /// caller checks that it is still the slot of its page, and goes back by [`SlotWord::stay`] if not.
     pub fn leave(&self) -> Result<Seen, Not> {
         self.change(|now| {
             let good = matches!(now.state(), State::Held | State::Writing | State::Clean) && now.holds() != 0;
@@ -289,7 +289,7 @@ impl SlotWord {
     }
 
     /// `Writing -> Clean` without a frame: the content is on the disk. The frame's reference and the write's hold are the
-    /// caller's now (he makes a link of the two if somebody has mapped the frame again).
+    /// caller's now (it makes a link of the two if somebody has mapped the frame again).
     pub fn end_write(&self) -> Result<Frame, Not> {
         self.change(|now| {
             let frame = now.frame()?;
@@ -368,7 +368,7 @@ impl SlotWord {
         })
     }
 
-    /// The scan's look at a clean slot's frame: the first time it is only marked, the second time it may go. `true`: go on with
+    /// The scan's look at a clean slot's frame: the first time it is only noted, the second time it may go. `true`: go on with
     /// [`SlotWord::uncache`].
     pub fn grow_old(&self) -> bool {
         self.change(|now| {

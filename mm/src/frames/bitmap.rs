@@ -4,7 +4,7 @@
 //! promise, the bits are the goods:
 //!
 //! * Taking: one compare-and-swap takes `n` from a block's counter; then `n` set bits are cleared, one `fetch_and` a word.
-//!   They exist, since the counter never exceeds the number of set bits, and nobody clears a bit that he has not reserved.
+//!   They exist, since the counter never exceeds the number of set bits, and nobody clears a bit without having reserved one.
 //! * Putting: the bit is set first, then counted.
 //!
 //! There is no list and no next pointer, hence no ABA. Above the blocks, one counter for 64 of them only says where a search

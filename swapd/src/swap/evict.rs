@@ -49,7 +49,6 @@ impl<H: Host, D: Disk> Swap<'_, H, D> {
         let owed = self.slot(slot).stay();
         self.pay(slot, owed);
         self.host.wake(slot);
-        self.host.wake(slot);
     }
 
     /// All CPUs have answered the eviction to `slot`.

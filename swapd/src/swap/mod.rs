@@ -119,7 +119,7 @@ pub struct Swap<'a, H: Host, D: Disk> {
     pub disk: D,
     /// Counters.
     pub stats: Stats,
-    /// So many pages more go out one by one: a request of many pages has failed, and only the bad ones shall be marked.
+    /// So many pages more go out one by one: a request of many pages has failed, and only its bad pages are to make slots bad.
     careful: Counter,
     /// The same for reads: nothing is read ahead.
     careful_reads: Counter,

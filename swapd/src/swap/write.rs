@@ -1,6 +1,6 @@
 //! Writing out: what waits to be written goes out in runs of neighbours, and what the disk has completed is ended.
 //!
-//! No write needs memory. A run that fails is tried again page by page, so that only the bad ones are marked; a page whose write has
+//! No write needs memory. A run that fails is tried again page by page, so that only those become bad; a page whose write has
 //! failed stays in its frame.
 
 use super::{Host, Swap};
