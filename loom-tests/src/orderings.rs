@@ -25,12 +25,12 @@ const LOOK_SECONDS: u64 = 3;
 
 /// What is known to be found at once, and by which model: `./run.sh test` looks whether it still is.
 const SAMPLE: &[(&str, &str, &str)] = &[
-    ("mm/src/rcu.rs Memory::pin fence SeqCst", "none", "lookup"),
-    ("mm/src/rcu.rs Memory::advance word.load Acquire", "Relaxed", "retire-look"),
+    ("mm/src/rcu.rs Rcu::pin fence SeqCst", "none", "lookup"),
+    ("mm/src/rcu.rs Rcu::advance word.load Acquire", "Relaxed", "retire-look"),
     ("mm/src/claims.rs Claims::acquire_one self.next.fetch_add AcqRel", "Relaxed", "claims-two"),
     ("mm/src/claims.rs Claim::drop self.claims.seats[i].ticket.store Release", "Relaxed", "claims-two"),
-    ("mm/src/shootdown.rs Memory::serve_now record.left.fetch_sub Release", "Relaxed", "shootdown-free"),
-    ("mm/src/shootdown.rs Memory::ask record.left.load Acquire", "Relaxed", "shootdown-free"),
+    ("mm/src/shootdown.rs Shootdown::serve_now record.left.fetch_sub Release", "Relaxed", "shootdown-free"),
+    ("mm/src/shootdown.rs Shootdown::ask record.left.load Acquire", "Relaxed", "shootdown-free"),
     ("mm/src/space.rs Space::activate fence SeqCst", "none", "active"),
     ("mm/src/space.rs Space::join_now fence SeqCst", "none", "join"),
     ("swapd/src/slot.rs SlotWord::change self.0.compare_exchange AcqRel", "Relaxed", "slot-reuse"),

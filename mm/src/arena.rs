@@ -4,11 +4,11 @@
 use crate::claims::Claims;
 use crate::cpuset::CpuSet;
 use crate::entry::{Entry, Word};
-use crate::frames::slab::{NODE, NodePlace};
 use crate::list::{List, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::rcu::Pin;
+use crate::slab::{NODE, NodePlace};
 use crate::spans::Spans;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*};
 

@@ -7,12 +7,11 @@ use crate::arena::Arena;
 use crate::entry::Word;
 use crate::frames::{Frame, Owners, Role};
 use crate::list::List;
-use crate::machine::{CPUS, Machine};
+use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{ARENA_PAGES, Access, LEVELS, TABLE_BITS};
 use crate::segment::Flags;
 use crate::space::Space;
-use crate::sync::Ordering::*;
 use crate::users::Users;
 
 /// What an audit found. All of `lost`, `wrong`, `torn`, `rights`, `foreign`, `bare`, `slots_wrong` must be zero.
@@ -91,12 +90,10 @@ impl<M: Machine> Memory<M> {
         }
         r.slots += self.object_slots();
         let holds = self.machine.pager().map_or(0, |p| p.count(&mut |f| counts[f.0 as usize] += 1));
-        // SAFETY: the lengths of caches that are at rest.
-        let cached: u64 = (0..CPUS).map(|c| unsafe { self.caches.peek(c) }.len() as u64).sum();
-        r.free = self.free.count(self.machine.blocks()) + cached;
+        r.free = self.free_frames();
         for (i, word) in self.machine.frame_words().iter().enumerate() {
             let (f, found) = (Frame(i as u32), counts[i]);
-            let free = self.free.is_set(self.machine.blocks(), i);
+            let free = self.free.has(&self.machine, f);
             match word.role() {
                 Role::Slab if !free => r.slabs += 1,
                 Role::Kernel if !free => r.kernel += 1,
@@ -176,7 +173,7 @@ impl<M: Machine> Memory<M> {
     pub fn roles(&self) -> [u64; 4] {
         let mut roles = [0; 4];
         for (i, word) in self.machine.frame_words().iter().enumerate() {
-            if !self.free.is_set(self.machine.blocks(), i) {
+            if !self.free.has(&self.machine, Frame(i as u32)) {
                 roles[word.role() as usize >> 26] += 1;
             }
         }
@@ -185,7 +182,7 @@ impl<M: Machine> Memory<M> {
 
     /// Whether an audit is asked for: idle CPUs leave the frames alone.
     pub fn is_quiet(&self) -> bool {
-        self.quiet.load(Relaxed) != 0
+        self.free.is_quiet()
     }
 }
 

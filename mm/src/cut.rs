@@ -21,6 +21,7 @@ use crate::entry::Entry;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::object::{Object, PageError};
+use crate::object_pages::HeldPage;
 use crate::page::{ARENA_PAGES, ENTRIES, PAGE, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
@@ -97,7 +98,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// The page that holds byte `at`, unless `at` is its first byte, or there is no page: the others stay as they are.
-    fn hold_part(&self, object: &Object, at: u64) -> Result<Option<crate::object::HeldPage<'_, M>>, PageError> {
+    fn hold_part(&self, object: &Object, at: u64) -> Result<Option<HeldPage<'_, M>>, PageError> {
         let index = at / PAGE as u64;
         match self.object_entry(object, index, false)? {
             Some(e) if !at.is_multiple_of(PAGE as u64) && !e.load().is_empty() => {

@@ -9,12 +9,12 @@
 //!    list's height grows with the builder only, which looks at it.
 //! 3. If another edit's publish is faster, the nodes go back to the reserve, and it is made again.
 
-use crate::frames::slab::NodePlace;
 use crate::list::{HEIGHT, Node};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::segment::Part;
 use crate::sizes::RESERVED as NODES;
+use crate::slab::NodePlace;
 use crate::version::{Version, summary};
 use core::ptr::null_mut;
 

@@ -7,11 +7,11 @@
 //!
 //! Nodes belong to one list of one space: grace periods alone may free them.
 
-use crate::frames::slab::{NODE, NodePlace};
 use crate::machine::Machine;
 use crate::page::ARENA_PAGES;
 use crate::segment::Part;
 pub(crate) use crate::sizes::HEIGHT;
+use crate::slab::{NODE, NodePlace};
 use crate::sync::Alive;
 use core::cell::Cell;
 

@@ -52,6 +52,11 @@ pub unsafe trait Machine: Sync + Sized + 'static {
     fn cpu(&self) -> usize;
     /// The metadata words, one a frame.
     fn frame_words(&self) -> &[FrameWord];
+    /// The metadata word of a frame.
+    #[inline]
+    fn frame_word(&self, f: Frame) -> &FrameWord {
+        &self.frame_words()[f.0 as usize]
+    }
     /// The bitmap of free frames, one block for 2 MiB.
     fn blocks(&self) -> &[Block];
     /// The bitmap of slabs with free nodes, as long as [`blocks`](Machine::blocks).

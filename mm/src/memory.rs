@@ -1,11 +1,11 @@
 //! What all address spaces share: frames, grace periods, shootdown, the zero page, counters.
 
-use crate::frames::slab::NodeCache;
-use crate::frames::{Bitmap, Frame, FrameWord, Left, cache::Cache};
+use crate::frames::{Frame, FrameWord, Role};
+use crate::free::Free;
 use crate::machine::Machine;
-use crate::percpu::PerCpu;
-use crate::rcu::Rcu;
+use crate::rcu::{Pin, Rcu};
 use crate::shootdown::Shootdown;
+use crate::slab::{NodePlace, Slabs};
 use crate::stats::{Counter, Stats};
 use crate::sync::{AtomicU64, Ordering::*};
 
@@ -19,16 +19,11 @@ pub struct Memory<M: Machine> {
     pub machine: M,
     /// Counters.
     pub stats: Stats,
-    pub(crate) free: Bitmap,
-    pub(crate) slabs: Bitmap,
-    pub(crate) caches: PerCpu<Cache>,
-    pub(crate) nodes: PerCpu<NodeCache>,
+    pub(crate) free: Free,
+    pub(crate) slabs: Slabs,
     pub(crate) rcu: Rcu,
     pub(crate) shootdown: Shootdown,
-    /// While not zero, idle CPUs leave the frames alone.
-    pub(crate) quiet: AtomicU64,
     zero: AtomicU64,
-    total: AtomicU64,
     /// Live objects.
     pub(crate) objects: AtomicU64,
     /// How many segments a space may have.
@@ -50,15 +45,11 @@ impl<M: Machine> Memory<M> {
         Memory {
             machine,
             stats: Stats::new(),
-            free: Bitmap::new(),
-            slabs: Bitmap::new(),
-            caches: PerCpu::new(Cache::new),
-            nodes: PerCpu::new(NodeCache::new),
+            free: Free::new(),
+            slabs: Slabs::new(),
             rcu: Rcu::new(),
             shootdown: Shootdown::new(),
-            quiet: AtomicU64::new(0),
             zero: AtomicU64::new(0),
-            total: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             most_segments: core::sync::atomic::AtomicU64::new(MOST_SEGMENTS),
             object_number: core::sync::atomic::AtomicU64::new(0),
@@ -92,8 +83,7 @@ impl<M: Machine> Memory<M> {
     /// Nobody else uses these frames, now or later, and each is given once.
     pub unsafe fn add(&self, first: Frame, end: Frame) {
         for i in first.0.max(1)..end.0 {
-            self.free.put(self.machine.blocks(), i as usize);
-            self.total.fetch_add(1, Relaxed);
+            self.free.add(&self.machine, Frame(i));
         }
     }
 
@@ -125,7 +115,7 @@ impl<M: Machine> Memory<M> {
 
     /// How many frames the allocator was given.
     pub fn total_frames(&self) -> u64 {
-        self.total.load(Relaxed)
+        self.free.total()
     }
 
     /// How many spaces are giving their pages back, about: their frames are free soon.
@@ -142,20 +132,13 @@ impl<M: Machine> Memory<M> {
 
     /// Keeps idle CPUs from moving frames about, for an exact count; `false` ends it.
     pub fn set_quiet(&self, on: bool) {
-        self.quiet.store(on as u64, Release);
+        self.free.set_quiet(on);
     }
 
     /// The metadata word of a frame.
     #[inline]
     pub(crate) fn frame_word(&self, f: Frame) -> &FrameWord {
-        &self.machine.frame_words()[f.0 as usize]
-    }
-
-    /// A reference to a page's frame, unless it has none left or too many.
-    #[must_use]
-    #[inline]
-    pub fn try_ref(&self, f: Frame) -> bool {
-        self.frame_word(f).try_ref(|| self.stats.add(&self.machine, Counter::RetryReference, 1))
+        self.machine.frame_word(f)
     }
 
     /// Calls `see` with the name and the sum of every counter.
@@ -165,29 +148,92 @@ impl<M: Machine> Memory<M> {
         see("retries_slab_bitmap", self.slabs.retries());
     }
 
-    /// A zeroed page with one reference.
-    pub(crate) fn new_page(&self) -> Option<Frame> {
-        let f = self.alloc_zeroed()?;
-        self.frame_word(f).start();
+    /// A frame whose content is arbitrary and whose word is nobody's. `None`: no memory but in other CPUs' caches.
+    #[inline]
+    pub fn alloc(&self) -> Option<Frame> {
+        self.free.take(&self.machine)
+    }
+
+    /// A frame full of zeros.
+    #[inline]
+    pub fn alloc_zeroed(&self) -> Option<Frame> {
+        self.free.take_zeroed(&self.machine)
+    }
+
+    /// Gives a frame back. The caller is its only user, and no CPU has a translation to it.
+    #[inline]
+    pub fn free(&self, f: Frame) {
+        self.free.put(&self.machine, f);
+    }
+
+    /// `n` neighbouring frames for kernel memory, content arbitrary: within 64, or in whole blocks. Given back one by one with
+    /// [`Memory::free`].
+    pub fn alloc_run(&self, n: usize) -> Option<Frame> {
+        let first = self.free.take_run(&self.machine, n)?;
+        (first.0..first.0 + n as u32).for_each(|i| self.frame_word(Frame(i)).set(Role::Kernel, 0));
+        Some(first)
+    }
+
+    /// One frame for the kernel's own use, content arbitrary. Given back with [`Memory::free`].
+    pub fn alloc_kernel(&self) -> Option<Frame> {
+        let f = self.alloc()?;
+        self.frame_word(f).set(Role::Kernel, 0);
         Some(f)
     }
 
-    /// Drops a reference to a page's frame and frees it with the last one. The zero page is not counted.
-    #[inline]
-    pub(crate) fn release(&self, f: Frame) {
-        if f != self.zero_page() {
-            self.free_left(f, self.frame_word(f).unref());
-        }
+    /// A zeroed frame for a table.
+    pub(crate) fn new_table(&self) -> Option<Frame> {
+        let t = self.alloc_zeroed()?;
+        self.frame_word(t).set(Role::Table, 0);
+        Some(t)
     }
 
-    /// Frees a frame of which a reference was dropped, and this is left.
-    #[inline(always)]
-    pub(crate) fn free_left(&self, f: Frame, left: Left) {
-        match left {
-            Left::Others => {}
-            Left::Nothing => self.free(f),
-            Left::Link => self.free_linked(f),
-        }
+    /// Zeroes one frame for later, on an idle CPU. False when there is enough, nothing to zero, or an audit is near.
+    pub fn zero_ahead(&self) -> bool {
+        self.free.zero_ahead(&self.machine, &self.stats)
+    }
+
+    /// Puts all frames of this CPU's caches back into the bitmap.
+    pub fn drain_cache(&self) {
+        self.free.drain(&self.machine);
+    }
+
+    /// Free frames, those in caches included, as far as it can be known while others work.
+    pub fn free_frames(&self) -> u64 {
+        self.free.count(&self.machine)
+    }
+
+    /// Memory for a node: [`NODE`](crate::slab::NODE) bytes, aligned to them, content arbitrary.
+    #[inline]
+    pub fn alloc_node(&self) -> Option<(*mut u8, NodePlace)> {
+        self.slabs.take(&self.machine, &self.free)
+    }
+
+    /// Gives a node back.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`Memory::alloc_node`], nobody uses it any more, and it is given back once.
+    #[inline]
+    pub unsafe fn free_node(&self, place: NodePlace) {
+        // SAFETY: this function's contract.
+        unsafe { self.slabs.put(&self.machine, &self.free, place) };
+    }
+
+    /// Gives all free nodes of this CPU back to their frames.
+    pub fn drain_nodes(&self) {
+        self.slabs.drain(&self.machine, &self.free);
+    }
+
+    /// Begins a read section. Sections nest.
+    #[inline]
+    pub fn pin(&self) -> Pin<'_, M> {
+        self.rcu.pin(&self.machine)
+    }
+
+    /// Whether the calling CPU is inside a read section: it must not wait then.
+    pub fn is_pinned(&self) -> bool {
+        self.rcu.is_pinned(&self.machine)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::claims::{Claim, Claims};
 use crate::frames::Frame;
-use crate::frames::slab::{NODE, NodePlace};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::page::{PAGE, Page};
 use crate::shootdown::Pages;
+use crate::slab::{NODE, NodePlace};
 use crate::space::Space;
 
 impl<M: Machine> Memory<M> {
@@ -44,8 +44,9 @@ impl<M: Machine> Memory<M> {
     /// Slabs whose nodes are all free, found through the bitmap by whoever needs a node next.
     pub fn idle_slabs(&self) -> u64 {
         let full = |i: usize| self.frame_word(Frame(i as u32)).upper().count_ones() as usize == PAGE / NODE;
-        (0..self.machine.frame_words().len()).filter(|&i| self.slabs.is_set(self.machine.slabs(), i) && full(i)).count()
-            as u64
+        (0..self.machine.frame_words().len())
+            .filter(|&i| self.slabs.knows(&self.machine, Frame(i as u32)) && full(i))
+            .count() as u64
     }
 
     /// A frame with one reference.

@@ -14,13 +14,10 @@
 //!
 //! The hardware's walker is not stopped by any of this, only by the answers to a shootdown.
 
-use crate::frames::slab::NodePlace;
-use crate::frames::{Frame, Role};
 use crate::list::Node;
-use crate::machine::{CPUS, Machine, What};
-use crate::memory::Memory;
+use crate::machine::{CPUS, Machine};
 use crate::percpu::PerCpu;
-use crate::stats::Counter;
+use crate::stats::{Counter, Stats};
 use crate::sync::{AtomicU64, Ordering::*, fence, many_retired};
 use core::marker::PhantomData;
 use crossbeam_utils::CachePadded;
@@ -44,10 +41,10 @@ struct Bags {
 
 /// Things retired in one epoch: nodes chained by their headers, tables by their frames' words.
 #[derive(Debug, Clone, Copy)]
-struct Bag {
+pub(crate) struct Bag {
     epoch: u64,
-    nodes: *mut Node,
-    tables: u32,
+    pub nodes: *mut Node,
+    pub tables: u32,
     len: u32,
 }
 
@@ -70,13 +67,6 @@ impl Rcu {
 /// The first epoch: zero is no epoch.
 const FIRST: u64 = 2;
 
-impl Rcu {
-    /// Makes one out of zeroed memory.
-    pub(crate) fn start(&self) {
-        self.epoch.store(FIRST, Relaxed);
-    }
-}
-
 impl Default for Rcu {
     fn default() -> Self {
         Self::new()
@@ -87,7 +77,8 @@ impl Default for Rcu {
 #[must_use]
 #[derive(Debug)]
 pub struct Pin<'a, M: Machine> {
-    memory: &'a Memory<M>,
+    rcu: &'a Rcu,
+    machine: &'a M,
     /// Bound to its CPU.
     here: PhantomData<*mut ()>,
 }
@@ -95,176 +86,120 @@ pub struct Pin<'a, M: Machine> {
 impl<M: Machine> Drop for Pin<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        let rcu = &self.memory.rcu;
-        let last = rcu.bags.with(&self.memory.machine, |b| {
+        let last = self.rcu.bags.with(self.machine, |b| {
             b.depth -= 1;
             b.depth == 0
         });
         if last {
             // Release: pairs with the Acquire of `advance`.
-            rcu.pinned[self.memory.machine.cpu()].store(0, Release);
+            self.rcu.pinned[self.machine.cpu()].store(0, Release);
         }
     }
 }
 
-impl<M: Machine> Memory<M> {
+impl Rcu {
+    /// Makes one out of zeroed memory.
+    pub(crate) fn start(&self) {
+        self.epoch.store(FIRST, Relaxed);
+    }
+
     /// Begins a read section. Sections nest.
     #[inline]
-    pub fn pin(&self) -> Pin<'_, M> {
-        let first = self.rcu.bags.with(&self.machine, |b| {
+    pub fn pin<'a, M: Machine>(&'a self, machine: &'a M) -> Pin<'a, M> {
+        let first = self.bags.with(machine, |b| {
             b.depth += 1;
             b.depth == 1
         });
         if first {
-            let word = &self.rcu.pinned[self.machine.cpu()];
+            let word = &self.pinned[machine.cpu()];
             // An old epoch only delays, so its load is Relaxed. The fence below makes the pin visible before any link is read. Release:
             // whoever reads this word has not read the zero before it, but must see the end of the section before all the same.
             // No model finds it missing: loom's fences order more than the language's.
-            word.store(self.rcu.epoch.load(Relaxed) | 1, Release);
+            word.store(self.epoch.load(Relaxed) | 1, Release);
             fence(SeqCst);
         }
-        Pin { memory: self, here: PhantomData }
+        Pin { rcu: self, machine, here: PhantomData }
     }
 
     /// Whether the calling CPU is inside a read section: it must not wait then.
-    pub fn is_pinned(&self) -> bool {
-        self.rcu.bags.with(&self.machine, |b| b.depth != 0)
+    pub fn is_pinned<M: Machine>(&self, machine: &M) -> bool {
+        self.bags.with(machine, |b| b.depth != 0)
     }
 
     /// Tries to begin the next epoch; true if it has changed, by whomever.
-    fn advance(&self) -> bool {
-        let now = self.rcu.epoch.load(Relaxed);
+    fn advance<M: Machine>(&self, machine: &M, stats: &Stats) -> bool {
+        let now = self.epoch.load(Relaxed);
         // Pairs with the fence of `pin`.
         fence(SeqCst);
-        for word in &self.rcu.pinned {
+        for word in &self.pinned {
             let w = word.load(Acquire);
             if w != 0 && w != now | 1 {
                 return false;
             }
         }
-        let ok = self.rcu.epoch.compare_exchange(now, now + 2, AcqRel, Relaxed).is_ok();
+        let ok = self.epoch.compare_exchange(now, now + 2, AcqRel, Relaxed).is_ok();
         if ok {
-            self.stats.add(&self.machine, Counter::Epoch, 1);
+            stats.add(machine, Counter::Epoch, 1);
         }
         true
     }
 
-    /// Puts something into the bag of this epoch. Frees what that bag held three epochs ago.
-    fn retire(&self, put: impl FnOnce(&mut Bag)) {
+    /// Puts something into the bag of this epoch. Returns what that bag held three epochs ago, to be freed, and whether so much is retired
+    /// that the caller should look what else may be freed.
+    pub(crate) fn retire<M: Machine>(&self, machine: &M, put: impl FnOnce(&mut Bag)) -> (Bag, bool) {
         // The unlinking came before this fence, the epoch is read after it: see the table above.
         fence(SeqCst);
-        let epoch = self.rcu.epoch.load(Acquire);
-        let (old, many) = self.rcu.bags.with(&self.machine, |b| {
+        let epoch = self.epoch.load(Acquire);
+        self.bags.with(machine, |b| {
             let bag = &mut b.bags[(epoch / 2 % 3) as usize];
             let old = if bag.epoch == epoch { EMPTY } else { core::mem::replace(bag, Bag { epoch, ..EMPTY }) };
             put(bag);
             bag.len += 1;
             b.retired = b.retired + 1 - old.len;
             (old, b.retired >= many_retired())
-        });
-        if old.len != 0 {
-            self.free_bag(old);
-        }
-        if many {
-            self.collect();
-        }
+        })
     }
 
-    /// Retires a chain of nodes (by their headers), already unlinked.
-    ///
-    /// # Safety
-    ///
-    /// Each node came from [`Memory::alloc_node`], is linked from nowhere, and is retired once.
-    pub(crate) unsafe fn retire_nodes(&self, first: *mut Node, last: *mut Node) {
-        self.retire(|bag| {
-            // SAFETY: the header's link is the retirer's; readers do not use it.
-            unsafe { (*last).next.set(bag.nodes) };
-            bag.nodes = first;
-        });
-    }
-
-    /// Retires a table's frame. It is detached, and every CPU that could walk it in hardware has answered.
-    pub(crate) fn retire_table(&self, table: Frame) {
-        self.retire(|bag| {
-            self.frame_word(table).set(Role::Table, bag.tables);
-            bag.tables = table.0;
-        });
-    }
-
-    /// Frees what this CPU has retired and what no reader can hold any more, advancing the epoch if it can.
-    pub fn collect(&self) {
+    /// Advances the epoch if it can, and calls `free` with each bag of this CPU that no reader can hold anything of any more.
+    pub(crate) fn collect<M: Machine>(&self, machine: &M, stats: &Stats, mut free: impl FnMut(Bag)) {
         for _ in 0..2 {
-            if !self.advance() {
+            if !self.advance(machine, stats) {
                 break;
             }
         }
-        let epoch = self.rcu.epoch.load(Acquire);
+        let epoch = self.epoch.load(Acquire);
         for i in 0..3 {
-            let old = self.rcu.bags.with(&self.machine, |b| {
+            free(self.bags.with(machine, |b| {
                 if b.bags[i].len != 0 && b.bags[i].epoch + 4 <= epoch {
                     b.retired -= b.bags[i].len;
                     core::mem::replace(&mut b.bags[i], EMPTY)
                 } else {
                     EMPTY
                 }
-            });
-            self.free_bag(old);
+            }));
         }
     }
 
-    /// Waits until all is freed that was retired before, on whichever of the CPUs `targets`. The caller is in no read section.
-    pub fn await_retired(&self, targets: u64) {
-        static EPOCH: What = What { text: "the epoch", show: |n, f| write!(f, "{n}") };
+    /// The epoch in which all is free that was retired before now, by whichever CPU, once that CPU has looked.
+    pub(crate) fn grace_ends(&self) -> u64 {
         // Acquire: whatever was retired before is tagged with no later epoch.
-        let until = self.rcu.epoch.load(Acquire) + 4;
-        let mut since = 0;
-        loop {
-            // Each CPU tries to advance the epoch; the turn that finds it far enough comes before a last one, which frees.
-            let enough = self.rcu.epoch.load(Acquire) >= until;
-            self.drain_all(targets);
-            if enough {
-                return;
-            }
-            since = self.pause(&EPOCH, until, since);
-        }
+        self.epoch.load(Acquire) + 4
+    }
+
+    /// Whether that epoch has come.
+    pub(crate) fn has_come(&self, epoch: u64) -> bool {
+        self.epoch.load(Acquire) >= epoch
     }
 
     /// Whether this CPU waits for a grace period: an idle CPU calls [`Memory::collect`] until it does not.
-    pub fn has_retired(&self) -> bool {
-        self.rcu.bags.with(&self.machine, |b| b.retired != 0)
+    pub fn has_retired<M: Machine>(&self, machine: &M) -> bool {
+        self.bags.with(machine, |b| b.retired != 0)
     }
+}
 
-    fn free_bag(&self, bag: Bag) {
-        let mut node = bag.nodes;
-        while !node.is_null() {
-            // SAFETY: retired nodes are valid until freed here, after their grace period; the link is read before the free.
-            unsafe {
-                let next = (*node).next.get();
-                self.release_node(node);
-                node = next;
-            }
-        }
-        let mut table = bag.tables;
-        while table != 0 {
-            let f = Frame(table);
-            table = self.frame_word(f).upper();
-            self.free(f);
-        }
-    }
-
-    /// Frees a node that nobody can reach: drops what it owns, then gives its memory back.
-    ///
-    /// # Safety
-    ///
-    /// No reader is left, and the node is released once.
-    #[inline]
-    pub(crate) unsafe fn release_node(&self, node: *mut Node) {
-        // SAFETY: by this function's contract the caller is the only one who has the node.
-        unsafe {
-            let place: NodePlace = (*node).place;
-            (*node).disown();
-            core::ptr::drop_in_place(node);
-            self.free_node(place);
-        }
+impl Bag {
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }

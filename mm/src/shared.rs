@@ -18,7 +18,7 @@ use crate::frames::Frame;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::object::{Object, PageError};
-use crate::page::{ENTRIES, Prot, TABLE_BITS};
+use crate::page::Prot;
 use crate::pager::{Pager, Take};
 use crate::slot::Slot;
 use crate::sync::{Ordering::*, fence};
@@ -137,49 +137,5 @@ impl<M: Machine> Memory<M> {
             }
         }
         gone
-    }
-
-    /// The first page of an object from `index` on whose table is there: most of a large object may be a hole. Answers shootdowns now
-    /// and then, for whoever visits them all.
-    pub fn next_object_page(&self, object: &Object, mut index: u64) -> Option<u64> {
-        while index < object.pages() {
-            if index.is_multiple_of(ENTRIES as u64) {
-                self.serve();
-            }
-            match self.object_table(object, index) {
-                Ok(_) => return Some(index),
-                Err(behind) => index = behind,
-            }
-        }
-        None
-    }
-
-    /// The table that has a page's entry, or the first page behind the table that is missing.
-    fn object_table<'o>(&'o self, object: &'o Object, index: u64) -> Result<&'o [Entry], u64> {
-        let mut entry = &object.root;
-        for level in (0..object.height).rev() {
-            let Some(table) = entry.load().frame() else {
-                let bits = TABLE_BITS * (level + 1);
-                return Err(((index >> bits) + 1) << bits);
-            };
-            let entries = self.machine.table(table);
-            if level == 0 {
-                return Ok(entries);
-            }
-            entry = &entries[(index >> (TABLE_BITS * level)) as usize & (ENTRIES - 1)];
-        }
-        Err(u64::MAX)
-    }
-
-    /// Of the first table of an object's pages that is there, from page `from` on: how many of its pages somebody has beside the object
-    /// (a space that maps them counts them), and the first page behind it. `None`: there is no such table. Whoever asks for all of
-    /// [`Object::held`] and [`Object::tables`], and takes these away, counts no page twice.
-    pub fn object_pages_in_use(&self, object: &Object, from: u64) -> Option<(u64, u64)> {
-        let at = self.next_object_page(object, from)?;
-        let first = at as usize & (ENTRIES - 1);
-        let entries = self.object_table(object, at).map_or(&[][..], |table| &table[first..]);
-        let in_use =
-            entries.iter().filter_map(|e| e.load().frame()).filter(|f| self.frame_word(*f).count() > 1).count();
-        Some((in_use as u64, at + (ENTRIES - first) as u64))
     }
 }

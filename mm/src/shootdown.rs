@@ -15,10 +15,9 @@
 //! | invalidation, then `fetch_sub` (Release) of `left` | `left` (Acquire) | after the answers nobody uses the old translation, and the record is free |
 
 use crate::machine::{CPUS, Machine, What};
-use crate::memory::Memory;
 use crate::page::Page;
 pub use crate::sizes::MAX_PAGES;
-use crate::stats::Counter;
+use crate::stats::{Counter, Stats};
 use crate::sync::{AtomicU64, Ordering::*};
 use core::mem::MaybeUninit;
 use core::panic::Location;
@@ -146,10 +145,11 @@ impl Pages {
     }
 }
 
-impl<M: Machine> Memory<M> {
-    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer.
-    pub(crate) fn shoot(&self, targets: u64, pages: &Pages) {
-        let record = &self.shootdown.records[self.machine.cpu()];
+impl Shootdown {
+    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer. Here and below, `serve` is
+    /// what the caller does for others while it waits: [`Shootdown::serve`].
+    pub(crate) fn shoot<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, pages: &Pages, serve: impl Fn()) {
+        let record = &self.records[machine.cpu()];
         let what = match pages.listed() {
             Some(list) => {
                 for (slot, page) in record.pages.iter().zip(list) {
@@ -159,114 +159,91 @@ impl<M: Machine> Memory<M> {
             }
             None => Request::All as u64,
         };
-        self.ask(targets, what);
+        self.ask(machine, stats, targets, what, serve);
     }
 
     /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
-    pub(crate) fn await_answers(&self, targets: u64) {
-        self.ask(targets, Request::Answer as u64);
+    pub(crate) fn await_answers<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, serve: impl Fn()) {
+        self.ask(machine, stats, targets, Request::Answer as u64, serve);
     }
 
-    /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
-    pub fn drain_all(&self, targets: u64) {
-        self.drain_here();
-        self.ask(targets & !(1 << self.machine.cpu()), Request::Drain as u64);
-        self.drain_here();
+    /// Makes the CPUs in `targets` give their caches and retired lists back.
+    pub(crate) fn drain<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, serve: impl Fn()) {
+        self.ask(machine, stats, targets, Request::Drain as u64, serve);
     }
 
-    /// Gives this CPU's caches back, and what it retired as far as grace periods have passed.
-    pub fn drain_here(&self) {
-        self.collect();
-        self.drain_nodes();
-        self.drain_cache();
-    }
-
-    fn ask(&self, targets: u64, what: u64) {
-        self.machine.may_wait();
+    fn ask<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, what: u64, serve: impl Fn()) {
+        machine.may_wait();
         if targets == 0 {
             return;
         }
-        debug_assert!(!self.is_pinned(), "asks and waits inside a read section");
-        let me = self.machine.cpu();
+        let me = machine.cpu();
         debug_assert!(targets & 1 << me == 0, "asks itself");
-        self.stats.add(&self.machine, Counter::ShootdownSent, 1);
-        let record = &self.shootdown.records[me];
+        stats.add(machine, Counter::ShootdownSent, 1);
+        let record = &self.records[me];
         record.what.store(what, Relaxed);
         record.left.store(targets.count_ones() as u64, Relaxed);
         for cpu in bits(targets) {
-            if self.shootdown.pending[cpu].fetch_or(1 << me, AcqRel) == 0 {
-                self.stats.add(&self.machine, Counter::ShootdownInterrupt, 1);
-                self.machine.interrupt(cpu);
+            if self.pending[cpu].fetch_or(1 << me, AcqRel) == 0 {
+                stats.add(machine, Counter::ShootdownInterrupt, 1);
+                machine.interrupt(cpu);
             }
         }
         let (mut polls, mut since) = (0u32, 0);
         while record.left.load(Acquire) != 0 {
-            self.serve();
-            self.machine.relax();
+            serve();
+            machine.relax();
             polls += 1;
             if polls == AGAIN {
                 polls = 0;
-                since = self.ask_again(targets, since);
+                since = self.ask_again(machine, targets, since);
             }
         }
     }
 
     /// After a long poll: interrupts the targets again, and tells which of them have not even begun to answer.
     #[cold]
-    fn ask_again(&self, targets: u64, since: u64) -> u64 {
+    fn ask_again<M: Machine>(&self, machine: &M, targets: u64, since: u64) -> u64 {
         static ANSWERS: What = What::cpus("answers of other CPUs");
-        let me = 1 << self.machine.cpu();
+        let me = 1 << machine.cpu();
         // Relaxed: for a report.
-        let silent = |&cpu: &usize| self.shootdown.pending[cpu].load(Relaxed) & me != 0;
+        let silent = |&cpu: &usize| self.pending[cpu].load(Relaxed) & me != 0;
         let silent = bits(targets).filter(silent).fold(0, |set, cpu| set | 1 << cpu);
-        let since = self.machine.waiting(&ANSWERS, silent, since, Location::caller());
-        bits(targets).for_each(|cpu| self.machine.interrupt(cpu));
+        let since = machine.waiting(&ANSWERS, silent, since, Location::caller());
+        bits(targets).for_each(|cpu| machine.interrupt(cpu));
         since
     }
 
-    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served. The wait is told to the machine
-    /// ([`Machine::waiting`]); the value is for the next turn of the same wait, 0 in the first one.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    pub(crate) fn pause(&self, what: &'static What, which: u64, since: u64) -> u64 {
-        debug_assert!(!self.is_pinned(), "waits inside a read section");
-        let since = self.machine.waiting(what, which, since, Location::caller());
-        self.serve();
-        self.machine.pause(since);
-        since
-    }
-
-    /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.
+    /// Serves the requests of other CPUs; `drain` gives caches and retired lists back.
     #[inline]
-    pub fn serve(&self) {
-        let me = self.machine.cpu();
-        let word = &self.shootdown.pending[me];
+    pub(crate) fn serve<M: Machine>(&self, machine: &M, stats: &Stats, drain: impl Fn()) {
+        let me = machine.cpu();
+        let word = &self.pending[me];
         if word.load(Relaxed) != 0 {
-            self.serve_now(me, word);
+            self.serve_now(machine, stats, me, word, drain);
         }
     }
 
     #[cold]
-    fn serve_now(&self, me: usize, word: &AtomicU64) {
+    fn serve_now<M: Machine>(&self, machine: &M, stats: &Stats, me: usize, word: &AtomicU64, drain: impl Fn()) {
         for from in bits(word.swap(0, AcqRel)) {
-            let record = &self.shootdown.records[from];
+            let record = &self.records[from];
             let what = record.what.load(Relaxed);
             match what & 0xff {
                 k if k == Request::Pages as u64 => {
                     for slot in &record.pages[..(what >> 8) as usize] {
-                        self.machine.invalidate(Page(slot.load(Relaxed)));
+                        machine.invalidate(Page(slot.load(Relaxed)));
                     }
                 }
-                k if k == Request::All as u64 => self.machine.invalidate_all(),
-                k if k == Request::Drain as u64 => self.drain_here(),
+                k if k == Request::All as u64 => machine.invalidate_all(),
+                k if k == Request::Drain as u64 => drain(),
                 _ => {}
             }
-            self.stats.add(&self.machine, Counter::ShootdownServed, 1);
+            stats.add(machine, Counter::ShootdownServed, 1);
             // Release: the invalidation and the reads of the record come before the answer.
             record.left.fetch_sub(1, Release);
         }
-        debug_assert!(me == self.machine.cpu());
+        debug_assert!(me == machine.cpu());
     }
 }
 

@@ -49,7 +49,7 @@ impl<M: Machine> Space<M> {
             };
             self.add_entries(arena, &mut sum);
         }
-        sum.nodes = nodes.div_ceil((PAGE / crate::frames::slab::NODE) as u64);
+        sum.nodes = nodes.div_ceil((PAGE / crate::slab::NODE) as u64);
         sum
     }
 

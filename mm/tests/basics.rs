@@ -4,7 +4,7 @@ mod common;
 
 use common::{RW, finish, setup};
 use quire_mm::fake::{Fake, audit};
-use quire_mm::frames::slab::NodePlace;
+use quire_mm::slab::NodePlace;
 use quire_mm::{
     Backing, EditError, Fault, Flags, Frame, Memory, PAGE, Page, PageError, PageRange, Place, Prot, Quota, Remap, Space,
 };

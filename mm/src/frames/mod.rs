@@ -1,12 +1,6 @@
-//! Physical memory: a word and a bit for each frame, per-CPU caches above them, slabs of small nodes beside.
-//!
-//! * [`bitmap`]: lock-free bitmaps under counters; the free frames are one.
-//! * [`cache`]: per-CPU lists of free frames, plain and already zeroed.
-//! * [`slab`]: 512-byte nodes (segment lists, arenas, objects) carved out of frames.
+//! Physical memory: frames, a metadata word for each, and bitmaps ([`bitmap`]), of which the free frames are one.
 
 pub mod bitmap;
-pub mod cache;
-pub mod slab;
 
 pub use bitmap::{Bitmap, Block};
 
@@ -47,7 +41,7 @@ impl core::fmt::Debug for Frame {
 ///   owns it, one for each temporary user. *Fresh*: a copy-on-write break has published the page and its shootdown is not
 ///   answered yet; whoever would write waits.
 /// * What reads which part: references and *fresh*, faults, forks and sweeps; slot and *linked*, [`link`](crate::link), for swapping
-///   (docs/swap.md, section 4); the list, [`rcu`](crate::rcu); the mask, [`slab`].
+///   (docs/swap.md, section 4); the list, [`retire`](crate::retire); the mask, [`slab`](crate::slab).
 /// * A retired table's upper half is the next frame of the list that waits for the grace period.
 /// * A slab's upper half is the mask of its free nodes.
 #[derive(Debug)]

@@ -8,10 +8,11 @@
 //! 3. A mask that has become full is tried at once: if the bit can be cleared, the frame is free again. The one who sets the
 //!    bit (rule 1) looks for a full mask too, for the mask may have become full before the bit was set.
 
-use super::{Frame, Role};
+use crate::frames::{Bitmap, Frame, Role};
+use crate::free::Free;
 use crate::machine::Machine;
-use crate::memory::Memory;
 use crate::page::PAGE;
+use crate::percpu::PerCpu;
 use crate::sizes::KEPT_NODES;
 pub use crate::sizes::NODE;
 
@@ -20,15 +21,14 @@ const FULL: u32 = (1 << PER_FRAME) - 1;
 
 /// One CPU's free nodes.
 #[derive(Debug)]
-pub struct NodeCache {
+struct NodeCache {
     len: usize,
     nodes: [(Frame, u32); KEPT_NODES],
     hint: usize,
 }
 
 impl NodeCache {
-    /// No nodes.
-    pub const fn new() -> NodeCache {
+    const fn new() -> NodeCache {
         NodeCache { len: 0, nodes: [(Frame(0), 0); KEPT_NODES], hint: 0 }
     }
 
@@ -39,22 +39,6 @@ impl NodeCache {
             mask &= mask - 1;
         }
     }
-
-    /// How many nodes it holds.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-impl Default for NodeCache {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// A node's place: its frame and its number in it. Kept inside the node by its user.
@@ -64,35 +48,47 @@ pub struct NodePlace {
     index: u32,
 }
 
-impl<M: Machine> Memory<M> {
+/// The slabs of a machine.
+#[derive(Debug)]
+pub(crate) struct Slabs {
+    /// Those that have free nodes.
+    bitmap: Bitmap,
+    nodes: PerCpu<NodeCache>,
+}
+
+impl Slabs {
+    pub fn new() -> Slabs {
+        Slabs { bitmap: Bitmap::new(), nodes: PerCpu::new(NodeCache::new) }
+    }
+
     /// Memory for a node: [`NODE`] bytes, aligned to them, content arbitrary.
     #[inline]
-    pub fn alloc_node(&self) -> Option<(*mut u8, NodePlace)> {
-        let (frame, index) = self.nodes.with(&self.machine, |c| {
+    pub fn take<M: Machine>(&self, machine: &M, free: &Free) -> Option<(*mut u8, NodePlace)> {
+        let (frame, index) = self.nodes.with(machine, |c| {
             if c.len == 0 {
-                self.fill_cache(c)?;
+                self.fill_cache(machine, free, c)?;
             }
             c.len -= 1;
             Some(c.nodes[c.len])
         })?;
         // SAFETY: the frame is a slab, `index` below PER_FRAME: inside the frame.
-        Some((unsafe { self.machine.page(frame).add(index as usize * NODE) }, NodePlace { frame, index }))
+        Some((unsafe { machine.page(frame).add(index as usize * NODE) }, NodePlace { frame, index }))
     }
 
     /// Puts the nodes of a slab, or of a fresh frame, into an empty cache.
     #[cold]
-    fn fill_cache(&self, c: &mut NodeCache) -> Option<()> {
+    fn fill_cache<M: Machine>(&self, machine: &M, free: &Free, c: &mut NodeCache) -> Option<()> {
         let mut found = None;
-        if self.slabs.count_hint() != 0 {
+        if self.bitmap.count_hint() != 0 {
             let mut hint = c.hint;
-            self.slabs.take(self.machine.slabs(), &mut hint, 1, |i| found = Some(Frame(i as u32)));
+            self.bitmap.take(machine.slabs(), &mut hint, 1, |i| found = Some(Frame(i as u32)));
             c.hint = hint;
         }
         match found {
-            Some(f) => c.push_mask(f, self.frame_word(f).take_nodes()),
+            Some(f) => c.push_mask(f, machine.frame_word(f).take_nodes()),
             None => {
-                let f = self.alloc()?;
-                self.frame_word(f).set(Role::Slab, 0);
+                let f = free.take(machine)?;
+                machine.frame_word(f).set(Role::Slab, 0);
                 c.push_mask(f, FULL);
             }
         }
@@ -103,12 +99,12 @@ impl<M: Machine> Memory<M> {
     ///
     /// # Safety
     ///
-    /// It came from [`Memory::alloc_node`], nobody uses it any more, and it is given back once.
+    /// It came from [`Slabs::take`], nobody uses it any more, and it is given back once.
     #[inline]
-    pub unsafe fn free_node(&self, place: NodePlace) {
-        self.nodes.with(&self.machine, |c| {
+    pub unsafe fn put<M: Machine>(&self, machine: &M, free: &Free, place: NodePlace) {
+        self.nodes.with(machine, |c| {
             if c.len == KEPT_NODES {
-                self.empty_cache(c);
+                self.empty_cache(machine, free, c);
             }
             c.nodes[c.len] = (place.frame, place.index);
             c.len += 1;
@@ -117,43 +113,54 @@ impl<M: Machine> Memory<M> {
 
     /// Gives half of a full cache back.
     #[cold]
-    fn empty_cache(&self, c: &mut NodeCache) {
+    fn empty_cache<M: Machine>(&self, machine: &M, free: &Free, c: &mut NodeCache) {
         for _ in 0..KEPT_NODES / 2 {
             c.len -= 1;
             let (f, i) = c.nodes[c.len];
-            self.return_node(f, i);
+            self.return_node(machine, free, f, i);
         }
     }
 
     /// Rules 1 and 3.
-    fn return_node(&self, f: Frame, index: u32) {
-        let old = self.frame_word(f).add_nodes(1 << index);
+    fn return_node<M: Machine>(&self, machine: &M, free: &Free, f: Frame, index: u32) {
+        let old = machine.frame_word(f).add_nodes(1 << index);
         if old == 0 {
-            self.slabs.put(self.machine.slabs(), f.0 as usize);
+            self.bitmap.put(machine.slabs(), f.0 as usize);
         }
         if (old == 0 || old | 1 << index == FULL)
-            && self.frame_word(f).upper() == FULL
-            && self.slabs.take_this(self.machine.slabs(), f.0 as usize)
+            && machine.frame_word(f).upper() == FULL
+            && self.bitmap.take_this(machine.slabs(), f.0 as usize)
         {
-            let mask = self.frame_word(f).take_nodes();
+            let mask = machine.frame_word(f).take_nodes();
             if mask == FULL {
-                self.free(f);
-            } else if mask != 0 && self.frame_word(f).add_nodes(mask) == 0 {
+                free.put(machine, f);
+            } else if mask != 0 && machine.frame_word(f).add_nodes(mask) == 0 {
                 // Somebody else took them between our look and our claim of the bit, and others came back since.
-                self.slabs.put(self.machine.slabs(), f.0 as usize);
+                self.bitmap.put(machine.slabs(), f.0 as usize);
             }
         }
     }
 
     /// Gives all free nodes of this CPU back to their frames.
-    pub fn drain_nodes(&self) {
+    pub fn drain<M: Machine>(&self, machine: &M, free: &Free) {
         loop {
-            let next = self.nodes.with(&self.machine, |c| {
+            let next = self.nodes.with(machine, |c| {
                 c.len = c.len.checked_sub(1)?;
                 Some(c.nodes[c.len])
             });
             let Some((f, i)) = next else { return };
-            self.return_node(f, i);
+            self.return_node(machine, free, f, i);
         }
+    }
+
+    /// Whether a frame is a slab that is known to have free nodes.
+    #[cfg(loom)]
+    pub fn knows<M: Machine>(&self, machine: &M, f: Frame) -> bool {
+        self.bitmap.is_set(machine.slabs(), f.0 as usize)
+    }
+
+    /// Rounds that other CPUs have made vain.
+    pub fn retries(&self) -> u64 {
+        self.bitmap.retries()
     }
 }

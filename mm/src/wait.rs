@@ -1,0 +1,68 @@
+//! Waiting for other CPUs, and answering them: whoever waits serves what others ask, so no two wait for each other.
+
+use crate::machine::{Machine, What};
+use crate::memory::Memory;
+use crate::shootdown::Pages;
+use core::panic::Location;
+
+impl<M: Machine> Memory<M> {
+    /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.
+    #[inline]
+    pub fn serve(&self) {
+        self.shootdown.serve(&self.machine, &self.stats, || self.drain_here());
+    }
+
+    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer.
+    pub(crate) fn shoot(&self, targets: u64, pages: &Pages) {
+        self.check_may_wait();
+        self.shootdown.shoot(&self.machine, &self.stats, targets, pages, || self.serve());
+    }
+
+    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
+    pub(crate) fn await_answers(&self, targets: u64) {
+        self.check_may_wait();
+        self.shootdown.await_answers(&self.machine, &self.stats, targets, || self.serve());
+    }
+
+    /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
+    pub fn drain_all(&self, targets: u64) {
+        self.drain_here();
+        self.check_may_wait();
+        self.shootdown.drain(&self.machine, &self.stats, targets & !(1 << self.machine.cpu()), || self.serve());
+        self.drain_here();
+    }
+
+    /// Waits until all is freed that was retired before, on whichever of the CPUs `targets`. The caller is in no read section.
+    pub fn await_retired(&self, targets: u64) {
+        static EPOCH: What = What { text: "the epoch", show: |n, f| write!(f, "{n}") };
+        let until = self.rcu.grace_ends();
+        let mut since = 0;
+        loop {
+            // Each CPU tries to advance the epoch; the turn that finds it far enough comes before a last one, which frees.
+            let enough = self.rcu.has_come(until);
+            self.drain_all(targets);
+            if enough {
+                return;
+            }
+            since = self.pause(&EPOCH, until, since);
+        }
+    }
+
+    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served. The wait is told to the machine
+    /// ([`Machine::waiting`]); the value is for the next turn of the same wait, 0 in the first one.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(crate) fn pause(&self, what: &'static What, which: u64, since: u64) -> u64 {
+        self.check_may_wait();
+        let since = self.machine.waiting(what, which, since, Location::caller());
+        self.serve();
+        self.machine.pause(since);
+        since
+    }
+
+    #[inline]
+    fn check_may_wait(&self) {
+        debug_assert!(!self.is_pinned(), "waits inside a read section");
+    }
+}
