@@ -303,6 +303,7 @@ lint() {
 }
 
 # Whether each model, race and rule that a comment or a page names is there; and each function (`Type::name`) and source file of a page.
+# And whether mm's README has a place for each module in the order in which they are read.
 names_exist() {
     local text models races rules lost pages sources
     local list='(, (and )?| and | or )?'
@@ -314,16 +315,27 @@ names_exist() {
     mapfile -t sources < <(find ./*/ -name target -prune -o \( -name '*.rs' -o -name '*.c' -o -name '*.h' \) -print)
     mapfile -t pages < <(find ./*.md docs {mm,swapd,kernel,drivers,loom-tests}/README.md -name orderings.md -prune -o -name '*.md' -print)
     lost=$(
-        comm -23 <(grep -ohP "\`\\K[A-Z][A-Za-z]*::[a-z_][a-z_0-9]*(?=\`)" "${pages[@]}" | sort -u) <(functions "${sources[@]}")
+        comm -23 <(named_functions "${pages[@]}") <(functions "${sources[@]}")
         comm -23 <(grep -ohP "\`\\K[a-z_0-9/-]+\\.(rs|c|h)(?=\`)" "${pages[@]}" | sed 's|^|/|' | sort -u) <(suffixes "${sources[@]}")
         comm -23 <(grep -oP "\\bmodels? (\`[a-z][a-z-]*\`$list)+" <<<"$text" | grep -oP '`\K[a-z-]+' | sort -u) <(echo "$models")
         comm -23 <(grep -oP "\\braces? ([0-9]+$list)+" <<<"$text" | grep -oP '[0-9]+' | sort -u) <(echo "$races")
+        comm -23 <(grep -oP '^(pub )?mod \K\w+' mm/src/lib.rs | grep -vxE 'fake|probe' | sort -u) <(grep -oP '`\K[a-z_]+(?=`)' mm/README.md | sort -u)
         comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
     )
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
 }
 
-# functions FILE...: all functions of the files as Type::name, the type being what the impl or trait around them is for.
+# named_functions FILE...: the functions that pages name, as Type::name; where their file comes right behind them, as Type::name@file.rs, too.
+named_functions() {
+    local name="\`[A-Z][A-Za-z]*::[a-z_0-9]+\`"
+    {
+        grep -ohP "\`\\K[A-Z][A-Za-z]*::[a-z_0-9]+(?=\`)" "$@"
+        grep -ohP "$name((, | \\| | \\()$name)*(, | \\| | \\()\`[a-z_/]+\\.rs(?=\`)" "$@" |
+            awk -F'`' '{ file = $NF; sub(/.*\//, "", file); for (i = 2; i < NF; i += 2) print $i "@" file }'
+    } | sort -u
+}
+
+# functions FILE...: all functions of the files as Type::name and Type::name@file.rs, the type being what the impl or trait around is for.
 functions() {
     awk '
         /^(pub(\([a-z]+\))? )?(unsafe )?(impl|trait)[ <]/ {
@@ -335,7 +347,11 @@ functions() {
             sub(/^.*[^A-Za-z]/, "", type)
         }
         /^    (pub|fn|unsafe|const|extern)/ && match($0, /fn [a-z_0-9]+/) {
-            print type "::" substr($0, RSTART + 3, RLENGTH - 3)
+            name = type "::" substr($0, RSTART + 3, RLENGTH - 3)
+            file = FILENAME
+            sub(/.*\//, "", file)
+            print name
+            print name "@" file
         }' "$@" | sort -u
 }
 
