@@ -77,7 +77,7 @@ impl<M: Machine> Space<M> {
     /// all segments afterwards finds each mapping that has not read them, or waits for it.
     pub fn set_future_flags(&self, flags: Flags) {
         self.future.store(flags.bits() as u64, Relaxed);
-        // Before the look which arenas there are: whoever makes one has done so before it reads the flags.
+        // Before the look which arenas there are. Pairs with the fence in `new_arena`: whoever makes one reads these flags, or it is found.
         fence(SeqCst);
     }
 
@@ -122,6 +122,8 @@ impl<M: Machine> Space<M> {
             // SAFETY: nobody has seen it.
             unsafe { self.free_arena(new) };
         }
+        // Before the caller reads what every new segment gets: pairs with the fence in `set_future_flags`.
+        fence(SeqCst);
         self.arena(index).ok_or(EditError::OutOfFrames)
     }
 

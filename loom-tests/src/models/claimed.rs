@@ -12,6 +12,7 @@ use quire_mm::{Backing, EditError, Flags, ObjectRef, Page, Place, Prot, Remap, S
 pub const MODELS: &[Model] = &[
     Model::new("future-replace", replace, &[&[FutureReadOnce]]),
     Model::new("future-border", border, &[&[FutureReadOften]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("future-arena", arena, &[&[ArenaNoFence]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("grow-border", grow, &[&[GrowBesideBorder]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("grow-guard", guard, &[&[GuardBesideBorder]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("view-again", again, &[&[ViewLookedBefore]]).bounds([Some(2); 2], [Some(3); 2]),
@@ -57,6 +58,21 @@ fn border() {
     script(&w, || s.map(BORDER - 1, 2, RW));
     let _ = t.join();
     assert_eq!(flags(&s, BORDER - 1), flags(&s, BORDER), "half of it is locked");
+    w.end(&[s]);
+}
+
+/// A mapping in a new arena beside mlockall of what is there and what comes: it is locked.
+fn arena() {
+    let w = World::new(24);
+    let s = w.space();
+    let t = spawn(&w, 1, move || s.map(BORDER, 1, RW));
+    script(&w, || {
+        s.set_future_flags(Flags::LOCKED);
+        let done = s.set_flags(Scene::range(0, 2 * BORDER), Flags::LOCKED, Flags::empty(), &|_, _| true);
+        assert!(matches!(done, Ok(()) | Err(EditError::NotMapped)), "{done:?}");
+    });
+    let _ = t.join();
+    assert_eq!(flags(&s, BORDER), Some(Flags::LOCKED), "not locked after mlockall");
     w.end(&[s]);
 }
 
