@@ -319,7 +319,7 @@ names_exist() {
         comm -23 <(grep -ohP "\`\\K[a-z_0-9/-]+\\.(rs|c|h)(?=\`)" "${pages[@]}" | sed 's|^|/|' | sort -u) <(suffixes "${sources[@]}")
         comm -23 <(grep -oP "\\bmodels? (\`[a-z][a-z-]*\`$list)+" <<<"$text" | grep -oP '`\K[a-z-]+' | sort -u) <(echo "$models")
         comm -23 <(grep -oP "\\braces? ([0-9]+$list)+" <<<"$text" | grep -oP '[0-9]+' | sort -u) <(echo "$races")
-        comm -23 <(grep -oP '^(pub )?mod \K\w+' mm/src/lib.rs | grep -vxE 'fake|probe' | sort -u) <(grep -oP '`\K[a-z_]+(?=`)' mm/README.md | sort -u)
+        comm -23 <(grep -oP '^(pub )?mod \K\w+' mm/src/lib.rs | grep -vxE 'fake|probe' | sort -u) <(grep -oP "\`\\K[a-z_]+(?=\`)" mm/README.md | sort -u)
         comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
     )
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
