@@ -303,7 +303,7 @@ lint() {
 }
 
 # Whether each model, race and rule that a comment or a page names is there; and each function (`Type::name`) and source file of a page.
-# And whether mm's README has a place for each module in the order in which they are read.
+# And whether mm's README has a place for each module in the order in which they are read, and CONTRIBUTING.md says what a change of it must show.
 names_exist() {
     local text models races rules lost pages sources
     local list='(, (and )?| and | or )?'
@@ -320,6 +320,7 @@ names_exist() {
         comm -23 <(grep -oP "\\bmodels? (\`[a-z][a-z-]*\`$list)+" <<<"$text" | grep -oP '`\K[a-z-]+' | sort -u) <(echo "$models")
         comm -23 <(grep -oP "\\braces? ([0-9]+$list)+" <<<"$text" | grep -oP '[0-9]+' | sort -u) <(echo "$races")
         comm -23 <(grep -oP '^(pub )?mod \K\w+' mm/src/lib.rs | grep -vxE 'fake|probe' | sort -u) <(grep -oP "\`\\K[a-z_]+(?=\`)" mm/README.md | sort -u)
+        comm -23 <(find mm/src -name '*.rs' | grep -vE '/(lib|fake|probe)\.rs|/audit/|/(frames|splice|build|tree)/' | sed 's|.*/||' | sort -u) <(grep -oP '[a-z_]+\.rs' CONTRIBUTING.md | sort -u)
         comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
     )
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
