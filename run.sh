@@ -36,6 +36,7 @@ Usage: ./run.sh [COMMAND]
                          Debian's 6.12, fetched with apt, or the one in the package (linux-image-6.12...-cloud-amd64)
   bench --host           measure frame allocator and segment index on the host, beside what people use
   lint                   check format and lints
+  map                    draw the modules of the memory manager: docs/modules.md
   lines                  count the lines of the core of the memory manager
   help                   this text
 END
@@ -185,9 +186,13 @@ build_peer() {
 shared=("$root/Cargo.toml" "$root/Cargo.lock" "$root/.cargo")
 house=(--root "$root" --kernel "$kernel" --programs "$workloads/bin" --launch "$launch" --logs "$state/logs")
 
+need_tools() {
+    once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite,workloads}
+}
+
 need_machine() {
     once kernel "$kernel" build_kernel "${shared[@]}" "$root"/{kernel,mm,drivers,swapd}
-    once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite,workloads}
+    need_tools
     command -v qemu-system-x86_64 >/dev/null || set_up
 }
 
@@ -298,6 +303,7 @@ lint() {
     fi
     shellcheck run.sh .ci/run || bad=1
     names_exist || bad=1
+    map_is_true || bad=1
     ((bad == 0)) && echo "quire: nothing to complain about" >&2
     exit $bad
 }
@@ -324,6 +330,14 @@ names_exist() {
         comm -23 <(grep -oP '\brules? \KE[0-9]+' <<<"$text" | sort -u) <(echo "$rules")
     )
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
+}
+
+# Whether the modules of mm stand on each other without a circle, and docs/modules.md shows them as they are.
+map_is_true() {
+    local drawn
+    need_tools
+    drawn=$("$suite" "${house[@]}" map) || return 1
+    diff -q docs/modules.md <(echo "$drawn") >/dev/null || { echo "quire: out of date: ./run.sh map >docs/modules.md" >&2 && return 1; }
 }
 
 # named_functions FILE...: the functions that pages name, as Type::name; where their file comes right behind them, as Type::name@file.rs, too.
@@ -387,7 +401,7 @@ case $command in
         ;;
     test) run_suite test "$@" ;;
     loom)
-        once tools "$launch" build_tools "${shared[@]}" "$root"/{mm,swapd} "$root"/tests/{launch,suite,workloads}
+        need_tools
         exec "$suite" "${house[@]}" loom "$@"
         ;;
     bench) bench "$@" ;;
@@ -398,6 +412,10 @@ case $command in
         lint
         ;;
     lines) lines ;;
+    map)
+        need_tools
+        exec "$suite" "${house[@]}" map "$@"
+        ;;
     help | -h | --help) usage ;;
     *)
         echo "quire: unknown command or option: $command" >&2

@@ -11,6 +11,7 @@ mod catalogue;
 mod contract;
 mod differ;
 mod guest;
+mod map;
 mod oracle;
 mod stall;
 mod stress;
@@ -78,6 +79,9 @@ enum Task {
     /// Compare random programs of memory calls with Linux, step by step
     #[command(override_usage = "run.sh differ [OPTIONS]")]
     Differ(differ::Wish),
+    /// Draw the modules of the memory manager; fail if they need each other in a circle
+    #[command(override_usage = "run.sh map")]
+    Map,
     /// Measure the operations of the memory manager
     #[command(override_usage = "run.sh bench [OPTIONS] [PART]...")]
     Bench(bench::Wish),
@@ -91,6 +95,7 @@ fn main() {
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
         Task::Stress(mix) => stress::run(&house, &mix),
         Task::Differ(wish) => differ::run(&house, &wish),
+        Task::Map => map::run(&house),
         Task::Bench(wish) => bench::run(&house, &wish),
     })
 }
