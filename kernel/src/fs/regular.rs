@@ -111,17 +111,22 @@ impl Regular {
     pub fn empty(mode: u32) -> Result<Self, Errno> {
         // As Linux's tmpfs, half of the memory; what goes to the swap area takes none of it, so half of that, too.
         TREE.limit((memory().total_frames() + open_pages()) / 2);
-        Self::new(mode, Some(&TREE))
+        Self::new(mode, 0, Some(&TREE))
     }
 
     /// An empty file outside the tree (memfd), as large as memory allows.
     pub fn memfd() -> Result<Self, Errno> {
-        Self::new(0o777, None)
+        Self::new(0o777, 0, None)
     }
 
-    fn new(mode: u32, quota: Option<&'static Quota>) -> Result<Self, Errno> {
+    /// Shared memory of a length that no limit of the program's concerns.
+    pub fn shared(len: u64) -> Result<Self, Errno> {
+        Self::new(0o777, len, None)
+    }
+
+    fn new(mode: u32, len: u64, quota: Option<&'static Quota>) -> Result<Self, Errno> {
         let ino = inode::new_number();
-        let object = arc(SleepMutex::new(Some(vm::new_object_within(0, MAX_LEN, &[], quota)?)))?;
+        let object = arc(SleepMutex::new(Some(vm::new_object_within(len, MAX_LEN, &[], quota)?)))?;
         WRITTEN.lock().insert(ino, Arc::downgrade(&object));
         Ok(Regular {
             ino,
@@ -447,37 +452,51 @@ impl Regular {
     /// Sets the length.
     pub fn set_len(&self, len: u64) -> Result<(), Errno> {
         let _writing = self.writing.lock();
-        self.set_len_locked(len)
+        self.may_have(len)?;
+        self.resize(len)
     }
 
-    /// Makes it at least so long; or (`keep`) only finds out whether that may be.
-    pub fn grow(&self, len: u64, keep: bool) -> Result<(), Errno> {
+    /// fallocate: makes it at least as long as `to`; or (`keep`) only finds out whether that may be. Pages come when they are written.
+    pub fn set_aside(&self, from: u64, to: u64, keep: bool) -> Result<(), Errno> {
         let _writing = self.writing.lock();
-        match len > self.len() {
-            true if keep && self.seals() & l::F_SEAL_GROW != 0 => Err(EPERM),
-            true if !keep => self.set_len_locked(len),
-            _ => Ok(()),
+        let grows = to > self.len();
+        if grows {
+            self.may_have(to)?;
+        }
+        if !self.nameless && to.div_ceil(4096) - from / 4096 > TREE.most() {
+            return Err(ENOSPC);
+        }
+        match grows && !keep {
+            true => self.resize(to),
+            false => {
+                self.touch();
+                Ok(())
+            }
         }
     }
 
-    fn set_len_locked(&self, len: u64) -> Result<(), Errno> {
+    /// Whether the limit and the seals let it have a length. `writing` is held.
+    fn may_have(&self, len: u64) -> Result<(), Errno> {
         if self.image.is_some() {
             return Err(EROFS);
         }
-        if len > MAX_LEN {
-            return Err(EFBIG);
-        }
-        let object = self.object()?;
-        let seals = self.seals();
-        let old = object.len();
+        let (old, seals) = (self.len(), self.seals());
         // The limit first, as on Linux.
         if len > old {
-            limits::file_room(len.saturating_sub(1))?;
+            limits::file_room(len - 1)?;
         }
         if (len < old && seals & l::F_SEAL_SHRINK != 0) || (len > old && seals & l::F_SEAL_GROW != 0) {
             return Err(EPERM);
         }
-        vm::set_object_len(&object, len, HOLDERS)?;
+        Ok(())
+    }
+
+    /// Gives it a length that it may have. `writing` is held.
+    fn resize(&self, len: u64) -> Result<(), Errno> {
+        if len > MAX_LEN {
+            return Err(EFBIG);
+        }
+        vm::set_object_len(&*self.object()?, len, HOLDERS)?;
         self.touch();
         Ok(())
     }

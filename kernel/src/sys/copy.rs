@@ -5,20 +5,30 @@ use super::errno::*;
 use super::readwrite::file;
 use crate::arch::{UserRegs, interrupt_window};
 use crate::fs::io::MAX_BYTES;
+use crate::fs::regular::MAX_LEN;
 use crate::fs::stat::kind;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::page::{BYTES, KernelPage};
 use crate::mem::user::UserPtr;
+use crate::proc::limits;
 use crate::proc::signal::{is_dying, must_interrupt};
 use crate::sched;
 
 /// A position that the program keeps, or that of the open file. Read before a copy and stored after it, as on Linux: the two
 /// files may be one.
 fn begin(file: &OpenFile, at: usize) -> Result<u64, Errno> {
-    if at == 0 {
-        return Ok(*file.position.lock());
+    whole(place(file, at)?)
+}
+
+/// The same, as it is there.
+fn place(file: &OpenFile, at: usize) -> Result<i64, Errno> {
+    match at {
+        0 => Ok(*file.position.lock() as i64),
+        _ => UserPtr::<i64>::new(at).read(),
     }
-    let position = UserPtr::<i64>::new(at).read()?;
+}
+
+fn whole(position: i64) -> Result<u64, Errno> {
     u64::try_from(position).map_err(|_| EINVAL)
 }
 
@@ -39,7 +49,7 @@ fn copy(from: &OpenFile, at: u64, count: usize, mut put: impl FnMut(&mut [u8], u
         let piece = &mut page[..BYTES.min(count - done)];
         let step = from.file.read(&mut UserIo::kernel(piece)?, at + done as u64, true).and_then(|n| match n {
             0 => Ok((0, 0)),
-            _ => Ok((n, put(&mut piece[..n], done as u64)?)),
+            _ => Ok((n, put_all(&mut piece[..n], |rest, n| put(rest, (done + n) as u64))?)),
         });
         match step {
             Ok((n, put)) => {
@@ -55,6 +65,20 @@ fn copy(from: &OpenFile, at: u64, count: usize, mut put: impl FnMut(&mut [u8], u
         sched::yield_now();
         if is_dying() || sched::current().wants_attention() && must_interrupt() {
             break;
+        }
+    }
+    Ok(done)
+}
+
+/// Puts a piece; what does not go at once is tried again, as on Linux, until nothing goes. An error only if nothing went.
+fn put_all(piece: &mut [u8], mut put: impl FnMut(&mut [u8], usize) -> SysResult) -> SysResult {
+    let mut done = 0;
+    while done < piece.len() {
+        match put(&mut piece[done..], done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(why) if done == 0 => return Err(why),
+            Err(_) => break,
         }
     }
     Ok(done)
@@ -94,13 +118,27 @@ pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     if to.appends() {
         return Err(EBADF);
     }
-    let (at, behind) = (begin(&from, r.a1())?, begin(&to, r.a3())?);
-    // As Linux: what lies behind the end of the source does not count.
-    let count = count.min(MAX_BYTES).min(from.stat().size.saturating_sub(at) as usize);
-    let overlap = at.max(behind) - at.min(behind) < count as u64;
-    if overlap && from.stat().ino == to.stat().ino {
+    let (at, behind) = (place(&from, r.a1())?, place(&to, r.a3())?);
+    let ends = |at: i64| (at as u64).checked_add(count as u64).ok_or(EOVERFLOW);
+    ends(at)?;
+    ends(behind)?;
+    // As Linux: what lies behind the end of the source does not count, nor what may not be written; but the limit is asked in any case.
+    let size = from.stat().size;
+    let count = if at >= size as i64 { 0 } else { (count as u64).min(size.wrapping_sub(at as u64)) };
+    let count = match u64::try_from(behind) {
+        Ok(behind) => {
+            let room = MAX_LEN.checked_sub(behind).filter(|n| *n > 0);
+            count.min(limits::file_room(behind)?).min(room.ok_or(EFBIG)?)
+        }
+        // Refused below.
+        Err(_) => count,
+    };
+    let overlap = |a: i64, b: i64| a.wrapping_add(count as i64) > b;
+    if from.stat().ino == to.stat().ino && overlap(behind, at) && overlap(at, behind) {
         return Err(EINVAL);
     }
+    let (at, behind) = (whole(at)?, whole(behind)?);
+    let count = count.min(MAX_BYTES as u64) as usize;
     let done = copy(&from, at, count, |piece, done| to.write_at(&mut UserIo::kernel(piece)?, behind + done, false))?;
     from.accessed();
     end(&from, r.a1(), at + done as u64)?;

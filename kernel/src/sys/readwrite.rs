@@ -6,7 +6,6 @@ use crate::arch::UserRegs;
 use crate::fs::pipe::End;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;
-use crate::proc::limits;
 use crate::proc::thread::user;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
@@ -203,11 +202,7 @@ pub fn fallocate(r: &mut UserRegs) -> SysResult {
         regular.punch(offset as u64, end)?;
         return Ok(0);
     }
-    if end > regular.len() {
-        limits::file_room(end - 1)?;
-    }
-    regular.grow(end, mode == KEEP)?;
-    regular.times.modified();
+    regular.set_aside(offset as u64, end, mode == KEEP)?;
     Ok(0)
 }
 

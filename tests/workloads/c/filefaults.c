@@ -409,12 +409,58 @@ static void pipes(void) {
     ONE("memfd exec and not", CALL(memfd_create, "x", 0x18));
 }
 
+/* Copies at and behind the ends of files, of numbers and of the limit; room set aside. */
+static void copies(void) {
+    static const long places[] = {0, 50, 9950, 9990, 10000, 20000, -1, -50, -100, -101, LONG_MIN, LONG_MAX, LONG_MAX - 50};
+    static const long counts[] = {0, 1, 100, 20000, LONG_MAX, -1};
+    enum { PLACES = sizeof places / sizeof *places };
+    int f = MUST(open("f", O_RDWR | O_CREAT | O_TRUNC, 0644)), g = MUST(open("g", O_RDWR | O_CREAT | O_TRUNC, 0644));
+    struct rlimit old, limit;
+    struct sigaction act = {.sa_sigaction = note, .sa_flags = SA_SIGINFO};
+    sigaction(SIGXFSZ, &act, NULL);
+    getrlimit(RLIMIT_FSIZE, &old), limit = old;
+    for (int limited = 0; limited < 2; limited++) {
+        for (int i = 0; i < PLACES * PLACES * 6; i++) {
+            long from = places[i % PLACES], to = places[i / PLACES % PLACES], count = counts[i / PLACES / PLACES];
+            /* How large a file may be depends on what it lies in. */
+            if (to >= LONG_MAX - 50)
+                continue;
+            MUST(ftruncate(f, 0)), MUST(pwrite(f, buffer, 10000, 0)), MUST(ftruncate(g, 0));
+            limit.rlim_cur = limited ? 5000 : old.rlim_cur, setrlimit(RLIMIT_FSIZE, &limit);
+            long a = from, b = to, c = from, d = to, before = seen;
+            long other = CALL(copy_file_range, f, &a, g, &b, count, 0), same = CALL(copy_file_range, f, &c, f, &d, count, 0);
+            printf("%ld to %ld, %ld: %ld (%ld %ld), itself %ld (%ld %ld), signals %ld\n", from, to, count, other, a, b, same, c, d, seen - before);
+            setrlimit(RLIMIT_FSIZE, &old);
+        }
+    }
+    limit.rlim_cur = 5000;
+    MUST(ftruncate(f, 0)), MUST(pwrite(f, buffer, 10000, 0)), MUST(ftruncate(g, 0)), setrlimit(RLIMIT_FSIZE, &limit);
+    for (int at = 4990; at <= 5000; at += 5) {
+        long before = seen;
+        lseek(g, at, SEEK_SET);
+        printf("sendfile to %d: %ld", at, CALL(sendfile, g, f, (off_t[]){0}, 100L)), printf(", signals %ld\n", seen - before);
+    }
+    int id = CALL(shmget, 0, 100000, 01600);
+    ONE("shared memory", id < 0 ? id : 0), CALL(shmctl, id, 0, 0);
+    static const long sizes[] = {4999, 5000, 5001, 9000, 10000, 10001, 1L << 40};
+    for (int keep = 0; keep < 2; keep++)
+        for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            long before = seen;
+            printf("aside %d %ld: %ld", keep, sizes[i], CALL(fallocate, f, keep, 0, sizes[i])), printf(" %ld", CALL(fallocate, g, keep, 4000L, sizes[i]));
+            printf(", signals %ld\n", seen - before);
+        }
+    setrlimit(RLIMIT_FSIZE, &old);
+    ONE("more than there is", CALL(fallocate, f, 0, 0L, 1L << 40)), ONE("within", CALL(fallocate, f, 0, 0L, 20000L)), ONE("long", lseek(f, 0, SEEK_END));
+    close_all();
+}
+
 int main(void) {
     begin();
     faults();
     vectors();
     holes();
     limits();
+    copies();
     pipes();
     unlink("f"), unlink("g");
     end();
