@@ -242,7 +242,11 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
         },
         ProcEntry::Tasks(pid) => {
             let tid = number(name)?;
-            tree::thread(tid).filter(|t| of(t).process.pid == *pid)?;
+            // A leader that is gone stays until the process is waited for.
+            let is_leader = || tid == *pid && tree::process(tid).is_some();
+            if !tree::thread(tid).is_some_and(|t| of(&t).process.pid == *pid) && !is_leader() {
+                return None;
+            }
             ProcEntry::Task(*pid, tid)
         }
         ProcEntry::Task(pid, tid) => match text {
@@ -328,9 +332,12 @@ pub fn list(dir: &ProcEntry, skip: usize, room: usize, out: &mut Vec<Listed>) {
             let Some(process) = tree::process(*pid) else { return };
             let mut n = skip;
             let tids = numbers(|_| {
-                let tid = process.threads.lock().list.get(n).map(|t| of(t).tid());
+                let threads = process.threads.lock();
                 n += 1;
-                tid
+                match threads.leader_ended {
+                    Some(_) if n == 1 => Some(*pid),
+                    gone => threads.list.get(n - 1 - usize::from(gone.is_some())).map(|t| of(t).tid()),
+                }
             });
             out.extend(tids.take(room).map(|tid| numbered(tid, ProcEntry::Task(*pid, tid))));
         }
@@ -360,7 +367,9 @@ pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 
 /// The program of a process, which may have ended.
 fn exe_of(pid: u32) -> Result<(Arc<[u8]>, Running), Errno> {
-    let exe = tree::process(pid).ok_or(ENOENT)?.exe.lock().clone();
+    let process = tree::process(pid).ok_or(ENOENT)?;
+    process.shown_memory(None).ok_or(ENOENT)?;
+    let exe = process.exe.lock().clone();
     exe.file.map(|file| (exe.path, file)).ok_or(ENOENT)
 }
 
@@ -377,7 +386,7 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
             (_, None) => Err(ENOENT),
             (Place::Exe, Some(_)) => exe_of(*pid).map(|(path, file)| file.file().shown_now(&path)),
             (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).map(|fs| fs.shown_cwd()),
-            (Place::Root, Some(_)) => Ok(b"/".to_vec()),
+            (Place::Root, Some(process)) => process.fs().ok_or(ENOENT).map(|_| b"/".to_vec()),
         },
         _ => return None,
     };
@@ -398,6 +407,14 @@ pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
     }))
 }
 
+/// Whether a file can be opened: some need what a process that is ending has no more.
+pub fn opens(entry: &ProcEntry) -> Result<(), Errno> {
+    match entry {
+        ProcEntry::Of(_, Text::Environ | Text::Mounts) => contents(entry).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// The contents of a file, made now.
 pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
     match entry {
@@ -405,10 +422,10 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
             let process = tree::process(*pid).ok_or(ESRCH)?;
             of_process(&process, None, *text)
         }
-        ProcEntry::OfTask(tid, text) => {
-            let thread = tree::thread(*tid).ok_or(ESRCH)?;
-            of_process(&of(&thread).process, Some(&thread), *text)
-        }
+        ProcEntry::OfTask(tid, text) => match tree::thread(*tid) {
+            Some(thread) => of_process(&of(&thread).process, Some(&thread), *text),
+            None => of_process(&tree::process(*tid).ok_or(ESRCH)?, None, *text),
+        },
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
         ProcEntry::System(System::Vmstat) => Ok(swap::report::vmstat().into_bytes()),
@@ -431,21 +448,22 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
 
 /// A file of a process; where a thread is given, of that one, as far as the file is about threads.
 fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) -> Result<Vec<u8>, Errno> {
-    let arguments = || process.arguments.lock().clone();
+    let arguments = || process.shown_memory(thread).map(|_| process.arguments.lock().clone());
     Ok(match text {
-        Text::Maps => info::maps(process)?,
+        Text::Maps => info::maps(process, thread)?,
         Text::Status => info::status(process, thread),
         Text::Stat => info::process_stat(process, thread),
-        Text::Statm => info::statm(process),
-        Text::Cmdline => copied(&arguments().args)?,
+        Text::Statm => info::statm(process, thread),
+        Text::Cmdline => arguments().map_or(Ok(Vec::new()), |arguments| copied(&arguments.args))?,
         Text::Comm => {
             let mut name = info::name_of(process, thread);
             name.push(b'\n');
             name
         }
-        Text::Environ => copied(&arguments().envs)?,
+        Text::Environ => copied(&arguments().ok_or(ESRCH)?.envs)?,
         Text::Limits => info::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
+        Text::Mounts if thread.is_none() && process.leader().is_none() => return Err(EINVAL),
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
         Text::OomScore => alloc::format!("{}\n", oom::score(process)).into_bytes(),
         Text::OomScoreAdj => alloc::format!("{}\n", process.oom_adj.load(Ordering::Relaxed)).into_bytes(),

@@ -1,7 +1,7 @@
-//! A file of /proc that is open: its text as it was then, and what is written to it.
+//! A file of /proc that is open: its text as it was when it was last read from its beginning, and what is written to it.
 
 use super::io::short;
-use super::procfs::{ProcEntry, System, Text, contents};
+use super::procfs::{ProcEntry, System, Text, contents, opens};
 use super::stat::{Stat, kind};
 use super::{File, Inode, UserIo};
 use crate::mem::memory;
@@ -47,26 +47,39 @@ fn number_in(text: &[u8]) -> Result<i64, Errno> {
     text.trim_end_matches('\0').trim().parse().map_err(|_| EINVAL)
 }
 
-/// A file of /proc as it was when it was opened, or last written.
+/// An open file of /proc: its text is made anew whenever it is read from its beginning.
 pub struct Snapshot {
     ino: u64,
     mode: u32,
     entry: ProcEntry,
-    bytes: SleepMutex<Vec<u8>>,
+    /// As it was then; `None`: it was not read.
+    bytes: SleepMutex<Option<Vec<u8>>>,
 }
 
 impl Snapshot {
-    /// Makes the contents.
+    /// Opens it, if there will be something to read.
     pub fn open(inode: &Inode, entry: &ProcEntry) -> Result<Self, Errno> {
-        let bytes = SleepMutex::new(contents(entry)?);
-        Ok(Snapshot { ino: inode.ino, mode: inode.mode.load(Ordering::Relaxed), entry: *entry, bytes })
+        opens(entry)?;
+        Ok(Snapshot {
+            ino: inode.ino,
+            mode: inode.mode.load(Ordering::Relaxed),
+            entry: *entry,
+            bytes: SleepMutex::new(None),
+        })
     }
 }
 
 impl File for Snapshot {
     fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
-        let bytes = self.bytes.lock();
-        let from = bytes.get(at.min(bytes.len() as u64) as usize..).unwrap_or(&[]);
+        let mut bytes = self.bytes.lock();
+        if at == 0 && io.left() > 0 {
+            *bytes = None;
+        }
+        let text = match &*bytes {
+            Some(text) => text,
+            None => bytes.insert(contents(&self.entry)?),
+        };
+        let from = text.get(at.min(text.len() as u64) as usize..).unwrap_or(&[]);
         let want = from.len().min(io.left());
         let done = io.put(&from[..want]);
         if done < want { short(done) } else { Ok(done) }
@@ -82,7 +95,7 @@ impl File for Snapshot {
         }
         set(&self.entry, &text[..want])?;
         io.discard();
-        *self.bytes.lock() = contents(&self.entry)?;
+        *self.bytes.lock() = None;
         Ok(all)
     }
     fn stat(&self) -> Stat {
@@ -92,7 +105,7 @@ impl File for Snapshot {
         false
     }
     fn held(&self, _: bool) -> u64 {
-        self.bytes.try_lock().map_or(0, |bytes| bytes.capacity() as u64)
+        self.bytes.try_lock().map_or(0, |bytes| bytes.as_ref().map_or(0, |bytes| bytes.capacity()) as u64)
     }
     fn seekable(&self) -> bool {
         true

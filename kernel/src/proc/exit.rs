@@ -78,7 +78,7 @@ fn finish(ended: Ended) {
     drop(user.set_files(None));
 
     let me = sched::current_ref();
-    let usage = me.usage();
+    let (usage, name) = (me.usage(), *user.name.lock());
     tree::lock().threads.remove(&user.tid());
     let last = {
         let mut threads = process.threads.lock();
@@ -86,7 +86,7 @@ fn finish(ended: Ended) {
         // With the list: who adds it all up counts each thread once.
         *process.gone_usage.lock() += usage;
         if user.tid() == process.pid {
-            threads.leader_ended = Some(ended);
+            threads.leader_ended = Some((ended, name));
         }
         threads.list.is_empty()
     };
@@ -134,7 +134,8 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     drop(clearing);
     let (ended, ends) = {
         let threads = process.threads.lock();
-        (threads.ending.or(threads.leader_ended).unwrap_or(ended), *process.gone_usage.lock())
+        let by_leader = threads.leader_ended.map(|(ended, _)| ended);
+        (threads.ending.or(by_leader).unwrap_or(ended), *process.gone_usage.lock())
     };
     let of_children = *process.child_usage.lock();
     let mut tell = Vec::new();

@@ -77,8 +77,8 @@ pub struct Threads {
     pub ending: Option<Ended>,
     /// A thread is in execve and waits for the others to end; its tid.
     pub exec: Option<u32>,
-    /// How the leader ended, if it went before the others.
-    pub leader_ended: Option<Ended>,
+    /// How the leader ended, once it is gone, and what it was called.
+    pub leader_ended: Option<(Ended, [u8; 16])>,
 }
 
 /// What a process runs.
@@ -217,6 +217,19 @@ impl Process {
     /// The thread that has the process's number, while it lives: what it has is what /proc shows of the process.
     pub fn leader(&self) -> Option<ThreadRef> {
         self.threads.lock().list.iter().find(|t| super::thread::of(t).tid() == self.pid).cloned()
+    }
+
+    /// How many threads /proc counts: a leader that is gone stays until the process is waited for.
+    pub fn thread_count(&self) -> usize {
+        let threads = self.threads.lock();
+        threads.list.len() + usize::from(threads.leader_ended.is_some())
+    }
+
+    /// Its memory as /proc shows it: none once its leader is gone, unless it is asked about another thread.
+    pub fn shown_memory(&self, thread: Option<&ThreadRef>) -> Option<Arc<Memory>> {
+        let shown = thread.is_some() || self.leader().is_some();
+        let memory = self.memory.lock().clone();
+        memory.filter(|_| shown)
     }
 
     /// The descriptors of its leader.

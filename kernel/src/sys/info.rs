@@ -9,7 +9,7 @@ use crate::mem::user::{UserPtr, plain};
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
 use crate::proc::account::Counts;
 use crate::proc::charge;
-use crate::proc::process::Process;
+use crate::proc::process::{Ended, Process};
 use crate::proc::signal::{MAX, bit, places};
 use crate::proc::thread::{current, of};
 use crate::proc::tree;
@@ -196,14 +196,16 @@ pub fn uptime() -> Vec<u8> {
     format!("{}.{:02} 0.00\n", t / 100, t % 100).into_bytes()
 }
 
-/// The thread that a file of /proc is about: the one it belongs to, or else the process's oldest.
+/// The thread that a file of /proc is about: the one it belongs to, or else the process's leader while that lives.
 fn shown(process: &Process, thread: Option<&ThreadRef>) -> Option<ThreadRef> {
-    thread.cloned().or_else(|| process.threads.lock().list.first().cloned())
+    thread.cloned().or_else(|| process.leader())
 }
 
-/// The name of a thread, or else of the process's oldest.
+/// The name of a thread, or else of the process's leader.
 pub fn name_of(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
-    let name = shown(process, thread).map(|t| *of(&t).name.lock()).unwrap_or([0; 16]);
+    let of_gone = || process.threads.lock().leader_ended.map(|(_, name)| name);
+    let living = shown(process, thread).map(|t| *of(&t).name.lock());
+    let name = living.or_else(of_gone).unwrap_or([0; 16]);
     name.iter().copied().take_while(|b| *b != 0).collect()
 }
 
@@ -256,9 +258,8 @@ fn maps_line(out: &mut Text, s: &Segment) -> fmt::Result {
 }
 
 /// /proc/self/maps
-pub fn maps(process: &Process) -> Result<Vec<u8>, Errno> {
-    let memory = process.memory.lock().clone();
-    let Some(memory) = memory else { return Ok(Vec::new()) };
+pub fn maps(process: &Process, thread: Option<&ThreadRef>) -> Result<Vec<u8>, Errno> {
+    let Some(memory) = process.shown_memory(thread) else { return Ok(Vec::new()) };
     let mut out = Text(Vec::new());
     let mut line = |s: &Segment| maps_line(&mut out, s).map_err(|_| ENOMEM);
     let (mut at, mut last, mut n): (Page, Option<Segment>, usize) = (Page(0), None, 0);
@@ -281,21 +282,20 @@ pub fn maps(process: &Process) -> Result<Vec<u8>, Errno> {
 }
 
 /// What is mapped, and how many pages are in memory.
-fn sizes(process: &Process) -> (Counts, u64) {
-    let memory = process.memory.lock().clone();
-    memory.map_or((Counts::default(), 0), |m| (m.counts(), m.space.usage().resident))
+fn sizes(process: &Process, thread: Option<&ThreadRef>) -> (Counts, u64) {
+    process.shown_memory(thread).map_or((Counts::default(), 0), |m| (m.counts(), m.space.usage().resident))
 }
 
 /// /proc/self/statm
-pub fn statm(process: &Process) -> Vec<u8> {
-    let (mapped, resident) = sizes(process);
+pub fn statm(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
+    let (mapped, resident) = sizes(process, thread);
     let (all, code, data) = (mapped.all, mapped.code, mapped.data + mapped.stack);
     format!("{all} {resident} 0 {code} 0 {data} 0\n").into_bytes()
 }
 
 /// The state of a thread, or of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
 fn state(process: &Process, thread: Option<&ThreadRef>) -> char {
-    match thread.cloned().or_else(|| process.leader()) {
+    match shown(process, thread) {
         None => 'Z',
         Some(_) if process.stopped.load(Ordering::Relaxed) => 'T',
         Some(thread) if thread.is_runnable() => 'R',
@@ -326,13 +326,29 @@ fn signals(process: &Process, thread: Option<&ThreadRef>) -> String {
     )
 }
 
-/// /proc/self/status, and that of a thread
-pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
-    let memory = process.memory.lock().clone();
-    let mapped = memory.map(|m| m.counts()).unwrap_or_default();
+/// What /proc/self/status says of memory; nothing where there is none any more.
+fn memory_lines(process: &Process, thread: Option<&ThreadRef>) -> String {
+    let Some(memory) = process.shown_memory(thread) else { return String::new() };
+    let mapped = memory.counts();
     // One walk through the tables for all.
     let usage = process.note_resident();
-    let peak = process.max_resident.load(Ordering::Relaxed) * 4;
+    format!(
+        "VmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\nVmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\n\
+         VmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\nRssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
+         VmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n",
+        vm = mapped.all * 4,
+        locked = mapped.locked * 4,
+        peak = process.max_resident.load(Ordering::Relaxed) * 4,
+        rss = usage.resident * 4,
+        data = mapped.data * 4,
+        stack = mapped.stack * 4,
+        tables = usage.tables * 4,
+        swapped = usage.swapped * 4,
+    )
+}
+
+/// /proc/self/status, and that of a thread
+pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let name = name_of(process, thread);
     let letter = state(process, thread);
     let long = match letter {
@@ -342,17 +358,16 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         _ => "sleeping",
     };
     // Statements of their own: a guard in an argument would live until the text is made.
-    let threads = process.threads.lock().list.len();
-    let signals = signals(process, thread);
-    let umask = process.fs().map_or(0o022, |fs| fs.umask.load(Ordering::Relaxed));
-    let confined = shown(process, thread).is_some_and(|t| of(&t).settings.lock().no_new_privs);
+    let living = shown(process, thread);
+    let umask = living.as_ref().map(|t| of(t).fs.umask.load(Ordering::Relaxed));
+    let umask = umask.map_or_else(String::new, |umask| format!("Umask:\t{umask:04o}\n"));
+    let room = living.as_ref().and_then(|t| of(t).shown_files()).map_or(0, |files| files.room());
+    let confined = living.as_ref().is_some_and(|t| of(t).settings.lock().no_new_privs);
     let n = cpus();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
-        "Name:\t{name}\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\
-         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0 \nVmPeak:\t{vm:8} kB\nVmSize:\t{vm:8} kB\n\
-         VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{peak:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{rss:8} kB\n\
-         RssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\nVmStk:\t{stack:8} kB\nVmPTE:\t{tables:8} kB\nVmSwap:\t{swapped:8} kB\n\
+        "Name:\t{name}\n{umask}State:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\
+         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t{room}\nGroups:\t0 \n{memory}\
          Threads:\t{threads}\n{signals}CapInh:\t{none:016x}\nCapPrm:\t{all:016x}\nCapEff:\t{all:016x}\nCapBnd:\t{all:016x}\n\
          CapAmb:\t{none:016x}\nNoNewPrivs:\t{confined}\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
          Mems_allowed:\t1\nMems_allowed_list:\t0\n",
@@ -360,13 +375,9 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         pid = process.pid,
         tid = thread.map_or(process.pid, |t| of(t).tid()),
         ppid = tree::parent_pid(process),
-        vm = mapped.all * 4,
-        locked = mapped.locked * 4,
-        data = mapped.data * 4,
-        stack = mapped.stack * 4,
-        rss = usage.resident * 4,
-        swapped = usage.swapped * 4,
-        tables = usage.tables * 4,
+        memory = memory_lines(process, thread),
+        threads = process.thread_count(),
+        signals = signals(process, thread),
         none = 0,
         confined = u8::from(confined),
         all = super::ids::ALL_CAPABILITIES,
@@ -377,34 +388,39 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
 
 /// /proc/self/stat, and that of a thread
 pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
-    let (mapped, resident) = sizes(process);
+    /// Linux's flags of a thread that is as any other, and of one that has ended.
+    const FLAGS: u32 = 0x40_0000;
+    const EXITING: u32 = 4;
+    let (mapped, resident) = sizes(process, thread);
     let usage = thread.map_or_else(|| process.usage(), |t| t.usage());
     let name = name_of(process, thread);
     let nice = shown(process, thread).map_or(0, |t| t.nice());
-    let (pgid, sid) = {
+    let letter = state(process, thread);
+    let (pgid, sid, ended) = {
         let mut tree = tree::lock();
         let links = tree.links(process);
-        (links.pgid, links.sid)
+        (links.pgid, links.sid, links.ended)
     };
-    let layout = process.memory.lock().as_ref().map(|m| m.layout).unwrap_or_default();
+    let layout = process.shown_memory(thread).map(|m| m.layout).unwrap_or_default();
     format!(
-        "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 4194304 {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 {start} \
-         {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        "{pid} ({name}) {letter} {ppid} {pgid} {sid} 0 -1 {flags} {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 \
+         {start} {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 {status}\n",
         pid = thread.map_or(process.pid, |t| of(t).tid()),
         name = Printable(&name),
-        state = state(process, thread),
         ppid = tree::parent_pid(process),
+        flags = if letter == 'Z' { FLAGS | EXITING } else { FLAGS },
         minor = usage.minor_faults,
         major = usage.major_faults,
         user = usage.user / TICK,
         system = usage.system / TICK,
         priority = 20 + nice,
-        threads = process.threads.lock().list.len(),
+        threads = process.thread_count(),
         start = thread.map_or(process.started, |t| of(t).started) / TICK,
         vsize = mapped.all * 4096,
         c0 = layout.code.0,
         c1 = layout.code.1,
         stack = layout.stack_start,
+        status = ended.map_or(0, Ended::wait_status),
     )
     .into_bytes()
 }
@@ -417,16 +433,25 @@ pub fn limits(process: &Process) -> Vec<u8> {
         (l::RLIMIT_DATA, "Max data size", "bytes"),
         (l::RLIMIT_STACK, "Max stack size", "bytes"),
         (l::RLIMIT_CORE, "Max core file size", "bytes"),
+        (l::RLIMIT_RSS, "Max resident set", "bytes"),
         (l::RLIMIT_NPROC, "Max processes", "processes"),
         (l::RLIMIT_NOFILE, "Max open files", "files"),
+        (l::RLIMIT_MEMLOCK, "Max locked memory", "bytes"),
         (l::RLIMIT_AS, "Max address space", "bytes"),
+        (l::RLIMIT_LOCKS, "Max file locks", "locks"),
+        (l::RLIMIT_SIGPENDING, "Max pending signals", "signals"),
+        (l::RLIMIT_MSGQUEUE, "Max msgqueue size", "bytes"),
+        (l::RLIMIT_NICE, "Max nice priority", ""),
+        (l::RLIMIT_RTPRIO, "Max realtime priority", ""),
+        (l::RLIMIT_RTTIME, "Max realtime timeout", "us"),
     ];
     let show = |v: u64| if v == u64::MAX { "unlimited".into() } else { format!("{v}") };
     let mut out = String::from("Limit                     Soft Limit           Hard Limit           Units     \n");
     let table = process.limits.all();
     for (index, name, unit) in rows {
         let limit = table[index as usize];
-        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(limit.soft), show(limit.hard));
+        let width = if unit.is_empty() { 0 } else { 10 };
+        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<width$}", show(limit.soft), show(limit.hard));
     }
     out.into_bytes()
 }

@@ -1,6 +1,7 @@
 /* What execve takes and keeps: files that are open for writing, scripts, names by descriptors, settings of prctl. What /proc says of
  * programs and files that are gone. */
 #include "calls.h"
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 
@@ -276,6 +277,97 @@ static void gone(void) {
     MUST(fchdir(home)), close_all();
 }
 
+/* A file about a process: without what changes from one to the other. */
+static void tell(int pid, const char *file) {
+    static const char *const lines[] = {"Name:", "Umask:", "State:", "FDSize:", "Vm", "Rss", "Threads:", "Max "};
+    static char path[100], whole[8192];
+    sprintf(path, "/proc/%d/%s", pid, file);
+    int fd = answer(open(path, O_RDONLY));
+    long size = fd < 0 ? fd : answer(read(fd, whole, sizeof whole - 1));
+    printf("%s: %ld\n", strncmp(file, "task/", 5) ? file : strrchr(file, '/'), size < 0 ? size : size > 0);
+    fd < 0 ? 0 : close(fd);
+    whole[size < 0 ? 0 : size] = 0;
+    if (size > 0 && strstr(file, "stat") && whole[0] != 'N' && strchr(whole, '(')) {
+        char name[20], state;
+        unsigned flags, sizes[2];
+        int threads, status;
+        sscanf(strchr(whole, '('), "%19s %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d %*d %*u %u %u", name, &state, &flags,
+               &threads, &sizes[0], &sizes[1]);
+        status = atoi(strrchr(whole, ' '));
+        printf("%s %c ending %d, threads %d, size %u %u, status %d\n", name, state, !!(flags & 4), threads, sizes[0], sizes[1], status);
+    } else if (!strcmp(file, "status") || !strcmp(file, "limits")) {
+        for (char *line = strtok(whole, "\n"); line; line = strtok(NULL, "\n"))
+            for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++)
+                if (!strncmp(line, lines[i], strlen(lines[i])))
+                    printf("  %.25s\n", line);
+    } else if (strcmp(file, "cgroup") && strcmp(file, "mounts")) {
+        printf("%s\n", whole);
+    }
+}
+
+static void tell_all(int pid) {
+    static const char *const files[] = {"stat", "status", "statm", "cmdline", "environ", "comm", "maps", "limits", "oom_score_adj",
+                                        "cgroup", "mounts"}, *const links[] = {"exe", "cwd", "root", "fd/0"}, *const dirs[] = {"", "fd", "task"};
+    static char path[100], link[300];
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++)
+        tell(pid, files[i]);
+    for (int i = 0; i < 4; i++) {
+        sprintf(path, "/proc/%d/%s", pid, links[i]);
+        int fd = answer(open(path, O_RDONLY)), name = i == 3 ? 0 : answer(open(path, O_PATH | O_NOFOLLOW));
+        long size = answer(readlink(path, link, sizeof link));
+        printf("%s: says %ld, open %d, name %d\n", links[i], size < 0 ? size : 0, fd < 0 ? fd : 0, name < 0 ? name : 0);
+        fd < 0 ? 0 : close(fd), name <= 0 ? 0 : close(name);
+    }
+    for (int i = 0; i < 3; i++) {
+        int entries = 0;
+        sprintf(path, "/proc/%d/%s", pid, dirs[i]);
+        DIR *dir = opendir(path);
+        while (dir && readdir(dir))
+            entries++;
+        printf("%s/: %d %d\n", dirs[i], dir ? 0 : -errno, i ? entries : entries > 10);
+        dir ? closedir(dir) : 0;
+    }
+    sprintf(path, "task/%d/stat", pid), tell(pid, path), sprintf(path, "task/%d/comm", pid), tell(pid, path);
+    sprintf(path, "task/%d/statm", pid), tell(pid, path);
+}
+
+static void *stays(void *unused) { return (void)unused, usleep(50000), pause(), NULL; }
+
+/* What has ended and was not waited for; whose leader is gone; what is gone. */
+static void zombies(void) {
+    siginfo_t info;
+    pthread_t thread;
+    char name[20] = "", path[40];
+    setvbuf(stdout, 0, _IOFBF, 1 << 16), fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        prctl(PR_SET_NAME, "ended"), _exit(3);
+    waitid(P_PID, pid, &info, WEXITED | WNOWAIT), tell_all(pid);
+    static const char *const files[] = {"stat", "cmdline", "maps", "comm"};
+    int fd[4];
+    for (int i = 0; i < 4; i++)
+        sprintf(path, "/proc/%d/%s", pid, files[i]), fd[i] = MUST(open(path, O_RDONLY));
+    waitpid(pid, NULL, 0);
+    for (int i = 0; i < 4; i++)
+        ONE("gone", answer(read(fd[i], path, 10)));
+    fflush(stdout), pid = fork();
+    if (pid == 0)
+        prctl(PR_SET_NAME, "leader"), pthread_create(&thread, NULL, stays, NULL), syscall(SYS_exit, 0);
+    sprintf(path, "/proc/%d/stat", pid);
+    for (int i = 0; i < 5000 && !strchr(name, 'Z'); i++) {
+        int file = open(path, O_RDONLY);
+        read(file, text, 100), close(file), strncpy(name, strchr(text, ')'), 4), usleep(1000);
+    }
+    puts("leader"), tell_all(pid), kill(pid, SIGKILL), waitpid(pid, NULL, 0);
+
+    fd[0] = MUST(open("/proc/self/comm", O_RDONLY));
+    for (int i = 0; i < 4; i++) {
+        sprintf(name, "name %d", i), prctl(PR_SET_NAME, name), memset(name, 0, sizeof name);
+        ONE("read again", answer(pread(fd[0], name, i == 1 ? 3 : 20, i == 2 ? 3 : 0))), puts(name);
+    }
+    close_all(), fflush(stdout);
+}
+
 int main(int argc, char **argv) {
     if (!strcmp(argv[0], "settings"))
         return show_settings("afterwards");
@@ -293,6 +385,7 @@ int main(int argc, char **argv) {
     scripts();
     settings();
     gone();
+    zombies();
     end();
     return 0;
 }
