@@ -25,6 +25,6 @@ pub use quire_mm::{
 pub use shortage::wait_for_frames;
 
 /// Makes every other CPU pass a full memory barrier before it returns (membarrier).
-pub fn barrier_everywhere(_space: &Space) {
+pub fn barrier_everywhere() {
     crate::arch::smp::barrier();
 }

@@ -159,6 +159,8 @@ impl Clock {
             l::CLOCK_PROCESS_CPUTIME_ID => Clock::Process(Arc::downgrade(current())),
             l::CLOCK_THREAD_CPUTIME_ID => Clock::Thread(Arc::downgrade(&sched::current_ref())),
             l::CLOCK_MONOTONIC_RAW | l::CLOCK_REALTIME_COARSE | l::CLOCK_MONOTONIC_COARSE => return Err(EOPNOTSUPP),
+            // No clock here wakes a machine that sleeps.
+            l::CLOCK_REALTIME_ALARM | l::CLOCK_BOOTTIME_ALARM => return Err(EOPNOTSUPP),
             _ => return Err(EINVAL),
         })
     }

@@ -10,8 +10,8 @@ use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::sched::{self, WaitQueue};
-use crate::sys::Args;
 use crate::sys::errno::*;
+use crate::sys::{Args, policy};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
@@ -212,7 +212,6 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     if flags & CLONE_CHILD_CLEARTID != 0 {
         user.clear_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
     }
-    user.policy.store(parent.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     *user.settings.lock() = parent.settings.lock().of_child();
     // The alternate stack goes with the memory, except into a thread that shares it.
     if flags & CLONE_VM == 0 || flags & CLONE_VFORK != 0 {
@@ -247,7 +246,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     let new = sched::spawn_user(tid, user, &regs, fs_base, true).map_err(|_| EAGAIN)?;
     new.set_space(Some(memory.space.clone()));
     new.set_affinity(sched::current().affinity());
-    new.set_nice(sched::current().nice());
+    policy::inherit(sched::current(), &new);
 
     let ready = vm::retry(|| if sched::prepare(&new) { Ok(()) } else { Err(EditError::OutOfFrames) });
     if let Err(error) = ready.and_then(|()| enlist(&process, &new, me, is_thread, flags)) {

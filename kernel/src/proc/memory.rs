@@ -9,7 +9,7 @@ use crate::mem::{EditError, Space, memory};
 use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]
@@ -41,6 +41,8 @@ pub struct Memory {
     pub limited: SleepMutex<()>,
     /// Something may be locked: memory that becomes writable may have to be brought in.
     pub uses_locks: AtomicBool,
+    /// The commands of membarrier that it has been registered for: as bits, those of the registrations.
+    pub barriers: AtomicU32,
     /// Written once by exec.
     pub layout: Layout,
     /// The page at which the next scan for pages to evict begins.
@@ -78,6 +80,7 @@ impl Memory {
             heap: SleepMutex::new(heap),
             limited: SleepMutex::new(()),
             uses_locks: AtomicBool::new(false),
+            barriers: AtomicU32::new(0),
             layout,
             scan_cursor: AtomicU64::new(0),
             weight: Weight::default(),
@@ -99,6 +102,7 @@ impl Memory {
             let space = arc(Space::for_copy(memory())).map_err(|_| EditError::OutOfFrames)?;
             // Known before it is filled: see `quire_mm::cut`.
             let new = Self::new(space, *heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
+            new.barriers.store(self.barriers.load(Ordering::Relaxed), Ordering::Relaxed);
             self.space.fork_into(&new.space)?;
             Ok(new)
         })

@@ -103,7 +103,7 @@ pub struct UserThread {
     pub name: Mutex<[u8; 16]>,
     /// Where this thread waits, if it waits on a futex.
     pub futex: futex::Waiting,
-    /// Policy, with the priority above it (`policy | priority << 8`): only recorded.
+    /// The policy of scheduling: see `sys::policy`.
     pub policy: AtomicU32,
     /// What prctl sets.
     pub settings: Mutex<Settings>,

@@ -9,8 +9,10 @@ pub mod errno;
 pub mod fd;
 pub mod ids;
 pub mod info;
-pub mod memory;
+pub mod membarrier;
+mod memory;
 pub mod path;
+pub mod policy;
 pub mod random;
 pub mod readwrite;
 pub mod rlimit;
@@ -274,7 +276,7 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_pkey_alloc => absent,
     __NR_io_uring_setup => absent,
     __NR_userfaultfd => absent,
-    __NR_membarrier => schedule::membarrier,
+    __NR_membarrier => membarrier::membarrier,
     __NR_clone => clone::clone,
     __NR_clone3 => clone::clone3,
     __NR_fork => clone::fork,
@@ -338,13 +340,15 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_sched_yield => schedule::sched_yield,
     __NR_sched_getaffinity => schedule::getaffinity,
     __NR_sched_setaffinity => schedule::setaffinity,
-    __NR_sched_getscheduler => schedule::getscheduler,
-    __NR_sched_setscheduler => schedule::setscheduler,
-    __NR_sched_getparam => schedule::getparam,
-    __NR_sched_setparam => schedule::setparam,
-    __NR_sched_get_priority_max => schedule::priority_max,
-    __NR_sched_get_priority_min => schedule::priority_min,
-    __NR_sched_rr_get_interval => schedule::rr_interval,
+    __NR_sched_getscheduler => policy::getscheduler,
+    __NR_sched_setscheduler => policy::setscheduler,
+    __NR_sched_setattr => policy::setattr,
+    __NR_sched_getattr => policy::getattr,
+    __NR_sched_getparam => policy::getparam,
+    __NR_sched_setparam => policy::setparam,
+    __NR_sched_get_priority_max => policy::priority_max,
+    __NR_sched_get_priority_min => policy::priority_min,
+    __NR_sched_rr_get_interval => policy::rr_interval,
     __NR_getpriority => schedule::getpriority,
     __NR_setpriority => schedule::setpriority,
     __NR_getcpu => schedule::getcpu,
@@ -365,7 +369,7 @@ pub static TABLE: [Handler; COUNT] = table! {
     __NR_clock_nanosleep => time::clock_nanosleep,
     __NR_clock_gettime => time::clock_gettime,
     __NR_clock_getres => time::clock_getres,
-    __NR_clock_settime => time::not_permitted,
+    __NR_clock_settime => time::clock_settime,
     __NR_settimeofday => time::not_permitted,
     __NR_gettimeofday => time::gettimeofday,
     __NR_time => time::time,

@@ -1,18 +1,17 @@
-//! Scheduling calls: affinity and nice values are obeyed, policies are recorded.
+//! Scheduling calls about CPUs and nice values, which are obeyed.
 
 use super::Args;
 use super::errno::*;
 use crate::arch::{self, UserRegs};
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::proc::thread::{current, of, user};
+use crate::proc::thread::current;
 use crate::proc::tree;
 use crate::sched::{self, ThreadRef};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
-fn target(tid: usize) -> Result<ThreadRef, Errno> {
+pub(super) fn target(tid: usize) -> Result<ThreadRef, Errno> {
     match tid as i32 {
         0 => Ok(sched::current_ref()),
         ..0 => Err(EINVAL),
@@ -65,81 +64,6 @@ pub fn setaffinity(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// Whether a policy takes a priority.
-fn fits(policy: u32, priority: i32) -> bool {
-    match policy {
-        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE => priority == 0,
-        l::SCHED_FIFO | l::SCHED_RR => (1..=99).contains(&priority),
-        _ => false,
-    }
-}
-
-fn policy(thread: &ThreadRef) -> (u32, i32) {
-    let word = of(thread).policy.load(Ordering::Relaxed);
-    (word & 0xff, (word >> 8) as i32)
-}
-
-fn set_policy(thread: &ThreadRef, policy: u32, priority: i32) -> SysResult {
-    if !fits(policy, priority) {
-        return Err(EINVAL);
-    }
-    of(thread).policy.store(policy | (priority as u32) << 8, Ordering::Relaxed);
-    Ok(0)
-}
-
-/// `sched_getscheduler`
-pub fn getscheduler(r: &mut UserRegs) -> SysResult {
-    Ok(policy(&target(r.a0())?).0 as usize)
-}
-
-/// A `sched_param`. As on Linux, none is another mistake than one that cannot be read.
-fn read_priority(at: usize) -> Result<i32, Errno> {
-    if at == 0 { Err(EINVAL) } else { UserPtr::<i32>::new(at).read() }
-}
-
-/// `sched_setscheduler`: recorded; there is one policy.
-pub fn setscheduler(r: &mut UserRegs) -> SysResult {
-    let priority = read_priority(r.a2())?;
-    set_policy(&target(r.a0())?, r.a1() as u32 & !l::SCHED_RESET_ON_FORK, priority)
-}
-
-/// `sched_getparam`
-pub fn getparam(r: &mut UserRegs) -> SysResult {
-    if r.a1() == 0 {
-        return Err(EINVAL);
-    }
-    UserPtr::<i32>::new(r.a1()).write(policy(&target(r.a0())?).1)?;
-    Ok(0)
-}
-
-/// `sched_setparam`
-pub fn setparam(r: &mut UserRegs) -> SysResult {
-    let priority = read_priority(r.a1())?;
-    let thread = target(r.a0())?;
-    set_policy(&thread, policy(&thread).0, priority)
-}
-
-/// `sched_get_priority_max`
-pub fn priority_max(r: &mut UserRegs) -> SysResult {
-    match r.a0() as u32 {
-        l::SCHED_FIFO | l::SCHED_RR => Ok(99),
-        l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE | l::SCHED_DEADLINE => Ok(0),
-        _ => Err(EINVAL),
-    }
-}
-
-/// `sched_get_priority_min`
-pub fn priority_min(r: &mut UserRegs) -> SysResult {
-    priority_max(r).map(|max| usize::from(max > 0))
-}
-
-/// `sched_rr_get_interval`
-pub fn rr_interval(r: &mut UserRegs) -> SysResult {
-    target(r.a0())?;
-    super::time::store_timespec(r.a1(), 4_000_000)?;
-    Ok(0)
-}
-
 /// The threads whose nice values are meant. There is one user.
 fn whose(which: usize, who: usize) -> Result<Vec<ThreadRef>, Errno> {
     let group = match which as u32 {
@@ -173,24 +97,4 @@ pub fn getcpu(r: &mut UserRegs) -> SysResult {
     UserPtr::<u32>::new(r.a0()).write_opt(arch::cpu_id() as u32)?;
     UserPtr::<u32>::new(r.a1()).write_opt(0)?;
     Ok(0)
-}
-
-/// `membarrier`: every other CPU passes a full barrier.
-pub fn membarrier(r: &mut UserRegs) -> SysResult {
-    const QUERY: u32 = 0;
-    const GLOBAL: u32 = 1;
-    const PRIVATE: u32 = 8;
-    const REGISTER_PRIVATE: u32 = 16;
-    if r.a1() != 0 {
-        return Err(EINVAL);
-    }
-    match r.a0() as u32 {
-        QUERY => Ok((GLOBAL | PRIVATE | REGISTER_PRIVATE) as usize),
-        GLOBAL | PRIVATE => {
-            crate::mem::barrier_everywhere(&user().memory().space);
-            Ok(0)
-        }
-        REGISTER_PRIVATE => Ok(0),
-        _ => Err(EINVAL),
-    }
 }

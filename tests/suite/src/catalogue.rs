@@ -34,6 +34,7 @@ pub const ALL: &[Workload] = &[
     basic("clocks-musl", &[]),
     basic("processes-glibc", &[]),
     basic("programs-musl", &[]),
+    basic("schedule-musl", &[]),
     stress("threads", &["2"]),
     stress("fault_storm", &["2"]),
     stress("map_race", &["40"]),
