@@ -640,6 +640,11 @@ static void locks(int mode, int segment) {
     mprotect(a + PG, PG, RW);
     long got = call(SYS_mincore, A, 4 * PG, A + PG, 0, 0, 0);
     answer("an answer into its question: %ld %016lx", got, *(word *)(A + PG));
+    /* And so many pages at once. */
+    char *wide = mmap(NULL, 10000 * PG, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *vector = wide + 3000 * PG;
+    got = call(SYS_mincore, (word)wide, 10000 * PG, (word)vector, 0, 0, 0);
+    answer("an answer into a long question: %ld %d%d%d %d", got, vector[3000], vector[3001], vector[3002], vector[4096]);
+    munmap(wide, 10000 * PG);
     group("locks", mode == 0 ? "none" : mode & 4 ? "when touched" : "at once");
 }
 
