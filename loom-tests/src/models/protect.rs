@@ -11,6 +11,7 @@ use quire_mm::sync::Ordering::*;
 pub const MODELS: &[Model] = &[
     Model::new("protect-reuse", reuse, &[&[NoParityFlip]]),
     Model::new("protect-widen", widen, &[&[NoParityFlip]]),
+    Model::new("protect-twice", twice, &[&[NoParityFlip], &[FlipNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("protect-hidden", hidden, &[&[NoParityFlip]]),
     Model::new("protect-copy", copy, &[&[NoParityFlip]]),
     Model::new("protect-joining", joining, &[&[AloneTooEarly]]),
@@ -18,6 +19,11 @@ pub const MODELS: &[Model] = &[
 
 /// CPU 1 stores and looks whether it still can after the protect of CPU 0 has returned.
 fn race(w: World, s: Scene) {
+    race_with(w, s, |s| s.protect(0, 1, R));
+}
+
+/// As `race`, with other edits, the last of which is such a protect.
+fn race_with(w: World, s: Scene, edit: impl Fn(&Scene)) {
     let returned = flag();
     let seen = returned.clone();
     let t = spawn(&w, 1, move || {
@@ -27,7 +33,7 @@ fn race(w: World, s: Scene) {
         assert!(over == 0 || !wrote, "a store after the protect returned");
     });
     script(&w, || {
-        s.protect(0, 1, R);
+        edit(&s);
         returned.store(1, Release);
     });
     let _ = t.join();
@@ -54,6 +60,21 @@ fn reuse() {
 
 /// Present and only readable in a segment that has become writable: the fault widens.
 fn widen() {
+    let (w, s) = readable();
+    race(w, s);
+}
+
+/// As `widen`, but the right is taken, given and taken again: the second flip of the parity gives the first word back.
+fn twice() {
+    let (w, s) = readable();
+    race_with(w, s, |s| {
+        s.protect(0, 1, R);
+        on(2, || s.protect(0, 1, RW));
+        s.protect(0, 1, R);
+    });
+}
+
+fn readable() -> (World, Scene) {
     let w = World::new(24);
     let s = w.space();
     s.map(0, 2, RW);
@@ -67,7 +88,7 @@ fn widen() {
     s.protect(0, 1, R);
     // A CPU that is not in the space widens nothing ahead.
     on(2, || s.protect(0, 1, RW));
-    race(w, s);
+    (w, s)
 }
 
 /// The zero page: the fault copies.
