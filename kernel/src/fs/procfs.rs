@@ -244,7 +244,7 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
             let tid = number(name)?;
             // A leader that is gone stays until the process is waited for.
             let is_leader = || tid == *pid && tree::process(tid).is_some();
-            if !tree::thread(tid).is_some_and(|t| of(&t).process.pid == *pid) && !is_leader() {
+            if tree::thread(tid).is_none_or(|t| of(&t).process.pid != *pid) && !is_leader() {
                 return None;
             }
             ProcEntry::Task(*pid, tid)
