@@ -90,11 +90,16 @@ impl Free {
     }
 
     /// A frame whose content is arbitrary and whose word is nobody's. `None`: no memory but in other CPUs' caches.
+    #[inline]
     pub fn take<M: Machine>(&self, machine: &M) -> Option<Frame> {
+        self.caches.with(machine, |c| c.plain.pop()).or_else(|| self.refill(machine))
+    }
+
+    /// As [`Free::take`], where this CPU has no plain frame.
+    #[cold]
+    #[inline(never)]
+    fn refill<M: Machine>(&self, machine: &M) -> Option<Frame> {
         self.caches.with(machine, |c| {
-            if let Some(f) = c.plain.pop() {
-                return Some(f);
-            }
             let Cache { plain, hint, .. } = c;
             let n = self.bitmap.take(machine.blocks(), hint, BATCH as u64, |i| {
                 plain.push(Frame(i as u32));
@@ -107,6 +112,7 @@ impl Free {
     }
 
     /// A frame full of zeros.
+    #[inline]
     pub fn take_zeroed<M: Machine>(&self, machine: &M) -> Option<Frame> {
         if let Some(f) = self.caches.with(machine, |c| c.zeroed.pop()) {
             return Some(f);
@@ -117,14 +123,21 @@ impl Free {
     }
 
     /// Gives a frame back. The caller is its only user, and no CPU has a translation to it.
+    #[inline]
     pub fn put<M: Machine>(&self, machine: &M, f: Frame) {
         machine.freed(f);
         // For the audit: a free frame is nothing special. Relaxed: the frame is the caller's alone.
         machine.frame_word(f).set(Role::Page, 0);
+        if !self.caches.with(machine, |c| c.plain.push(f)) {
+            self.spill(machine, f);
+        }
+    }
+
+    /// As [`Free::put`], where this CPU has all the plain frames that it keeps.
+    #[cold]
+    #[inline(never)]
+    fn spill<M: Machine>(&self, machine: &M, f: Frame) {
         self.caches.with(machine, |c| {
-            if c.plain.push(f) {
-                return;
-            }
             for _ in 0..BATCH {
                 if let Some(old) = c.plain.pop() {
                     self.bitmap.put(machine.blocks(), old.0 as usize);

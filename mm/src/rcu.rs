@@ -104,7 +104,7 @@ impl Rcu {
     }
 
     /// Begins a read section. Sections nest.
-    #[inline]
+    #[inline(always)]
     pub fn pin<'a, M: Machine>(&'a self, machine: &'a M) -> Pin<'a, M> {
         let first = self.bags.with(machine, |b| {
             b.depth += 1;
@@ -146,6 +146,7 @@ impl Rcu {
 
     /// Puts something into the bag of this epoch. Returns what that bag held three epochs ago, to be freed, and whether so much is retired
     /// that the caller should look what else may be freed.
+    #[inline(always)]
     pub(crate) fn retire<M: Machine>(&self, machine: &M, put: impl FnOnce(&mut Bag)) -> (Bag, bool) {
         // The unlinking came before this fence, the epoch is read after it: see the table above.
         fence(SeqCst);
@@ -161,6 +162,7 @@ impl Rcu {
     }
 
     /// Advances the epoch if it can, and calls `free` with each bag of this CPU that no reader can hold anything of any more.
+    #[inline]
     pub(crate) fn collect<M: Machine>(&self, machine: &M, stats: &Stats, mut free: impl FnMut(Bag)) {
         for _ in 0..2 {
             if !self.advance(machine, stats) {

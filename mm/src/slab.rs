@@ -62,7 +62,7 @@ impl Slabs {
     }
 
     /// Memory for a node: [`NODE`] bytes, aligned to them, content arbitrary.
-    #[inline]
+    #[inline(always)]
     pub fn take<M: Machine>(&self, machine: &M, free: &Free) -> Option<(*mut u8, NodePlace)> {
         let (frame, index) = self.nodes.with(machine, |c| {
             if c.len == 0 {
@@ -100,7 +100,7 @@ impl Slabs {
     /// # Safety
     ///
     /// It came from [`Slabs::take`], nobody uses it any more, and it is given back once.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn put<M: Machine>(&self, machine: &M, free: &Free, place: NodePlace) {
         self.nodes.with(machine, |c| {
             if c.len == KEPT_NODES {
