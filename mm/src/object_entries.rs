@@ -32,6 +32,7 @@ impl<M: Machine> Memory<M> {
                 self.frame_word(t).set_object_table();
                 if entry.install_table(e, t).is_ok() {
                     object.tables.fetch_add(1, Relaxed);
+                    object.quota.inspect(|quota| quota.add_table());
                 } else {
                     self.free(t);
                     self.stats.add(&self.machine, Counter::RetryTable, 1);

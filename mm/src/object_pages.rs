@@ -232,7 +232,10 @@ unsafe fn destroy<M: Machine>(object: *const Object) {
         }
         memory.leave_slot(w);
     };
-    memory.object_words(o, give_up, &mut |t| memory.free(t));
+    memory.object_words(o, give_up, &mut |t| {
+        o.quota.inspect(|quota| quota.refund());
+        memory.free(t);
+    });
     memory.objects.fetch_sub(1, Relaxed);
     let place = o.place;
     // SAFETY: the node came from `alloc_node` and nobody has it any more.

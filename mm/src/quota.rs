@@ -13,7 +13,8 @@ const UNDER_WAY: u64 = 1 << 32;
 const USED: u64 = UNDER_WAY - 1;
 
 /// A limit and what is used of it, in pages. An object is charged for each page that has content of its own, in a frame or in the
-/// swap area, from its first use until it is cut off or the object goes.
+/// swap area, from its first use until it is cut off or the object goes; and for the tables that lead to its pages: of a small file they
+/// are most of what it takes.
 #[derive(Debug, Default)]
 pub struct Quota {
     most: AtomicU64,
@@ -69,6 +70,12 @@ impl Quota {
         }
     }
 
+    /// Counts a table for pages of an object, which stays until the object goes. It comes with a page that is asked whether it may, so it
+    /// is not asked itself. Relaxed: a count, which orders nothing.
+    pub(crate) fn add_table(&self) {
+        self.word.fetch_add(1, Relaxed);
+    }
+
     /// The page that was paid for is in its object.
     pub(crate) fn arrived(&self) {
         self.word.fetch_sub(UNDER_WAY, Release);
@@ -79,7 +86,7 @@ impl Quota {
         self.word.fetch_sub(UNDER_WAY + 1, Release);
     }
 
-    /// A page of an object has gone. Relaxed: a count, which orders nothing.
+    /// A page of an object has gone, or a table. Relaxed: a count, which orders nothing.
     pub(crate) fn refund(&self) {
         self.word.fetch_sub(1, Relaxed);
     }

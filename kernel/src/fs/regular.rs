@@ -23,8 +23,15 @@ use linux_raw_sys::general as l;
 /// Largest file: what an object's table tree can hold.
 pub const MAX_LEN: u64 = 512 << 30;
 
-/// Pages of the tree's files in memory.
+/// Pages of what stays when those have ended who made it: the tree's files, and System V's segments. Nobody gives them back by being
+/// killed, so there is a limit to them.
 pub static TREE: Quota = Quota::new();
+
+/// As Linux's tmpfs, half of the memory; what goes to the swap area takes none of it, so half of that, too.
+fn tree() -> Option<&'static Quota> {
+    TREE.limit((memory().total_frames() + open_pages()) / 2);
+    Some(&TREE)
+}
 
 /// References to a file's object while it is cut: the file's and the caller's. The others are mappings.
 const HOLDERS: u64 = 2;
@@ -109,24 +116,22 @@ impl Regular {
 
     /// An empty file of the tree, charged to it.
     pub fn empty(mode: u32) -> Result<Self, Errno> {
-        // As Linux's tmpfs, half of the memory; what goes to the swap area takes none of it, so half of that, too.
-        TREE.limit((memory().total_frames() + open_pages()) / 2);
-        Self::new(mode, 0, Some(&TREE))
+        Self::new(mode, (0, MAX_LEN), tree())
     }
 
     /// An empty file outside the tree (memfd), as large as memory allows.
     pub fn memfd() -> Result<Self, Errno> {
-        Self::new(0o777, 0, None)
+        Self::new(0o777, (0, MAX_LEN), None)
     }
 
-    /// Shared memory of a length that no limit of the program's concerns.
-    pub fn shared(len: u64) -> Result<Self, Errno> {
-        Self::new(0o777, len, None)
+    /// A segment of System V's, which keeps its length: no limit of the program's concerns it. It is charged to the tree.
+    pub fn segment(len: u64) -> Result<Self, Errno> {
+        Self::new(0o777, (len, len), tree())
     }
 
-    fn new(mode: u32, len: u64, quota: Option<&'static Quota>) -> Result<Self, Errno> {
+    fn new(mode: u32, (len, most): (u64, u64), quota: Option<&'static Quota>) -> Result<Self, Errno> {
         let ino = inode::new_number();
-        let object = arc(SleepMutex::new(Some(vm::new_object_within(len, MAX_LEN, &[], quota)?)))?;
+        let object = arc(SleepMutex::new(Some(vm::new_object_within(len, most, &[], quota)?)))?;
         WRITTEN.lock().insert(ino, Arc::downgrade(&object));
         Ok(Regular {
             ino,

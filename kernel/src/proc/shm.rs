@@ -66,7 +66,7 @@ pub fn with_key(key: i32) -> Option<(i32, u64)> {
 
 /// Makes a segment of `len` bytes. EEXIST: there is one with the key by now; ENOSPC: too many.
 pub fn create(key: i32, len: u64, mode: u32, pid: i32) -> Result<i32, Errno> {
-    let file = arc(Regular::shared(len.next_multiple_of(4096))?)?;
+    let file = arc(Regular::segment(len.next_multiple_of(4096))?)?;
     let object = file.object()?;
     let name = alloc::format!("/SYSV{key:08x} (deleted)");
     file.note_mapped(&object, &Arc::from(name.into_bytes()));

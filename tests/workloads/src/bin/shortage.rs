@@ -1,5 +1,6 @@
 //! Memory runs out by what is no page of a program: page tables, bytes in pipes, files without a name, files on their way through a
-//! socket, processes that share one memory, a fork for which there is no room. Whoever has most is ended, and nobody else.
+//! socket, processes that share one memory, a fork for which there is no room. Whoever has most is ended, and nobody else. And by what
+//! stays when its maker has ended: segments of System V's, small files. Of that there is only so much.
 //!
 //! On a machine with much memory each stops by itself, so that the program stays polite there.
 
@@ -60,6 +61,8 @@ fn main() {
             let ended = child.wait();
             check!(ended == Ended::Killed(libc::SIGKILL), "the one with {what}: {ended:?}");
         }
+        segments();
+        small_files();
         wide_fork();
         killed_in_between();
         order();
@@ -212,6 +215,83 @@ fn send(socket: RawFd, file: &fs::File) -> bool {
         (*control).cmsg_len = libc::CMSG_LEN(4) as usize;
         libc::CMSG_DATA(control).cast::<RawFd>().write_unaligned(file.as_raw_fd());
         libc::sendmsg(socket, &raw const message, 0) == 1
+    }
+}
+
+/// Segments of System V's, shown or not, large or small: they stay when their maker has ended, and leave room for others.
+fn segments() {
+    for (what, pages, shown) in [("shown segments", 256, true), ("segments", 256, false), ("small segments", 1, false)]
+    {
+        let child = fork(move || {
+            let most = memory() / PAGE / pages;
+            let _ = (0..most).all(|_| segment(pages, shown));
+            0
+        });
+        let pid = child.pid();
+        let ended = child.wait();
+        check!(
+            matches!(ended, Ended::Exited(0) | Ended::Killed(libc::SIGKILL | libc::SIGBUS)),
+            "the one that takes all memory by {what}: {ended:?}"
+        );
+        after(what);
+        remove_segments_of(pid);
+        after(what);
+    }
+}
+
+/// Makes a segment and fills it. False: there are no more.
+fn segment(pages: usize, shown: bool) -> bool {
+    // SAFETY: where the segment is shown is the kernel's choice, and nobody else's; it is as long as what is written.
+    unsafe {
+        let id = libc::shmget(libc::IPC_PRIVATE, pages * PAGE, libc::IPC_CREAT | 0o600);
+        if id < 0 {
+            return false;
+        }
+        let at = libc::shmat(id, std::ptr::null(), 0);
+        if at as isize == -1 {
+            return false;
+        }
+        (0..pages).for_each(|page| at.cast::<u8>().add(page * PAGE).write_volatile(1));
+        if !shown {
+            libc::shmdt(at);
+        }
+    }
+    true
+}
+
+/// Files of one byte each, until there is no room: most of what they take is not what they hold.
+fn small_files() {
+    let place = format!("/tmp/shortage-{}", std::process::id());
+    check!(fs::create_dir(&place).is_ok(), "a directory");
+    let child = fork(|| {
+        let _ = (0..memory() / PAGE / 2).try_for_each(|n| fs::write(format!("{place}/{n}"), [1]));
+        0
+    });
+    let ended = child.wait();
+    check!(
+        matches!(ended, Ended::Exited(0) | Ended::Killed(libc::SIGKILL)),
+        "the one that takes all memory by small files: {ended:?}"
+    );
+    after("small files");
+    check!(fs::remove_dir_all(&place).is_ok(), "the directory goes");
+    after("small files");
+}
+
+/// Removes what a process has made.
+fn remove_segments_of(pid: i32) {
+    const SHM_INFO: i32 = 14;
+    const SHM_STAT: i32 = 13;
+    // SAFETY: both structures are plain numbers that live through the calls, and are as large as the kernel's.
+    unsafe {
+        let mut room = [0u64; 16];
+        let last = libc::shmctl(0, SHM_INFO, room.as_mut_ptr().cast());
+        for n in 0..=last {
+            let mut what: libc::shmid_ds = std::mem::zeroed();
+            let id = libc::shmctl(n, SHM_STAT, &raw mut what);
+            if id >= 0 && what.shm_cpid == pid {
+                libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut());
+            }
+        }
     }
 }
 
