@@ -12,8 +12,9 @@
 //! *No circle of waits.* An operation on several arenas claims them one after the other, in ascending order, each completely. So while it
 //! holds a claim it waits only for claims in a higher arena, or for older tickets in the same one.
 //!
-//! A range word is written while its seat is choosing, and read between two reads of the seat's ticket: equal tickets prove
-//! that the range belongs to them, since the next owner's range (Release, read with Acquire) comes after its choosing mark.
+//! A range word is written while its seat is choosing, and read after the seat's ticket. So it belongs to that ticket, or to a later owner of
+//! the seat: then the claim with the ticket is over, and whoever reads the later range (Release, Acquire) sees all that was done under it.
+//! That the later owner is not older than the reader is clear from the ticket, in whose place the reader's draw would have seen it choosing.
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
@@ -158,7 +159,7 @@ impl Claims {
             if t == 0 || t >= ticket {
                 return;
             }
-            if t != CHOOSING && !overlap(seat.range.load(Acquire), lo, hi) && seat.ticket.load(Acquire) == t {
+            if t != CHOOSING && !overlap(seat.range.load(Acquire), lo, hi) {
                 return;
             }
             memory.stats.add(&memory.machine, Counter::WaitClaim, 1);

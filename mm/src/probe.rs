@@ -95,6 +95,16 @@ impl ClaimsProbe {
         ClaimProbe { claim: self.0.acquire(memory, ranges) }
     }
 
+    /// Claims everything, as a scan does that edits have kept out for long.
+    pub fn all<M: Machine>(&self, memory: &Memory<M>) -> ClaimProbe<'_> {
+        ClaimProbe { claim: self.0.all(memory) }
+    }
+
+    /// Waits for the claims over a range that are held now.
+    pub fn wait_for<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) {
+        self.0.wait_for(memory, lo, hi);
+    }
+
     /// Claims one range, as edits do.
     pub fn acquire_one<M: Machine>(&self, memory: &Memory<M>, lo: u32, hi: u32) -> ClaimProbe<'_> {
         ClaimProbe { claim: self.0.acquire_one(memory, lo, hi) }

@@ -5,9 +5,10 @@
 
 use crate::defects::Defect::*;
 use crate::model::Model;
-use crate::world::{RW, World, on, script, spawn};
+use crate::world::{RW, World, flag, on, script, spawn};
 use loom::cell::UnsafeCell;
 use quire_mm::probe::ClaimsProbe;
+use quire_mm::sync::Ordering::*;
 use quire_mm::{Backing, Flags, Page, Place};
 use std::rc::Rc;
 
@@ -16,6 +17,9 @@ pub const MODELS: &[Model] = &[
     Model::new("claims-pairs", pairs, &[&[NoClaim]]),
     Model::new("claims-mixed", mixed, &[&[NoChoosing], &[NoClaim]]),
     Model::new("claims-three", three, &[&[NoChoosing]]).bounds([Some(1), Some(2)], [Some(2), Some(3)]),
+    Model::new("claims-again", again, &[&[NoClaim]]),
+    Model::new("claims-all", all, &[&[SomeSeats]]),
+    Model::new("claims-wait", wait, &[&[WaitForNobody]]),
     Model::new("claims-sweep", sweep, &[&[NoClaim]]),
     Model::new("hole", hole, &[&[HoleOnce]]),
 ];
@@ -25,6 +29,18 @@ struct Pages {
     pages: [UnsafeCell<u32>; 3],
 }
 
+impl Pages {
+    fn new() -> Pages {
+        Pages { claims: ClaimsProbe::new(), pages: [UnsafeCell::new(0), UnsafeCell::new(0), UnsafeCell::new(0)] }
+    }
+
+    /// Uses a page as if nobody else did.
+    fn touch(&self, page: u32) {
+        // SAFETY: loom fails the model when two threads are here at once, or without an order between them.
+        self.pages[page as usize].with_mut(|v| unsafe { *v += 1 });
+    }
+}
+
 /// Holds ranges and uses their pages as if nobody else did.
 fn hold(w: &World, p: &Pages, ranges: &[(u32, u32)]) {
     let claim = match ranges {
@@ -32,20 +48,14 @@ fn hold(w: &World, p: &Pages, ranges: &[(u32, u32)]) {
         ranges => p.claims.acquire(w.memory(), ranges),
     };
     for &(lo, hi) in ranges {
-        for page in lo..hi {
-            // SAFETY: loom fails the model when two threads are here at once, or without an order between them.
-            p.pages[page as usize].with_mut(|v| unsafe { *v += 1 });
-        }
+        (lo..hi).for_each(|page| p.touch(page));
     }
     drop(claim);
 }
 
 fn run(all: &[&'static [(u32, u32)]]) {
     let w = Rc::new(World::bare(8));
-    let p = Rc::new(Pages {
-        claims: ClaimsProbe::new(),
-        pages: [UnsafeCell::new(0), UnsafeCell::new(0), UnsafeCell::new(0)],
-    });
+    let p = Rc::new(Pages::new());
     let threads: Vec<_> = all[1..]
         .iter()
         .enumerate()
@@ -74,6 +84,57 @@ fn mixed() {
 
 fn three() {
     run(&[&[(0, 1)], &[(0, 1)], &[(0, 2)]]);
+}
+
+/// One claim after another in the same seat: who has read the ticket of the first one must not go by the range of the second one.
+fn again() {
+    let w = Rc::new(World::bare(8));
+    let p = Rc::new(Pages::new());
+    let (v, q) = (w.clone(), p.clone());
+    let t = spawn(&w, 1, move || hold(&v, &q, &[(0, 2)]));
+    script(&w, || {
+        hold(&w, &p, &[(0, 1)]);
+        hold(&w, &p, &[(2, 3)]);
+    });
+    let _ = t.join();
+}
+
+/// All seats, beside a claim of one page and one of two.
+fn all() {
+    let w = Rc::new(World::bare(8));
+    let p = Rc::new(Pages::new());
+    let (v, q) = (w.clone(), p.clone());
+    let t = spawn(&w, 1, move || {
+        hold(&v, &q, &[(0, 1)]);
+        hold(&v, &q, &[(0, 1), (2, 3)]);
+    });
+    script(&w, || {
+        let claim = p.claims.all(w.memory());
+        (0..3).for_each(|page| p.touch(page));
+        drop(claim);
+    });
+    let _ = t.join();
+}
+
+/// Whoever waits for the claims of a page, and holds none, sees what those did who had theirs before.
+fn wait() {
+    let w = Rc::new(World::bare(8));
+    let p = Rc::new(Pages::new());
+    let begun = flag();
+    let (v, q, told) = (w.clone(), p.clone(), begun.clone());
+    let t = spawn(&w, 1, move || {
+        let claim = q.claims.acquire_one(v.memory(), 0, 1);
+        told.store(1, Release);
+        q.touch(0);
+        drop(claim);
+    });
+    script(&w, || {
+        if begun.load(Acquire) != 0 {
+            p.claims.wait_for(w.memory(), 0, 2);
+            p.touch(0);
+        }
+    });
+    let _ = t.join();
 }
 
 /// An unmap, and a mapping at the same address that is used at once: the unmap's sweep must not reach it.
