@@ -42,8 +42,16 @@ struct Held {
 
 struct Table {
     held: BTreeMap<Key, Vec<Held>>,
-    /// For whom each process waits: one entry for each thread that does.
-    waiting: BTreeMap<(u32, u32), Owner>,
+    /// What each process waits for: one entry for each thread that does. Who has it is looked up when it is asked: whoever was in the way
+    /// may have given it back, and the thread does not know yet.
+    waiting: BTreeMap<(u32, u32), (Key, Held)>,
+}
+
+impl Table {
+    /// A lock of somebody else's that is in the way of `new`.
+    fn in_the_way(&self, key: Key, new: &Held) -> Option<Owner> {
+        self.held.get(&key)?.iter().find(|held| held.conflicts(new)).map(|held| held.owner)
+    }
 }
 
 /// A leaf lock.
@@ -94,7 +102,8 @@ fn carve(list: &mut Vec<Held>, owner: Owner, from: u64, to: u64) {
 fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
     for _ in 0..LONGEST_CHAIN {
         let Owner::Process(waiter) = other else { return false };
-        let Some((_, &next)) = table.waiting.range((waiter, 0)..=(waiter, u32::MAX)).next() else { return false };
+        let Some((_, (key, wish))) = table.waiting.range((waiter, 0)..=(waiter, u32::MAX)).next() else { return false };
+        let Some(next) = table.in_the_way(*key, wish) else { return false };
         if next == Owner::Process(pid) {
             return true;
         }
@@ -107,16 +116,15 @@ fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
 fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
     let mut guard = TABLE.lock();
     let table = &mut *guard;
-    let in_the_way = table.held.get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new))).copied();
-    if let Some(held) = in_the_way {
+    if let Some(owner) = table.in_the_way(key, &new) {
         let waiter = waiter?;
-        if waits_for(table, held.owner, waiter.0) {
+        if waits_for(table, owner, waiter.0) {
             return Some(Err(EDEADLK));
         }
-        if !crate::mem::heap_has(size_of::<(u32, u32, Owner)>() * 16) {
+        if !crate::mem::heap_has(size_of::<((u32, u32), Key, Held)>() * 16) {
             return Some(Err(ENOLCK));
         }
-        table.waiting.insert(waiter, held.owner);
+        table.waiting.insert(waiter, (key, new));
         return None;
     }
     let list = table.held.entry(key).or_default();
