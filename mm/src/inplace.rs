@@ -164,7 +164,7 @@ impl<M: Machine> Space<M> {
     /// Unlocks what is mapped in a range that the caller has claimed. What cannot be unlocked for want of memory stays locked.
     #[cold]
     pub(crate) fn unlock_claimed(&self, range: PageRange) {
-        let change = |p: Part| Part { flags: p.flags - (Flags::LOCKED | Flags::ON_FAULT), ..p };
+        let change = |p: Part| Part { flags: p.flags - Flags::LOCKS, ..p };
         for (index, lo, hi) in range.by_arena() {
             if let Some(arena) = self.arena(index) {
                 let _ = self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()));

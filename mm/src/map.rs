@@ -164,7 +164,7 @@ impl<M: Machine> Space<M> {
         check()?;
         let put = |index: usize, lo: u32, hi: u32, all: Part| {
             let arena = self.arena_or_new(index)?;
-            if part(index, lo, hi).flags.contains(Flags::GROWS_DOWN) {
+            if all.flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
             self.publish(arena, lo, hi, &Change::Put(Some(all)), None, |list: List<'_>| {

@@ -206,7 +206,7 @@ impl<M: Machine> Move<'_, M> {
         // behind.
         if keep {
             rest.into_iter().for_each(|rest| self.sweep(rest, Fate::Emptied));
-            self.show(src, Some(Part { flags: shown.flags - (Flags::LOCKED | Flags::ON_FAULT), ..shown }))?;
+            self.show(src, Some(Part { flags: shown.flags - Flags::LOCKS, ..shown }))?;
         } else {
             self.show(src, None)?;
             // Before the look at remembered spans (`bare`, rule 4), where nothing is swept.

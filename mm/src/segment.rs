@@ -35,6 +35,8 @@ bitflags! {
         const UNMERGED = 1 << 13;
         /// With LOCKED: pages stay once they have been touched (MLOCK_ONFAULT).
         const ON_FAULT = 1 << 15;
+        /// Both flags of a locked segment.
+        const LOCKS = Self::LOCKED.bits() | Self::ON_FAULT.bits();
     }
 }
 

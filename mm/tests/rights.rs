@@ -307,7 +307,7 @@ fn a_move_unlocks_what_it_leaves_behind() {
     let (mut cpu, space) = setup(8192);
     let border = (1 << 27) * 7;
     let locked = |page: u64| space.find(Page(page)).unwrap().flags;
-    let all = Flags::LOCKED | Flags::ON_FAULT;
+    let all = Flags::LOCKS;
     for (from, to) in [(0, 100), (border - 1, border + 100), (border - 5, border + 3), (border + 2, border - 5)] {
         space.map(Place::Fixed(Page(border - 6)), 12, RW, &Backing::Anonymous, all).unwrap();
         space.map(Place::Fixed(Page(border + 6)), 1, R, &Backing::Anonymous, all).unwrap();

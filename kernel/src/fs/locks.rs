@@ -49,8 +49,8 @@ struct Table {
 
 impl Table {
     /// A lock of somebody else's that is in the way of `new`.
-    fn in_the_way(&self, key: Key, new: &Held) -> Option<Owner> {
-        self.held.get(&key)?.iter().find(|held| held.conflicts(new)).map(|held| held.owner)
+    fn in_the_way(&self, key: Key, new: &Held) -> Option<Held> {
+        self.held.get(&key)?.iter().find(|held| held.conflicts(new)).copied()
     }
 }
 
@@ -104,10 +104,10 @@ fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
         let Owner::Process(waiter) = other else { return false };
         let Some((_, (key, wish))) = table.waiting.range((waiter, 0)..=(waiter, u32::MAX)).next() else { return false };
         let Some(next) = table.in_the_way(*key, wish) else { return false };
-        if next == Owner::Process(pid) {
+        if next.owner == Owner::Process(pid) {
             return true;
         }
-        other = next;
+        other = next.owner;
     }
     false
 }
@@ -116,9 +116,9 @@ fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
 fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
     let mut guard = TABLE.lock();
     let table = &mut *guard;
-    if let Some(owner) = table.in_the_way(key, &new) {
+    if let Some(held) = table.in_the_way(key, &new) {
         let waiter = waiter?;
-        if waits_for(table, owner, waiter.0) {
+        if waits_for(table, held.owner, waiter.0) {
             return Some(Err(EDEADLK));
         }
         if !crate::mem::heap_has(size_of::<((u32, u32), Key, Held)>() * 16) {
@@ -257,7 +257,7 @@ pub fn of_range(file: &Arc<OpenFile>, fd: i32, command: u32, at: usize) -> SysRe
     };
     let new = Held { owner, from, to, exclusive };
     if matches!(command, l::F_GETLK | l::F_OFD_GETLK) {
-        let other = TABLE.lock().held.get(&key).and_then(|list| list.iter().find(|held| held.conflicts(&new)).copied());
+        let other = TABLE.lock().in_the_way(key, &new);
         raw.kind = l::F_UNLCK as u16;
         if let Some(held) = other {
             raw.kind = if held.exclusive { l::F_WRLCK } else { l::F_RDLCK } as u16;

@@ -366,8 +366,7 @@ pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 }
 
 /// The program of a process, which may have ended.
-fn exe_of(pid: u32) -> Result<(Arc<[u8]>, Running), Errno> {
-    let process = tree::process(pid).ok_or(ENOENT)?;
+fn exe_of(process: &Process) -> Result<(Arc<[u8]>, Running), Errno> {
     process.shown_memory(None).ok_or(ENOENT)?;
     let exe = process.exe.lock().clone();
     exe.file.map(|file| (exe.path, file)).ok_or(ENOENT)
@@ -384,7 +383,7 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
         ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.shown_path()),
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
-            (Place::Exe, Some(_)) => exe_of(*pid).map(|(path, file)| file.file().shown_now(&path)),
+            (Place::Exe, Some(process)) => exe_of(&process).map(|(path, file)| file.file().shown_now(&path)),
             (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).map(|fs| fs.shown_cwd()),
             (Place::Root, Some(process)) => process.fs().ok_or(ENOENT).map(|_| b"/".to_vec()),
         },
@@ -396,7 +395,8 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
 /// A descriptor's link leads to the open thing itself, which need not have a path; that of a program to its file.
 pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
     if let ProcEntry::Link(pid, Place::Exe) = entry {
-        return Some(exe_of(*pid).map(|(_, file)| Inode::new(Kind::Regular(file.file().clone()), 0)));
+        let exe = tree::process(*pid).ok_or(ENOENT).and_then(|process| exe_of(&process));
+        return Some(exe.map(|(_, file)| Inode::new(Kind::Regular(file.file().clone()), 0)));
     }
     let ProcEntry::Fd(pid, fd) = entry else { return None };
     Some(file_of(*pid, *fd).map(|file| match (&file.inode, file.regular()) {

@@ -23,8 +23,3 @@ pub use quire_mm::{
     Quota, Remap, Seen, Segment,
 };
 pub use shortage::wait_for_frames;
-
-/// Makes every other CPU pass a full memory barrier before it returns (membarrier).
-pub fn barrier_everywhere() {
-    crate::arch::smp::barrier();
-}

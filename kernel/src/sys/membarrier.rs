@@ -3,7 +3,7 @@
 use super::Args;
 use super::errno::*;
 use crate::arch::UserRegs;
-use crate::mem::barrier_everywhere;
+use crate::arch::smp::barrier;
 use crate::proc::thread::user;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering;
@@ -45,14 +45,14 @@ pub fn membarrier(r: &mut UserRegs) -> SysResult {
         command @ (REGISTER_GLOBAL | REGISTER_PRIVATE | REGISTER_SYNC_CORE) => {
             registered.fetch_or(command, Ordering::Relaxed);
         }
-        GLOBAL | GLOBAL_EXPEDITED => barrier_everywhere(),
+        GLOBAL | GLOBAL_EXPEDITED => barrier(),
         PRIVATE => {
             has(REGISTER_PRIVATE)?;
-            barrier_everywhere();
+            barrier();
         }
         SYNC_CORE => {
             has(REGISTER_SYNC_CORE)?;
-            barrier_everywhere();
+            barrier();
             // The others return from an interrupt, which serialises; so does this.
             __cpuid(0);
         }

@@ -27,7 +27,7 @@ fn map(s: &Scene, at: Place, prot: Prot, flags: Flags) -> Result<Page, EditError
 }
 
 fn flags(s: &Scene, page: u64) -> Option<Flags> {
-    s.find(Page(page)).filter(|s| s.range.start <= Page(page)).map(|s| s.flags & (Flags::LOCKED | Flags::ON_FAULT))
+    s.find(Page(page)).filter(|s| s.range.start <= Page(page)).map(|s| s.flags & Flags::LOCKS)
 }
 
 /// As munlockall.

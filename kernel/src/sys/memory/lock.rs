@@ -11,10 +11,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 
-/// Both flags of a locked segment.
-const LOCKS: Flags = Flags::LOCKED.union(Flags::ON_FAULT);
-
-/// Gives the segments of a range these of [`LOCKS`], up to the first hole.
+/// Gives the segments of a range these of [`Flags::LOCKS`], up to the first hole.
 fn lock(address: usize, len: usize, set: Flags) -> SysResult {
     let start = address & !(PAGE - 1);
     let range = match Span::new(start, len.wrapping_add(address - start)) {
@@ -27,7 +24,7 @@ fn lock(address: usize, len: usize, set: Flags) -> SysResult {
         use_it();
     }
     let space = &user().memory().space;
-    let covered = vm::retry(|| match space.set_flags_to_hole(range, set, LOCKS - set) {
+    let covered = vm::retry(|| match space.set_flags_to_hole(range, set, Flags::LOCKS - set) {
         Err(EditError::NotMapped) => Ok(false),
         other => other.map(|()| true),
     })?;
@@ -73,7 +70,7 @@ pub fn is_used() -> bool {
 pub fn not_writable(space: &Space, range: PageRange) -> Result<Vec<PageRange>, Errno> {
     let mut parts = Vec::new();
     each_part(space, range, |s, part| {
-        if s.flags & (LOCKS | Flags::SHARED) == Flags::LOCKED && !s.prot.contains(Prot::WRITE) {
+        if s.flags & (Flags::LOCKS | Flags::SHARED) == Flags::LOCKED && !s.prot.contains(Prot::WRITE) {
             parts.try_reserve(1).map_err(|_| ENOMEM)?;
             parts.push(part);
         }
@@ -86,7 +83,7 @@ pub fn not_writable(space: &Space, range: PageRange) -> Result<Vec<PageRange>, E
 pub fn bring_in_writable(space: &Space, parts: &[PageRange]) {
     for &part in parts {
         let _ = each_part(space, part, |s, part| {
-            if s.flags & LOCKS == Flags::LOCKED
+            if s.flags & Flags::LOCKS == Flags::LOCKED
                 && s.prot.contains(Prot::WRITE)
                 && part.pages() <= memory().total_frames()
             {
@@ -107,7 +104,7 @@ pub fn mlock2(r: &mut UserRegs) -> SysResult {
     if flags & !l::MLOCK_ONFAULT != 0 {
         return Err(EINVAL);
     }
-    lock(r.a0(), r.a1(), if flags == 0 { Flags::LOCKED } else { LOCKS })
+    lock(r.a0(), r.a1(), if flags == 0 { Flags::LOCKED } else { Flags::LOCKS })
 }
 /// `munlock`
 pub fn munlock(r: &mut UserRegs) -> SysResult {
@@ -120,7 +117,7 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
     if flags == 0 || flags & !(l::MCL_CURRENT | l::MCL_FUTURE | l::MCL_ONFAULT) != 0 || flags == l::MCL_ONFAULT {
         return Err(EINVAL);
     }
-    let locks = if flags & l::MCL_ONFAULT != 0 { LOCKS } else { Flags::LOCKED };
+    let locks = if flags & l::MCL_ONFAULT != 0 { Flags::LOCKS } else { Flags::LOCKED };
     use_it();
     let future = if flags & l::MCL_FUTURE != 0 { locks } else { Flags::empty() };
     let space = &user().memory().space;
@@ -144,9 +141,9 @@ pub fn mlockall(r: &mut UserRegs) -> SysResult {
 /// All pages.
 const ALL: PageRange = PageRange { start: Page(0), end: PageRange::LIMIT };
 
-/// Gives all segments these of [`LOCKS`], and takes the others.
+/// Gives all segments these of [`Flags::LOCKS`], and takes the others.
 fn give(space: &Space, set: Flags) -> Result<(), Errno> {
-    vm::retry(|| match space.set_flags(ALL, set, LOCKS - set, &|_, _| true) {
+    vm::retry(|| match space.set_flags(ALL, set, Flags::LOCKS - set, &|_, _| true) {
         Err(EditError::NotMapped) => Ok(()),
         done => done,
     })
