@@ -313,13 +313,13 @@ lint() {
 names_exist() {
     local text models races rules lost pages sources
     local list='(, (and )?| and | or )?'
-    text=$(find README.md docs loom-tests {mm,swapd,kernel}/src -name target -prune -o \( -name '*.rs' -o -name '*.md' \) -print0 |
+    text=$(find README.md docs loom-tests {mm,swapd,kernel}/src kernel/*/src -name target -prune -o \( -name '*.rs' -o -name '*.md' \) -print0 |
         xargs -0 sed 's|^ *//[/!]* *||' | tr '\n' ' ')
     models=$(grep -rhoP '"\K[a-z][a-z-]*(?=")' loom-tests/src | sort -u)
     races=$(grep -oP '^\| \K[0-9]+(?=b? )' docs/verification.md | sort -u)
     rules=$(grep -oP '^//! \* \KE[0-9]+(?=\.)' mm/src/entry.rs | sort -u)
     mapfile -t sources < <(find ./*/ -name target -prune -o \( -name '*.rs' -o -name '*.c' -o -name '*.h' \) -print)
-    mapfile -t pages < <(find ./*.md docs {mm,swapd,kernel,drivers,loom-tests}/README.md -name orderings.md -prune -o -name '*.md' -print)
+    mapfile -t pages < <(find ./*.md docs {mm,swapd,kernel,drivers,loom-tests}/README.md kernel/*/README.md -name orderings.md -prune -o -name '*.md' -print)
     lost=$(
         comm -23 <(named_functions "${pages[@]}") <(functions "${sources[@]}")
         comm -23 <(grep -ohP "\`\\K[a-z_0-9/-]+\\.(rs|c|h)(?=\`)" "${pages[@]}" | sed 's|^|/|' | sort -u) <(suffixes "${sources[@]}")

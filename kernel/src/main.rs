@@ -15,23 +15,24 @@ mod swap;
 mod sys;
 
 use arch::boot::{self, BootInfo};
-use arch::{cpu, idt, irq, paging, smp};
-use mem::early::{self, Region};
-use mem::layout::{KERNEL_BASE, PHYS_BASE, phys_to_virt};
+use arch::{control, idt, irq, paging, smp};
+use quire_base::cpu;
+use quire_base::early::{self, Region};
+use quire_base::layout::{KERNEL_BASE, PHYS_BASE, phys_to_virt};
 use quire_drivers::{acpi, apic};
 
 /// The boot CPU's first Rust code: the order of the boot at a glance.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_entry(start_info: u64) -> ! {
     // SAFETY: once, before anything asks for this CPU's block.
-    unsafe { cpu::install(0) };
+    unsafe { control::install(0) };
     debug::init();
     // SAFETY: what the loader passed, on the boot tables.
     let Some(info) = (unsafe { BootInfo::read(start_info) }) else { panic!("not started by PVH") };
     early_memory(&info); //                        the loader's map, a bump allocator
     // SAFETY: once, on the boot tables.
     unsafe {
-        cpu::enable_nx();
+        control::enable_nx();
         paging::init().expect("no memory for the kernel's tables"); // the kernel's own tables
         idt::init();
     }
@@ -57,7 +58,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
         "{} CPUs, {} MiB, booted in {} us",
         arch::cpu_count(),
         early::ram_bytes() >> 20,
-        sched::timer::now_ns() / 1000
+        quire_base::time::now_ns() / 1000
     );
     sched::start_reaper().expect("no memory for the reaper");
     // SAFETY: the loader put the archive there, and the early allocator left it alone.

@@ -1,7 +1,7 @@
 //! The entry code and the start information that PVH hands over.
 
-use crate::mem::early::Region;
-use crate::mem::layout::phys_to_virt;
+use quire_base::early::Region;
+use quire_base::layout::phys_to_virt;
 
 /// The page below 1 MiB at which other CPUs start.
 pub const AP_PAGE: u64 = 0x8000;

@@ -1,8 +1,8 @@
 //! Segments and the task state segment of each CPU.
 
-use super::cpu::{self, CPUS};
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use quire_base::cpu::{self, CPUS};
 
 /// Kernel code selector.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -61,7 +61,7 @@ static TABLES: [Slot; CPUS] = [const {
 /// Loads this CPU's segments. `ist` are the tops of the stacks for double faults, NMIs and machine checks.
 ///
 /// # Safety
-/// Called once on each CPU, after [`cpu::install`]; the stacks are mapped and nobody else's.
+/// Called once on each CPU, after [`install`](super::control::install); the stacks are mapped and nobody else's.
 pub unsafe fn load(ist: [u64; 3]) {
     let tables = TABLES[cpu::cpu_id()].0.get();
     // SAFETY: the slot is this CPU's own, and nothing refers to it yet.

@@ -1,9 +1,10 @@
 //! Interrupts: the local APIC of this CPU, the vectors, and messages between CPUs.
 
-use super::{cpu, paging, time};
+use super::{calibrate, paging};
 use crate::{host, mem, sched, swap};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_base::{cpu, time};
 use quire_drivers::apic::{self, Apic, Vectors};
 
 /// Vector of the APIC timer.
@@ -57,7 +58,7 @@ pub unsafe fn enable() -> Result<(), &'static str> {
 
 /// Measures the clocks with this CPU's timer.
 pub fn calibrate(pm_timer: Option<u16>) {
-    time::calibrate(
+    calibrate::calibrate(
         pm_timer,
         || {
             with(|a| a.set_timer(u32::MAX));

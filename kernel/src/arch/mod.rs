@@ -1,7 +1,8 @@
 //! The x86-64 machine: everything that knows an instruction, a register or a table of the CPU.
 
 pub mod boot;
-pub mod cpu;
+mod calibrate;
+pub mod control;
 pub mod fpu;
 pub mod gdt;
 pub mod idt;
@@ -9,18 +10,17 @@ pub mod irq;
 pub mod paging;
 pub mod regs;
 pub mod smp;
+pub mod stay;
 pub mod syscall;
-pub mod time;
 pub mod trap;
 pub mod usercopy;
 
-pub use cpu::cpu_id;
 pub use regs::UserRegs;
 
 /// Lets pending interrupts in: a short window inside a long wait. The caller holds no spin lock.
 #[inline]
 pub fn interrupt_window() {
-    crate::debug::lock::may_wait();
+    quire_base::lock::may_wait();
     // SAFETY: kernel code runs with interrupts off and they are off again afterwards; handlers take leaf locks only, which
     // nobody holds across a window.
     unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
@@ -28,7 +28,7 @@ pub fn interrupt_window() {
 
 /// How many CPUs take part; their numbers are below it.
 pub fn cpu_count() -> usize {
-    cpu::online().count_ones() as usize
+    quire_base::cpu::online().count_ones() as usize
 }
 
 /// Stops this CPU for good.

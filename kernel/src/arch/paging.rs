@@ -4,12 +4,12 @@
 //! level. The five top-level entries never change, so every space copies them.
 
 use super::boot;
-use super::cpu;
-use crate::debug::lock::Mutex;
-use crate::mem::early;
-use crate::mem::layout::{HEAP_BASE, KERNEL_BASE, MMIO_BASE, PHYS_BASE, STACK_BASE, phys_to_virt};
+use super::control;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_base::early;
+use quire_base::layout::{HEAP_BASE, KERNEL_BASE, MMIO_BASE, PHYS_BASE, STACK_BASE, phys_to_virt};
+use quire_base::lock::Mutex;
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
@@ -72,9 +72,9 @@ unsafe fn entry(virt: u64, level: u32, alloc: Alloc) -> Option<*mut u64> {
 /// Called once, on the boot tables, after the early allocator was set up.
 pub unsafe fn init() -> Option<()> {
     // ordering: Relaxed; nobody else runs yet.
-    NX.store(if cpu::has_nx() { 1 << 63 } else { 0 }, Ordering::Relaxed);
+    NX.store(if control::has_nx() { 1 << 63 } else { 0 }, Ordering::Relaxed);
     TOP.store(early_table()?, Ordering::Relaxed);
-    let gib = cpu::has_gib_pages();
+    let gib = control::has_gib_pages();
     // RAM, and the ACPI tables and ROMs below 4 GiB around it, in the largest pages that fit; devices' registers are seen through
     // their own region, so that what is beyond RAM here is never touched.
     let end = early::ram_end().next_multiple_of(2 << 20);

@@ -1,10 +1,11 @@
 //! Starting the other CPUs: INIT, then SIPI, all at once.
 
-use super::{boot, cpu, fpu, gdt, idt, irq, paging, syscall};
-use crate::debug::stall::Wait;
-use crate::mem::layout::phys_to_virt;
+use super::{boot, control, fpu, gdt, idt, irq, paging, syscall};
 use crate::sched;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_base::layout::phys_to_virt;
+use quire_base::wait::Wait;
+use quire_base::{cpu, time};
 use quire_mm::What;
 
 /// Tops of the first stacks of the other CPUs, by CPU number; the entry code reads it.
@@ -27,7 +28,7 @@ pub unsafe fn init_this_cpu() -> Result<(), &'static str> {
     // SAFETY: the caller's promise is that of each step; the order is theirs too: the FPU before anything is zeroed with it,
     // segments before gates before SYSCALL.
     unsafe {
-        cpu::protect();
+        control::protect();
         fpu::init();
         let mut ist = [0; 3];
         for top in &mut ist {
@@ -62,14 +63,14 @@ pub fn start(apic_ids: &[u32]) {
         core::ptr::copy_nonoverlapping(phys_to_virt(from), phys_to_virt(boot::AP_PAGE), len as usize);
         phys_to_virt(&raw const ap_limit as u64).cast::<u32>().write_volatile(others as u32 + 1);
         phys_to_virt(&raw const ap_top as u64).cast::<u64>().write_volatile(paging::kernel_top());
-        let nx = if cpu::has_nx() { 1 << 11 } else { 0 };
+        let nx = if control::has_nx() { 1 << 11 } else { 0 };
         phys_to_virt(&raw const ap_efer as u64).cast::<u32>().write_volatile(nx);
     }
     let ids = || apic_ids.iter().copied().filter(|&id| id != own).take(others);
     let expect = u64::MAX >> (63 - others);
     let wait = |ns: u64| {
-        let end = super::time::now_ns() + ns;
-        while super::time::now_ns() < end && cpu::online() != expect {
+        let end = time::now_ns() + ns;
+        while time::now_ns() < end && cpu::online() != expect {
             core::hint::spin_loop();
         }
     };
@@ -92,7 +93,7 @@ pub fn start(apic_ids: &[u32]) {
 extern "C" fn ap_entry(id: u32) -> ! {
     // SAFETY: the entry code gave each CPU a number of its own; the tables are complete; each step is done once.
     let result = unsafe {
-        cpu::install(id as usize);
+        control::install(id as usize);
         sched::adopt_idle();
         init_this_cpu()
     };

@@ -1,10 +1,10 @@
 //! SYSCALL: entry, dispatch, and the way back to user mode.
 
-use super::cpu::{self, PerCpu};
 use super::gdt;
 use super::regs::UserRegs;
 use crate::sys;
 use core::arch::naked_asm;
+use quire_base::cpu::{self, PerCpu};
 use x86::msr;
 
 /// Programs' flags that the entry clears: TF, IF, DF, IOPL, NT, AC, so that the kernel starts in a known state.

@@ -1,10 +1,11 @@
 //! Traps and interrupts: who gets which vector, and what happens on the way back to user mode.
 
-use super::cpu::{self, WORK_ATTENTION};
+use super::stay;
 use super::{irq, regs::UserRegs, usercopy};
-use crate::debug::record;
 use crate::{mem, proc, sched};
 use core::arch::asm;
+use quire_base::cpu::{self, WORK_ATTENTION};
+use quire_base::record;
 
 /// A fault of a program that is not about a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
     usercopy::close();
     let user = regs.is_user();
     if user {
-        cpu::enter_kernel();
+        stay::enter_kernel();
     }
     match vector {
         14 => {
@@ -65,7 +66,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
             user_work(regs);
         }
         before_iret(regs);
-        cpu::leave_kernel();
+        stay::leave_kernel();
     }
 }
 

@@ -5,11 +5,11 @@
 //! routines that must not wait at once, execution goes on at `fix-up`. `stac` and `clac` surround each routine when the CPU has
 //! SMAP, and a trap closes user memory first ([`close`]).
 
-use super::cpu::SMAP;
+use super::control::SMAP;
 use super::regs::UserRegs;
-use crate::debug::lock::may_wait;
 use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use quire_base::lock::may_wait;
 
 #[repr(C)]
 struct Entry {

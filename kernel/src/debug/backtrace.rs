@@ -1,9 +1,9 @@
 //! Who called whom, from the frame pointers of a stack.
 
 use crate::arch::boot;
-use crate::mem::layout::KERNEL_BASE;
 use crate::sched::stack;
 use core::ops::Range;
+use quire_base::layout::KERNEL_BASE;
 
 /// The most addresses of a trace.
 pub const DEPTH: usize = 24;

@@ -5,16 +5,18 @@
 //! (the launcher's last act before it gives a run up) and means: report everything.
 
 use super::backtrace::Trace;
-use super::stall::Waits;
-use super::{UART, record, symbols};
+use super::{UART, symbols};
+use crate::arch::irq;
 use crate::arch::regs::{SIZE, UserRegs};
-use crate::arch::{cpu, irq};
 use crate::fs::Printable;
 use crate::proc::tree;
 use crate::sched::{self, timer};
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::cpu;
+use quire_base::record;
+use quire_base::wait::Waits;
 use quire_drivers::uart::Uart;
 
 /// How long a CPU may take to answer, all together.

@@ -2,19 +2,18 @@
 
 pub mod backtrace;
 pub mod dump;
-pub mod lock;
 pub mod provoke;
-pub mod record;
 pub mod stall;
 
 mod symbols;
 
-use crate::arch::{self, UserRegs, cpu, irq};
+use crate::arch::{self, UserRegs, irq};
 use crate::host;
 use backtrace::Trace;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use quire_base::{cpu, record, time, wait};
 use quire_drivers::uart::Uart;
 use spin::Mutex;
 
@@ -29,7 +28,7 @@ impl log::Log for Log {
         true
     }
     fn log(&self, record: &log::Record<'_>) {
-        let now = crate::sched::timer::now_ns() / 1000;
+        let now = time::now_ns() / 1000;
         let mut uart = UART.lock();
         let level = match record.level() {
             log::Level::Error => "error: ",
@@ -41,8 +40,9 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// Starts the log.
+/// Starts the log, and the reports of waits.
 pub fn init() {
+    wait::ABOVE.set(&stall::WAITS);
     UART.lock().init();
     let _ = log::set_logger(&Log);
     log::set_max_level(log::LevelFilter::Info);

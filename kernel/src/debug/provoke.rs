@@ -9,11 +9,12 @@
 //! | `handler` | for ever: a thread lets interrupts in while it holds a spin lock that the timer's handler takes (race 10) |
 //! | `turn` | a thread lets interrupts in, but no other thread of its CPU has a turn |
 
-use super::lock::Mutex;
-use super::stall::Wait;
-use crate::arch::{cpu, interrupt_window};
+use crate::arch::interrupt_window;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::cpu;
+use quire_base::lock::Mutex;
+use quire_base::wait::Wait;
 use quire_mm::What;
 
 static TEST: Mutex<()> = Mutex::new(());

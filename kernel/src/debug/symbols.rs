@@ -5,10 +5,10 @@
 //! `docs/specs/fw_cfg.rst`.
 
 use super::backtrace::DEPTH;
-use crate::mem::layout::virt_to_phys;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{Ordering, compiler_fence};
+use quire_base::layout::virt_to_phys;
 use rustc_demangle::demangle;
 use x86::io::{inb, outl, outw};
 

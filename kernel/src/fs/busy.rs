@@ -12,9 +12,9 @@
 
 use super::Regular;
 use crate::proc::vm;
-use crate::sys::errno::{ETXTBSY, Errno};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering};
+use quire_base::errno::{ETXTBSY, Errno};
 
 /// The number.
 pub struct Busy(AtomicI32);

@@ -5,9 +5,9 @@ use super::stat::{Stat, kind};
 use super::{File, UserIo};
 use crate::host;
 use crate::proc::sleep::wait_on;
-use crate::sys::errno::*;
 use core::any::Any;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// One of the three streams.
 #[derive(Clone, Copy, PartialEq, Eq)]

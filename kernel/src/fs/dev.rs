@@ -5,9 +5,9 @@ use super::stat::{Stat, kind};
 use super::{File, UserIo};
 use crate::mem::ObjectRef;
 use crate::proc::vm;
-use crate::sys::errno::*;
 use crate::sys::random;
 use core::any::Any;
+use quire_base::errno::*;
 
 /// The devices in /dev.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,15 @@
 
 use super::{File, Inode, Kind, Stat, UserIo, procfs, stat::kind};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::mem::user::UserSlice;
 use crate::proc::thread::user;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Bound;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// Most entries that one call gives, so that none works for long. Programs ask until there are no more.
 const MOST: usize = 1024;

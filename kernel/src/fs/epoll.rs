@@ -3,13 +3,11 @@
 use super::stat::Stat;
 use super::{File, OpenFile, poll};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::process::arc;
 use crate::proc::signal::calls;
 use crate::proc::thread::user;
 use crate::sched::timer;
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -17,6 +15,8 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Bound;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 struct Interest {
     file: Weak<OpenFile>,

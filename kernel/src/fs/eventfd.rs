@@ -2,13 +2,13 @@
 
 use super::stat::Stat;
 use super::{File, UserIo, poll};
-use crate::debug::lock::Mutex;
 use crate::proc::sleep::wait_on;
 use crate::sched::WaitQueue;
-use crate::sys::errno::*;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// The counter.
 pub struct EventFd {

@@ -4,13 +4,13 @@ use super::dev::Device;
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
 use super::{OpenFile, Regular, Times, pipe};
-use crate::debug::lock::Mutex;
 use crate::mem::{heap_has, memory};
-use crate::sys::errno::Errno;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use quire_base::errno::Errno;
+use quire_base::lock::Mutex;
 
 /// The entries of a directory.
 pub type Entries = BTreeMap<Vec<u8>, Arc<Inode>>;

@@ -4,8 +4,8 @@ use crate::arch::interrupt_window;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::signal::is_dying;
 use crate::sched;
-use crate::sys::errno::*;
 use alloc::vec::Vec;
+use quire_base::errno::*;
 
 /// Most bytes that one call moves, as on Linux.
 pub const MAX_BYTES: usize = 0x7fff_f000;

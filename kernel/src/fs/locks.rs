@@ -7,18 +7,18 @@
 
 use super::OpenFile;
 use super::stat::kind;
-use crate::debug::lock::Mutex;
 use crate::mem::user::{UserPtr, plain};
 use crate::proc::process::Process;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::{current, user};
 use crate::sched::WaitQueue;
-use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// The file: type and inode number, and which kind of locks.
 type Key = (u32, u64, bool);

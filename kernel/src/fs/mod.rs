@@ -43,10 +43,10 @@ pub use times::Times;
 pub use walk::{base_of, path_now, resolve};
 
 use crate::mem::ObjectRef;
-use crate::sys::errno::*;
 use core::any::Any;
 use core::fmt;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// What poll says of files that are never waited for.
 const ALWAYS_READY: u32 = l::POLLIN | l::POLLOUT | l::POLLRDNORM | l::POLLWRNORM;

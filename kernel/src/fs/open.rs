@@ -8,11 +8,11 @@ use crate::proc::process::arc;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
 use crate::proc::sleep::SleepMutex;
 use crate::sched;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// What open, pipe and their kind return a descriptor of; dup and fork share it.
 pub struct OpenFile {

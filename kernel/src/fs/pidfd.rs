@@ -12,11 +12,11 @@ use crate::proc::signal::{SigInfo, calls, code, send};
 use crate::proc::thread::{current, user};
 use crate::proc::tree;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Descriptors that there are: ends are told to pollers only then.
 static COUNT: AtomicUsize = AtomicUsize::new(0);

@@ -3,7 +3,6 @@
 use super::rights::{self, Rights};
 use super::stat::{Stat, kind};
 use super::{File, UserIo, inode, poll};
-use crate::debug::lock::Mutex;
 use crate::mem::page::KernelPage;
 use crate::mem::user::UserPtr;
 use crate::proc::charge::Found;
@@ -11,12 +10,13 @@ use crate::proc::process::arc;
 use crate::proc::signal;
 use crate::proc::sleep::{SleepGuard, SleepMutex, wait_on};
 use crate::sched::WaitQueue;
-use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// Slots of a new pipe.
 const SLOTS: usize = 16;

@@ -10,12 +10,12 @@ use crate::proc::signal::{self, calls, restart::deadline_after};
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
 use crate::sched::{WaitQueue, timer};
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 static QUEUE: WaitQueue = WaitQueue::new();
 static POLLERS: AtomicUsize = AtomicUsize::new(0);

@@ -11,12 +11,12 @@ use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
 use crate::sched::ThreadRef;
 use crate::swap;
-use crate::sys::errno::*;
 use crate::sys::info;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 use core::sync::atomic::Ordering;
+use quire_base::errno::*;
 use spin::Once;
 
 /// One thing in /proc or /sys.
@@ -439,7 +439,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Counters) => Ok(crate::mem::counters::text().into_bytes()),
         ProcEntry::System(System::MaxMapCount) => Ok(alloc::format!("{}\n", memory().most_segments()).into_bytes()),
         ProcEntry::System(System::Cpus) => {
-            let last = crate::arch::cpu::online().count_ones() - 1;
+            let last = quire_base::cpu::online().count_ones() - 1;
             Ok(if last == 0 { b"0\n".to_vec() } else { alloc::format!("0-{last}\n").into_bytes() })
         }
         _ => Err(EINVAL),

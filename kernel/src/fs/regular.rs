@@ -4,7 +4,6 @@ use super::busy::Busy;
 use super::io::short;
 use super::stat::kind;
 use super::{File, Stat, Times, UserIo, inode, walk};
-use crate::debug::lock::Mutex;
 use crate::mem::{ObjectRef, Quota, memory};
 use crate::proc::charge::{self, Found};
 use crate::proc::limits;
@@ -12,13 +11,14 @@ use crate::proc::process::arc;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
 use crate::swap::area::open_pages;
-use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// Largest file: what an object's table tree can hold.
 pub const MAX_LEN: u64 = 512 << 30;

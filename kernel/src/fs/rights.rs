@@ -6,15 +6,15 @@
 
 use super::OpenFile;
 use super::pipe::Pipe;
-use crate::debug::lock::Mutex;
 use crate::proc::charge;
 use crate::proc::thread::current;
-use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// Most files of one message, as on Linux.
 pub const MOST: usize = 253;

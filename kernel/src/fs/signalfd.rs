@@ -9,10 +9,10 @@ use crate::proc::process::arc;
 use crate::proc::signal::{self, calls};
 use crate::proc::thread::user;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Bytes of Linux's `signalfd_siginfo`.
 const RECORD: usize = 128;

@@ -8,10 +8,10 @@ use crate::mem::memory;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
-use crate::sys::errno::*;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
+use quire_base::errno::*;
 
 /// Takes what was written to a file.
 fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {

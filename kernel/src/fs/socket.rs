@@ -4,11 +4,11 @@ use super::pipe::{End, Pipe};
 use super::rights::Rights;
 use super::stat::{Stat, kind};
 use super::{File, UserIo};
-use crate::debug::lock::Mutex;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use core::any::Any;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// One end of a connected pair of stream sockets.
 pub struct Socket {

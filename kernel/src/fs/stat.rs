@@ -2,7 +2,7 @@
 
 use super::times::Moments;
 use crate::mem::user::{UserPtr, plain};
-use crate::sys::errno::Errno;
+use quire_base::errno::Errno;
 
 /// File types in `mode`.
 pub mod kind {

@@ -1,14 +1,14 @@
 //! File descriptors.
 
 use super::OpenFile;
-use crate::debug::lock::Mutex;
 use crate::proc::charge::{self, Found};
 use crate::proc::process::arc;
 use crate::proc::thread::current;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 #[derive(Clone)]
 struct Slot {

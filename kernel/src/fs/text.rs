@@ -1,9 +1,9 @@
 //! Text that is as long as a program has made it: each piece is refused when there is no room for it, where the standard library's strings
 //! would stop the kernel.
 
-use crate::sys::errno::{ENOMEM, Errno};
 use alloc::vec::Vec;
 use core::fmt;
+use quire_base::errno::{ENOMEM, Errno};
 
 /// Makes room for more bytes, if they fit into what is left of the heap's share.
 fn reserve(to: &mut Vec<u8>, more: usize) -> Result<(), Errno> {

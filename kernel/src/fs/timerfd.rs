@@ -3,18 +3,18 @@
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
 use crate::arch::UserRegs;
-use crate::debug::lock::{Mutex, MutexGuard};
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
 use crate::proc::timers::{self, Due, REAL, Setting};
 use crate::sched::{WaitQueue, timer};
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::{Mutex, MutexGuard};
 
 /// The timer behind a descriptor.
 pub struct TimerFd {

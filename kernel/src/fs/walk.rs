@@ -2,13 +2,13 @@
 
 use super::inode::Entries;
 use super::{Inode, Kind, procfs};
-use crate::debug::lock::Mutex;
 use crate::proc::thread::user;
-use crate::sys::errno::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 use spin::Once;
 
 /// Longest name of one entry.

@@ -1,9 +1,9 @@
 //! What the virtio driver needs of the kernel: memory for DMA, and device registers.
 
 use crate::arch::paging;
-use crate::mem::early;
-use crate::mem::layout::{phys_to_virt, virt_to_phys};
 use core::ptr::NonNull;
+use quire_base::early;
+use quire_base::layout::{phys_to_virt, virt_to_phys};
 use quire_drivers::{BufferDirection, Hal, PhysAddr};
 
 /// The kernel under `virtio-drivers`.

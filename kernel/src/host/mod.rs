@@ -5,11 +5,12 @@
 
 pub mod hal;
 
-use crate::arch::{self, cpu, irq};
-use crate::debug::lock::Mutex;
+use crate::arch::{self, irq};
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::KernelHal;
+use quire_base::cpu;
+use quire_base::lock::Mutex;
 use quire_drivers::console::Console;
 
 /// Frame kind: bytes for stdout.

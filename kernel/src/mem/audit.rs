@@ -1,9 +1,9 @@
 //! The audit of a machine at rest: every frame accounted for.
 
 use super::memory;
-use crate::arch::cpu;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use quire_base::cpu;
 use quire_mm::{Machine, Report};
 
 /// Audits all of memory while `spaces` are the only ones alive and nobody runs in them. `Err`: no memory for the counters.

@@ -1,9 +1,8 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
 use super::shortage::{settle_quota, wait_for_frames};
-use crate::arch::UserRegs;
-use crate::arch::cpu;
 use crate::arch::trap::{PAGE_FAULT, Trap};
+use crate::arch::{UserRegs, stay};
 use crate::proc::account::{More, within};
 use crate::proc::limits::stack_limit;
 use crate::proc::signal;
@@ -28,7 +27,7 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
         e if e & WRITE != 0 => Access::Write,
         _ => Access::Read,
     };
-    cpu::count_fault();
+    stay::count_fault();
     // What the CPU reads with its own rights for an instruction of a program (a descriptor, or what a return takes from the stack),
     // what has a reserved bit, what a key denies: no page brings these on, and the instruction would fault for ever.
     let ordinary = error & (USER | RESERVED | KEY) == USER;

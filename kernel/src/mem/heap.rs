@@ -4,12 +4,12 @@
 //! mapped with 2 MiB pages as long as there are whole blocks, and with 4 KiB pages otherwise. The heap keeps what it has,
 //! and some memory ready for requests that cannot fail.
 
-use super::layout::HEAP_BASE;
 use crate::arch::paging;
-use crate::sys::errno::{ENOMEM, Errno};
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
+use quire_base::errno::{ENOMEM, Errno};
+use quire_base::layout::HEAP_BASE;
 use talc::{OomHandler, Span, Talc, Talck};
 
 const BLOCK: u64 = 2 << 20;
@@ -43,7 +43,7 @@ pub fn is_low() -> bool {
 
 /// The heap keeps what it has taken, so it is not to take everything.
 fn share() -> u64 {
-    super::early::ram_bytes() / 4
+    quire_base::early::ram_bytes() / 4
 }
 
 /// Whether `bytes` can be allocated at once by who could not go on without. `Arc` and `Box` have no fallible constructors in stable
@@ -67,7 +67,7 @@ pub fn vec<T>(len: usize) -> Result<Vec<T>, Errno> {
 }
 
 fn little() -> bool {
-    super::early::ram_bytes() < 256 << 20
+    quire_base::early::ram_bytes() < 256 << 20
 }
 
 fn reserve() -> u64 {
@@ -81,7 +81,7 @@ impl Grow {
             let left = want - self.reserve_left();
             let whole = self.mapped.is_multiple_of(BLOCK) && (!little() || left >= BLOCK);
             if whole
-                && !super::early::is_open()
+                && !quire_base::early::is_open()
                 && let Some(phys) = super::machine::frames_for_heap((BLOCK / 4096) as usize)
             {
                 // SAFETY: the block is ours, and the address is fresh.

@@ -1,16 +1,17 @@
 //! The machine under the memory manager: `quire_mm`'s trait over the real hardware, and the one [`Memory`] of the kernel.
 
-use super::early;
-use super::layout::phys_to_virt;
-use crate::arch::{self, cpu, irq, paging};
-use crate::debug::lock::may_wait;
-use crate::debug::stall;
+use crate::arch::{self, irq, paging};
 use crate::sched;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use quire_base::cpu;
+use quire_base::early;
+use quire_base::layout::phys_to_virt;
+use quire_base::lock::may_wait;
+use quire_base::wait;
 use quire_mm::entry::{self, Entry, Table};
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
 use quire_mm::machine::{BODY, GROUP};
@@ -252,10 +253,10 @@ unsafe impl Machine for Kernel {
         may_wait();
     }
     fn pause(&self, since: u64) {
-        sched::give_way(stall::begun(since));
+        sched::give_way(wait::begun(since));
     }
     fn waiting(&self, what: &'static What, which: u64, since: u64, place: &'static Location<'static>) -> u64 {
-        stall::look(what, which, since, place)
+        wait::look(what, which, since, place)
     }
     fn pager(&self) -> Option<&dyn Pager> {
         crate::swap::area().map(|area| area as &dyn Pager)

@@ -1,8 +1,8 @@
 //! Whole pages of kernel memory: from the frames, not from the heap, which keeps what it has.
 
-use super::layout::phys_to_virt;
 use super::{free_frame, shortage, zeroed_frame};
 use core::ops::{Deref, DerefMut};
+use quire_base::layout::phys_to_virt;
 
 /// Bytes of a page.
 pub const BYTES: usize = 4096;

@@ -5,13 +5,13 @@
 //! ([`room_for`]) gets them by reclaim or not at all: nobody is ended for him.
 
 use super::memory;
-use crate::arch::cpu;
-use crate::debug::stall::Wait;
 use crate::proc;
 use crate::sched;
 use crate::sched::timer;
 use crate::swap::relief::{self, Relief};
 use core::sync::atomic::{AtomicBool, Ordering};
+use quire_base::cpu;
+use quire_base::wait::Wait;
 use quire_mm::What;
 
 /// Free frames below which waiting makes no sense: a fault may need four.
@@ -36,7 +36,7 @@ pub fn wait_for_frames() -> bool {
 /// Every CPU gives its caches and retired lists back first; then pages are evicted; then the largest process is ended, and the
 /// caller waits for its end.
 pub fn wait_for(want: u64) -> bool {
-    crate::debug::lock::may_wait();
+    quire_base::lock::may_wait();
     match without_victim(want) {
         Relief::Nothing => {}
         Relief::Enough | Relief::Some => return true,
@@ -66,7 +66,7 @@ pub fn wait_for(want: u64) -> bool {
 /// What `get` gives, which needs a few frames: tried again as long as some can be made free. `None`: the caller is being killed, or
 /// there is nobody left to end.
 pub fn insist<T>(mut get: impl FnMut() -> Option<T>) -> Option<T> {
-    crate::debug::lock::may_wait();
+    quire_base::lock::may_wait();
     for _ in 0..ROUNDS {
         let got = get();
         if got.is_some() || proc::signal::is_dying() || !wait_for_frames() {

@@ -7,8 +7,8 @@
 use super::Memory;
 use super::thread::current;
 use crate::mem::{Flags, Page, PageRange, Prot};
-use crate::sys::errno::{ENOMEM, Errno};
 use linux_raw_sys::general as l;
+use quire_base::errno::{ENOMEM, Errno};
 
 /// Pages of a space, or of an edit.
 #[derive(Clone, Copy, Default)]

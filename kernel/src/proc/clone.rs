@@ -10,11 +10,11 @@ use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::sched::{self, WaitQueue};
-use crate::sys::errno::*;
 use crate::sys::{Args, policy};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 const CLONE_VM: u64 = l::CLONE_VM as u64;
 const CLONE_FS: u64 = l::CLONE_FS as u64;

@@ -3,7 +3,6 @@
 use crate::fs::Regular;
 use crate::mem::Prot;
 use crate::mem::user::USER_END;
-use crate::sys::errno::{ENOEXEC, ENOMEM, Errno};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use elf::abi;
@@ -11,6 +10,7 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::parse::ParseAt;
 use elf::segment::ProgramHeader;
+use quire_base::errno::{ENOEXEC, ENOMEM, Errno};
 
 /// One loadable piece, addresses before the bias.
 #[derive(Clone, Copy)]

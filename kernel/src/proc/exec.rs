@@ -16,12 +16,12 @@ use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
 use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
 use crate::sched;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Where position-independent programs go, as on Linux without randomisation.
 const PIE_BASE: u64 = 0x5555_5555_4000;

@@ -8,11 +8,11 @@ use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::sched::{self, Usage};
 use crate::sys::Args;
-use crate::sys::errno::SysResult;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::SysResult;
 
 /// `exit`: this thread only.
 pub fn exit(r: &mut UserRegs) -> SysResult {

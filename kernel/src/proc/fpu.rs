@@ -3,10 +3,10 @@
 //! The kernel is compiled without floating point, so while a thread runs in the kernel its state sits in the
 //! registers; only the context switch moves it. Here it is copied to a buffer for a frame and taken back.
 
-use crate::sys::errno::{EFAULT, ENOMEM, Errno};
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
+use quire_base::errno::{EFAULT, ENOMEM, Errno};
 use spin::Once;
 
 /// A 64-byte aligned piece of a state buffer.

@@ -9,16 +9,16 @@
 use super::signal::restart::deadline_after;
 use super::thread::{of, user};
 use crate::arch::UserRegs;
-use crate::debug::lock::{Mutex, MutexGuard};
 use crate::mem::user::{self as umem, UserPtr};
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
 use crate::sched::{self, Thread, timer};
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::{Mutex, MutexGuard};
 
 /// What two threads must agree on to meet. Spaces and objects are named by numbers that are used once: who sleeps holds neither, and
 /// what comes to the place of one that is gone must not find its sleepers.

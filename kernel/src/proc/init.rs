@@ -6,20 +6,21 @@ use super::signal::{Actions, SIGKILL};
 use super::thread::{UserThread, of};
 use super::{exit, tree};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
-use crate::debug::{provoke, stall};
+use crate::debug::provoke;
 use crate::fs::console::Console;
 use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
 use crate::mem;
 use crate::sched::{self, timer};
 use crate::swap;
-use crate::sys::errno::*;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use log::info;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
+use quire_base::wait;
 use quire_mm::Report;
 use spin::Once;
 
@@ -89,7 +90,7 @@ fn init(_: usize) {
         swap::disk::set_limit(seconds);
     }
     if let Some(seconds) = options.stall_limit {
-        stall::set_limit(seconds);
+        wait::set_limit(seconds);
     }
     if !options.stall.is_empty() && !provoke::start(options.stall) {
         log::warn!("cannot stall: {}", fs::Printable(options.stall));

@@ -10,15 +10,15 @@ use super::thread::{current, of};
 use super::timers::{Due, Setting};
 use super::tree;
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::mem::user::UserPtr;
 use crate::sched::Thread;
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// The timers of a process by their ids.
 pub type Timers = BTreeMap<i32, Arc<Interval>>;

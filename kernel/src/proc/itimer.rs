@@ -7,12 +7,12 @@ use super::signal::{SIGALRM, SIGPROF, SIGVTALRM};
 use super::thread::current;
 use super::timers::{Due, Setting};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::mem::user::UserPtr;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// The ids of a process's three timers, while they are armed.
 pub type Places = [Mutex<Option<u64>>; 3];

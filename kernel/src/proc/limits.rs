@@ -1,11 +1,11 @@
 //! Resource limits: recorded for all, obeyed for files, stack, address space, data, processor time and pending signals.
 
 use super::signal::{SIGXFSZ, SigInfo, code, send};
-use crate::debug::lock::Mutex;
 use crate::sched;
-use crate::sys::errno::{EFBIG, Errno};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_base::errno::{EFBIG, Errno};
+use quire_base::lock::Mutex;
 
 /// "No limit".
 pub const INFINITY: u64 = u64::MAX;

@@ -4,12 +4,12 @@ use super::oom::Weight;
 use super::process::arc;
 use super::sleep::SleepMutex;
 use super::vm;
-use crate::debug::lock::Mutex;
 use crate::mem::{EditError, Space, memory};
-use crate::sys::errno::{ENOMEM, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use quire_base::errno::{ENOMEM, Errno};
+use quire_base::lock::Mutex;
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]

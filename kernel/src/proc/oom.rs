@@ -11,13 +11,13 @@
 
 use super::process::{Ended, Process};
 use super::{charge, exit, tree};
-use crate::debug::lock::Mutex;
 use crate::mem::{Space, memory};
 use crate::sched::timer;
 use alloc::sync::{Arc, Weak};
 use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general::SIGKILL;
+use quire_base::lock::Mutex;
 
 /// How long the last victim's memory is waited for, in nanoseconds.
 const PATIENCE: u64 = 2_000_000_000;

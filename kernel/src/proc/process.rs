@@ -6,15 +6,15 @@ use super::itimer::Places;
 use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
-use crate::debug::lock::Mutex;
 use crate::fs::busy::Running;
 use crate::fs::walk::shown_path;
 use crate::fs::{FileTable, Inode, path_now};
 use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
-use crate::sys::errno::{ENOMEM, Errno};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use quire_base::errno::{ENOMEM, Errno};
+use quire_base::lock::Mutex;
 
 /// How a process or thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

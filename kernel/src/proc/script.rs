@@ -1,8 +1,8 @@
 //! The first line of a script: `#!`, the interpreter, and what is behind it as one argument. Read as Linux reads it, by bytes.
 
 use crate::fs::Regular;
-use crate::sys::errno::{EACCES, ENOEXEC, Errno};
 use alloc::vec::Vec;
+use quire_base::errno::{EACCES, ENOEXEC, Errno};
 
 /// So many scripts may be interpreters of each other.
 pub const DEEPEST: u32 = 5;

@@ -6,15 +6,15 @@
 //! Unlike on Linux, the end of a process is no detachment that `shm_lpid` and `shm_dtime` tell.
 
 use super::memory;
-use crate::debug::lock::Mutex;
 use crate::fs::regular::Regular;
 use crate::mem::ObjectRef;
 use crate::proc::process::arc;
 use crate::sched::timer;
-use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 /// As many as there may be: Linux's SHMMNI.
 pub const MOST: usize = 4096;

@@ -1,12 +1,12 @@
 //! Waiting as system calls wait: until something happens, a time comes, or a signal must be handled.
 
 use super::signal;
-use crate::debug::lock::may_wait;
 use crate::sched::{self, WaitError, WaitQueue};
-use crate::sys::errno::{EINTR, ETIMEDOUT, Errno};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
+use quire_base::errno::{EINTR, ETIMEDOUT, Errno};
+use quire_base::lock::may_wait;
 
 /// Waits on `queue` until `ready` answers. `ETIMEDOUT` when `deadline` (a `now_ns` value) passes first; `EINTR` when a
 /// signal must be handled or the process is ending. A wake-up for a signal that turns out to need nothing goes on waiting.

@@ -4,12 +4,12 @@ use super::clock::CpuClock;
 use super::process::{FsContext, Process};
 use super::signal::{self, Pending, ThreadSignals};
 use super::{Memory, futex};
-use crate::debug::lock::Mutex;
 use crate::fs::FileTable;
 use crate::sched::{self, Thread};
 use alloc::sync::{Arc, Weak};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use quire_base::lock::Mutex;
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
 ///

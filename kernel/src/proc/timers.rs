@@ -7,14 +7,14 @@
 use super::interval::Interval;
 use super::process::Process;
 use super::signal::{SigInfo, send};
-use crate::debug::lock::{Mutex, MutexGuard};
-use crate::debug::stall::Wait;
 use crate::fs::timerfd::TimerFd;
 use crate::sched::{self, ThreadRef, timer};
-use crate::sys::errno::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_base::errno::*;
+use quire_base::lock::{Mutex, MutexGuard};
+use quire_base::wait::Wait;
 use quire_mm::What;
 use spin::Once;
 

@@ -1,14 +1,14 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
 use super::process::{Ended, Process};
-use crate::debug::lock::{Mutex, MutexGuard};
 use crate::sched::{Thread, ThreadRef, Usage};
-use crate::sys::errno::{EAGAIN, Errno};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering;
+use quire_base::errno::{EAGAIN, Errno};
+use quire_base::lock::{Mutex, MutexGuard};
 
 /// Largest id, as Linux's `pid_max` on 64-bit machines.
 const PID_MAX: u32 = 4_194_304;

@@ -5,7 +5,7 @@ use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageErr
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{self, Brought};
-use crate::sys::errno::*;
+use quire_base::errno::*;
 
 /// How often one that needs many frames at once is: others may take what was made free for it.
 const WHOLE_ROUNDS: usize = 3;
@@ -111,7 +111,7 @@ fn came(brought: Brought) -> Result<(), Errno> {
 
 /// Closes an object to writers for ever, if there are none: no mapping may write it, no translation does. False: there are some.
 pub fn close_object(object: &Object) -> bool {
-    let closed = memory().close_object(object, crate::arch::cpu::online());
+    let closed = memory().close_object(object, quire_base::cpu::online());
     if closed {
         // Edits that have taken a writable mapping out of a list may still be at their sweep.
         super::memory::each(|memory| memory.space.await_edits());
@@ -121,7 +121,7 @@ pub fn close_object(object: &Object) -> bool {
 
 /// Whether somebody has a shared mapping of an object that may write it.
 pub fn has_writers(object: &Object) -> bool {
-    memory().has_writers(object, crate::arch::cpu::online())
+    memory().has_writers(object, quire_base::cpu::online())
 }
 
 /// Changes an object's length. What is cut off goes, from mappings, too. `holders` of the object's references are no mappings.

@@ -10,11 +10,11 @@ use crate::fs::pidfd;
 use crate::mem::user::UserPtr;
 use crate::sched::Usage;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use crate::sys::info::Rusage;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Which children are meant.
 enum Which {

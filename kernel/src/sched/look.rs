@@ -5,9 +5,9 @@ use super::thread::{EXITED, PARKED, Thread};
 use super::{SCHED, ThreadRef, stack};
 use crate::arch::regs::{SIZE, UserRegs};
 use crate::debug::backtrace::Trace;
-use crate::debug::lock::Mutex;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
+use quire_base::lock::Mutex;
 
 /// The kernel's own threads, which live for ever.
 static KERNEL: Mutex<ArrayVec<ThreadRef, 16>> = Mutex::new(ArrayVec::new_const());

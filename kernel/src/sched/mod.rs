@@ -40,10 +40,8 @@ pub use thread::{Thread, ThreadRef, Usage};
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
-use crate::arch::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
-use crate::arch::{gdt, interrupt_window, irq, syscall, time};
-use crate::debug::lock::{Mutex, may_wait};
-use crate::debug::{record, stall};
+use crate::arch::{gdt, interrupt_window, irq, stay, syscall};
+use crate::debug::stall;
 use crate::mem;
 use alloc::sync::Arc;
 use core::cell::Cell;
@@ -53,6 +51,9 @@ use life::bury;
 use place::{choose, misplaced};
 use poll::HaltPoll;
 use queue::{Queue, pick, pop_own};
+use quire_base::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
+use quire_base::lock::{Mutex, may_wait};
+use quire_base::{record, time};
 use thread::{Begin, EXITED, PARKED, RUNNING, TOKEN};
 use tick::{arm, arm_at, charge, slice_of};
 use wake::Wake;
@@ -140,18 +141,18 @@ fn mine() -> &'static Cpu {
 pub fn current() -> &'static Thread {
     // SAFETY: set before any thread code runs; the thread lives while it runs, and its code cannot keep the reference longer
     // than that (other than by storing it, which nothing does).
-    unsafe { &*cpu::this().current.get() }
+    unsafe { &*cpu::this().current.get().cast::<Thread>() }
 }
 
 /// The running thread, if threads exist yet.
 pub fn try_current() -> Option<&'static Thread> {
     // SAFETY: as in `current`.
-    unsafe { cpu::this().current.get().as_ref() }
+    unsafe { cpu::this().current.get().cast::<Thread>().as_ref() }
 }
 
 /// A counted reference to the running thread.
 pub fn current_ref() -> ThreadRef {
-    let p = cpu::this().current.get();
+    let p = cpu::this().current.get().cast::<Thread>();
     // SAFETY: all threads are made by `Arc::new`, and the scheduler's own reference keeps this one alive.
     unsafe {
         Arc::increment_strong_count(p);
@@ -248,7 +249,7 @@ fn linger(me: &Thread, deadline: Option<u64>) {
     // The thread has not worked meanwhile.
     let tsc = time::tsc();
     sched.since.set(time::at_ns(tsc));
-    cpu::take_kernel_time(tsc);
+    stay::take_kernel_time(tsc);
     if found() {
         sched.waits.end(sched.since.get());
     }
@@ -314,7 +315,7 @@ fn schedule(after: After) {
 /// Switches to `next`.
 fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     let block = cpu::this();
-    let prev = block.current.get();
+    let prev = block.current.get().cast::<Thread>();
     debug_assert!(!core::ptr::eq(prev, next));
     // SAFETY: `prev` is running here; `next` was taken from a queue (or is this CPU's idle thread), so this CPU is alone with both.
     let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
@@ -373,7 +374,7 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
         sched.slice.set(slice);
         sched.graced.set(false);
     }
-    block.current.set(next);
+    block.current.set(next.cast());
     sched.left.set((prev, after));
     // SAFETY: `load` was saved by an earlier switch or made with the thread; its stack is in use by nobody (rule 1).
     unsafe { switch::switch(save, load) };
@@ -470,8 +471,8 @@ pub(crate) fn adopt_idle() {
     let sched = mine();
     let tsc = time::tsc();
     sched.since.set(time::at_ns(tsc));
-    cpu::take_kernel_time(tsc);
-    cpu::this().current.set(sched.idle.get());
+    stay::take_kernel_time(tsc);
+    cpu::this().current.set(sched.idle.get().cast());
 }
 
 /// Makes the running boot code the boot CPU's idle thread.

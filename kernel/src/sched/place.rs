@@ -5,10 +5,10 @@
 
 use super::WAKE;
 use super::thread::Thread;
-use crate::arch::cpu::{self, CPUS};
 use crate::mem;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use quire_base::cpu::{self, CPUS};
 
 /// Whether a thread must leave this CPU.
 pub(super) fn misplaced(t: &Thread) -> bool {

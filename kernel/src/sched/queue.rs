@@ -12,9 +12,9 @@
 use super::place::{can_run, may_enter, misplaced_on, with_table};
 use super::thread::{NORMAL, Thread};
 use super::{Cpu, SCHED, enqueue, give, timer};
-use crate::arch::cpu::{self, CPUS};
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering;
+use quire_base::cpu::{self, CPUS};
 
 /// A first-in-first-out list through [`Thread::next`]; each thread in it carries the scheduler's own reference.
 pub(super) struct Queue {

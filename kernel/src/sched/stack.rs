@@ -3,14 +3,15 @@
 //! A stack that is given back stays mapped in a pool, since unmapping costs an interrupt to every CPU. [`trim`] returns the
 //! frames of a large pool, many stacks at a time, after all CPUs have dropped their translations.
 
-use crate::arch::{cpu, irq, paging};
-use crate::debug::lock::Mutex;
-use crate::debug::stall::Wait;
+use crate::arch::{irq, paging};
 use crate::mem;
-use crate::mem::layout::STACK_BASE;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::cpu;
+use quire_base::layout::STACK_BASE;
+use quire_base::lock::Mutex;
+use quire_base::wait::Wait;
 use quire_mm::What;
 
 /// Bytes of a stack.

@@ -3,16 +3,17 @@
 use super::stack::Stack;
 use super::timer::Node;
 use super::{NoMemory, switch};
-use crate::arch::cpu::{self, WORK_ATTENTION};
 use crate::arch::regs::{SIZE as REGS, UserRegs};
-use crate::arch::{fpu, irq, syscall, time};
-use crate::debug::stall::Note;
+use crate::arch::{fpu, irq, syscall};
 use crate::mem::{self, Space};
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ops::AddAssign;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use quire_base::cpu::{self, WORK_ATTENTION};
+use quire_base::time;
+use quire_base::wait::Note;
 use x86::msr;
 
 /// What threads have used.

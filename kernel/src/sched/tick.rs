@@ -5,11 +5,12 @@
 use super::place::misplaced;
 use super::thread::{NORMAL, PARKED, RUNNING, Thread};
 use super::{Cpu, current, enqueue, mine, queue, timer};
-use crate::arch::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
-use crate::arch::{irq, syscall, time};
+use crate::arch::{irq, stay, syscall};
 use crate::debug::{provoke, stall};
 use crate::proc::clock;
 use core::sync::atomic::Ordering;
+use quire_base::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
+use quire_base::time;
 
 /// The turn of a thread of nice 0 when others wait, in nanoseconds.
 const SLICE: u64 = 4_000_000;
@@ -56,7 +57,7 @@ pub(crate) fn tick(user: bool) {
             woken = true;
         }
     });
-    if !core::ptr::eq(cpu::this().current.get(), sched.idle.get()) {
+    if !core::ptr::eq(cpu::this().current.get(), sched.idle.get().cast()) {
         if clock::is_watched(current()) {
             syscall::request_work(WORK_CLOCK);
         }
@@ -97,7 +98,7 @@ pub(super) fn charge(tsc: u64) -> u64 {
     let ran = now.saturating_sub(sched.since.replace(now));
     // ordering: Relaxed; statistics that only the thread's CPU writes.
     thread.run_ns.store(thread.run_ns.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
-    let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
+    let (in_kernel, faults) = (stay::take_kernel_time(tsc), cpu::this().faults.replace(0));
     // ordering: Release, behind the time that it is part of: see `Thread::usage`.
     thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Release);
     thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);

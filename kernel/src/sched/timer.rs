@@ -6,9 +6,9 @@
 //! by an old deadline.
 
 use super::thread::Thread;
-use crate::arch::{cpu, time};
-use crate::debug::lock::Mutex;
 use core::ptr::null_mut;
+use quire_base::lock::Mutex;
+use quire_base::{cpu, time};
 
 /// Nanoseconds since boot.
 #[inline]

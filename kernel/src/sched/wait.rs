@@ -2,9 +2,9 @@
 
 use super::thread::Thread;
 use super::{Woken, current, park, timer};
-use crate::debug::lock::{Mutex, may_wait};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use quire_base::lock::{Mutex, may_wait};
 
 /// Why a wait ended without its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

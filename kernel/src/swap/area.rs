@@ -3,11 +3,12 @@
 use super::disk::Unread;
 use super::host::Waker;
 use super::{AREA, Area, OPEN, area, daemon, disk};
-use crate::mem::{early, machine, memory};
+use crate::mem::{machine, memory};
 use crate::proc::sleep::SleepMutex;
-use crate::sys::errno::*;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
+use quire_base::early;
+use quire_base::errno::*;
 use quire_mm::Machine;
 use quire_mm::sync::AtomicU64;
 use quire_swapd::slot::SlotWord;

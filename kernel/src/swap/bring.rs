@@ -2,11 +2,11 @@
 
 use super::daemon::marks;
 use super::{Area, area, disk, host, poll};
-use crate::debug::stall::Wait;
 use crate::mem::{Space, memory, wait_for_frames};
 use crate::proc::signal;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_base::wait::Wait;
 use quire_mm::{Page, PageRange, Slot, What};
 use quire_swapd::ReadError;
 use quire_swapd::policy::{MOST_AHEAD, Pressure, Readahead};

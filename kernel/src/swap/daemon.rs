@@ -3,10 +3,10 @@
 use super::relief;
 use super::scan::Scan;
 use super::{disk, open_area, poll};
-use crate::debug::stall::Wait;
 use crate::mem::memory;
 use crate::sched::{self, WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::wait::Wait;
 use quire_mm::What;
 use quire_swapd::daemon::{Daemon, Next};
 use quire_swapd::policy::Watermarks;

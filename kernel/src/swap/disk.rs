@@ -4,12 +4,13 @@
 //! completions, never while completions are acted upon, and interrupt handlers take it too: all kernel code runs with interrupts
 //! off, so nobody is interrupted while he holds it.
 
-use crate::arch::{cpu, irq};
-use crate::debug::lock::Mutex;
+use crate::arch::irq;
 use crate::host::hal::KernelHal;
 use crate::mem::memory;
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::cpu;
+use quire_base::lock::Mutex;
 use quire_drivers::virtio_blk::{self, Block, Error, MOST_PAGES};
 use quire_mm::{Frame, Machine};
 use quire_swapd::io::IoError;

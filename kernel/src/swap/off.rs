@@ -4,12 +4,12 @@ use super::area::{ADMIN, usable};
 use super::bring::{self, Brought};
 use super::daemon::marks;
 use super::{Area, OPEN, area, disk, is_open, poll};
-use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::{Space, memory};
 use crate::proc::{memory as spaces, signal};
-use crate::sys::errno::*;
 use core::sync::atomic::Ordering;
+use quire_base::errno::*;
+use quire_base::wait::Wait;
 use quire_mm::{Back, Page, PageRange, Slot, What};
 
 /// Pages that come back with one read.
@@ -122,7 +122,7 @@ fn come(slot: Slot, ahead: &[Slot]) -> Result<(), Errno> {
     }
     // The last frames are for those who need them: a swapoff is no reason to kill anybody.
     if memory().free_frames() < marks().min {
-        memory().drain_all(crate::arch::cpu::online());
+        memory().drain_all(quire_base::cpu::online());
         if memory().free_frames() < marks().min {
             return Err(ENOMEM);
         }

@@ -5,12 +5,12 @@
 use super::daemon::{self, marks};
 use super::scan::Scan;
 use super::{disk, is_open, open_area};
-use crate::arch::cpu::{self, CPUS};
-use crate::debug::stall::Wait;
 use crate::mem::memory;
 use crate::proc::signal;
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use quire_base::cpu::{self, CPUS};
+use quire_base::wait::Wait;
 use quire_mm::{Evicted, What};
 use quire_swapd::daemon::shrink;
 use quire_swapd::policy::{LAST_ROUND, Pressure};

@@ -1,11 +1,11 @@
 //! Which space gives pages next: one after the other, however many processes share it, each from where its last scan ended.
 
 use super::relief;
-use crate::debug::stall::Wait;
 use crate::fs::regular::each_written;
 use crate::mem::memory;
 use crate::proc::{Memory, memory as spaces};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::wait::Wait;
 use quire_mm::{ObjectRef, Page, What};
 use quire_swapd::daemon::Reclaim;
 

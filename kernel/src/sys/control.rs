@@ -1,11 +1,11 @@
 //! Control messages of sockets: descriptors that travel with the bytes.
 
-use super::errno::*;
 use crate::fs::rights::{MOST, Rights};
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::thread::{current, user};
 use alloc::vec::Vec;
 use linux_raw_sys::net;
+use quire_base::errno::*;
 
 /// Most bytes of control messages of one call.
 const MOST_BYTES: usize = 16 << 10;

@@ -1,7 +1,6 @@
 //! Copies between descriptors, without the program's memory in between.
 
 use super::Args;
-use super::errno::*;
 use super::readwrite::file;
 use crate::arch::{UserRegs, interrupt_window};
 use crate::fs::io::MAX_BYTES;
@@ -13,6 +12,7 @@ use crate::mem::user::UserPtr;
 use crate::proc::limits;
 use crate::proc::signal::{is_dying, must_interrupt};
 use crate::sched;
+use quire_base::errno::*;
 
 /// A position that the program keeps, or that of the open file. Read before a copy and stored after it, as on Linux: the two
 /// files may be one.

@@ -1,7 +1,6 @@
 //! Descriptors: closing, duplicating, controls, and the files that have no path.
 
 use super::Args;
-use super::errno::*;
 use super::readwrite::store_pair;
 use crate::arch::UserRegs;
 use crate::fs::eventfd::EventFd;
@@ -17,6 +16,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use linux_raw_sys::ioctl;
+use quire_base::errno::*;
 
 /// `close`
 pub fn close(r: &mut UserRegs) -> SysResult {

@@ -1,7 +1,6 @@
 //! Who a process is: ids, groups, sessions, names.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
 use crate::proc::process::Process;
@@ -11,6 +10,7 @@ use crate::proc::tree;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::prctl as p;
+use quire_base::errno::*;
 
 /// `getpid`
 pub fn getpid(_: &mut UserRegs) -> SysResult {

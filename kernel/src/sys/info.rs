@@ -1,8 +1,7 @@
 //! What the system tells about itself and its processes.
 
 use super::Args;
-use super::errno::*;
-use crate::arch::{self, UserRegs};
+use crate::arch::UserRegs;
 use crate::fs::Printable;
 use crate::fs::text::Text;
 use crate::mem::user::{UserPtr, plain};
@@ -21,6 +20,7 @@ use core::arch::x86_64::__cpuid;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Nanoseconds of a clock tick of `times` (AT_CLKTCK is 100).
 const TICK: u64 = 10_000_000;
@@ -148,7 +148,7 @@ pub fn meminfo() -> Vec<u8> {
 }
 
 fn cpus() -> u32 {
-    arch::cpu::online().count_ones()
+    quire_base::cpu::online().count_ones()
 }
 
 /// /proc/cpuinfo

@@ -1,12 +1,12 @@
 //! `membarrier`: every other CPU passes a full barrier, by an interrupt.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::arch::smp::barrier;
 use crate::proc::thread::user;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering;
+use quire_base::errno::*;
 
 // Linux's <linux/membarrier.h>. The two about restartable sequences are unknown, as on a Linux that offers none.
 const QUERY: u32 = 0;

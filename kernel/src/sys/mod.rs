@@ -5,7 +5,6 @@
 
 pub mod control;
 pub mod copy;
-pub mod errno;
 pub mod fd;
 pub mod ids;
 pub mod info;
@@ -28,8 +27,8 @@ use crate::fs::{directory, epoll, pidfd, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
 use crate::proc::{clone, exec, exit, futex, interval, itimer, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
-use errno::{EINTR, ENOSYS, SysResult};
 use linux_raw_sys::general as l;
+use quire_base::errno::{EINTR, ENOSYS, SysResult};
 
 /// A system call as the entry code calls it.
 pub type Handler = fn(&mut UserRegs) -> isize;

@@ -1,7 +1,6 @@
 //! Policies of scheduling: recorded, told and inherited. There is one policy.
 
 use super::Args;
-use super::errno::*;
 use super::schedule::target;
 use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice};
@@ -9,6 +8,7 @@ use crate::proc::thread::{UserThread, of};
 use crate::sched::Thread;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 // Linux's flags of `struct sched_attr`, and of those the ones that are taken.
 const RESET: u64 = l::SCHED_FLAG_RESET_ON_FORK as u64;

@@ -1,12 +1,12 @@
 //! Random numbers: ChaCha, seeded from the CPU's own generator and the clock.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::fs::UserIo;
 use crate::sched::timer;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 

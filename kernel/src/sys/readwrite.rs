@@ -1,7 +1,6 @@
 //! read, write and their kind.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::fs::pipe::End;
 use crate::fs::{OpenFile, UserIo};
@@ -9,6 +8,7 @@ use crate::mem::user::UserPtr;
 use crate::proc::thread::user;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// The open file that a descriptor means.
 pub fn file(fd: usize) -> Result<Arc<OpenFile>, Errno> {

@@ -1,7 +1,6 @@
 //! Resource limits.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::proc::limits::{COUNT, Limit};
@@ -10,6 +9,7 @@ use crate::proc::thread::current;
 use crate::proc::tree;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 fn exchange(process: &Process, resource: u32, new: Option<Limit>) -> Result<Limit, Errno> {
     if resource as usize >= COUNT {

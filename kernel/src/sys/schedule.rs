@@ -1,8 +1,7 @@
 //! Scheduling calls about CPUs and nice values, which are obeyed.
 
 use super::Args;
-use super::errno::*;
-use crate::arch::{self, UserRegs};
+use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::current;
 use crate::proc::tree;
@@ -10,6 +9,7 @@ use crate::sched::{self, ThreadRef};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 pub(super) fn target(tid: usize) -> Result<ThreadRef, Errno> {
     match tid as i32 {
@@ -31,7 +31,7 @@ pub fn sched_yield(_: &mut UserRegs) -> SysResult {
 }
 
 fn all_cpus() -> u64 {
-    arch::cpu::online()
+    quire_base::cpu::online()
 }
 
 /// `sched_getaffinity`
@@ -94,7 +94,7 @@ pub fn setpriority(r: &mut UserRegs) -> SysResult {
 
 /// `getcpu`
 pub fn getcpu(r: &mut UserRegs) -> SysResult {
-    UserPtr::<u32>::new(r.a0()).write_opt(arch::cpu_id() as u32)?;
+    UserPtr::<u32>::new(r.a0()).write_opt(quire_base::cpu::cpu_id() as u32)?;
     UserPtr::<u32>::new(r.a1()).write_opt(0)?;
     Ok(0)
 }

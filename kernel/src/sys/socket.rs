@@ -1,6 +1,5 @@
 //! Pairs of stream sockets of the local family. There is no network, and no socket has a name.
 
-use super::errno::*;
 use super::fd::add_pair;
 use super::{Args, control, readwrite::file};
 use crate::arch::UserRegs;
@@ -11,6 +10,7 @@ use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use alloc::sync::Arc;
 use linux_raw_sys::{general as l, net};
+use quire_base::errno::*;
 
 /// `socketpair`: streams.
 pub fn socketpair(r: &mut UserRegs) -> SysResult {

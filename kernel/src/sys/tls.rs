@@ -1,10 +1,10 @@
 //! arch_prctl: the FS base, which holds thread-local storage.
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::sched;
+use quire_base::errno::*;
 
 const ARCH_SET_GS: u32 = 0x1001;
 const ARCH_SET_FS: u32 = 0x1002;

@@ -1,11 +1,11 @@
 //! Extended attributes: files have none, and can have none. So programs hear from Linux's file systems without them.
 
 use super::Args;
-use super::errno::*;
 use super::path::exists;
 use super::readwrite::file;
 use crate::arch::UserRegs;
 use crate::mem::user::read_cstr;
+use quire_base::errno::*;
 
 /// Longest name of an attribute.
 const NAME_LIMIT: usize = 255;

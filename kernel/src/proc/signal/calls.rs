@@ -8,10 +8,10 @@ use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
 use crate::proc::{signal, tree};
 use crate::sched::timer;
-use crate::sys::errno::*;
 use crate::sys::{Args, time};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Checks a signal number that may be 0 (only a test of existence).
 pub fn number(value: usize) -> Result<Option<u8>, Errno> {

@@ -5,8 +5,8 @@ use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::fpu;
 use crate::proc::thread::{Own, UserThread, user};
-use crate::sys::errno::{EFAULT, Errno, SysResult};
 use linux_raw_sys::general as l;
+use quire_base::errno::{EFAULT, Errno, SysResult};
 
 /// Linux's `sigcontext`.
 #[repr(C)]

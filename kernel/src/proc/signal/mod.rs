@@ -18,14 +18,14 @@ pub use pending::{Pending, Place, places};
 use super::process::arc;
 use super::thread::{self, Own};
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::mem::Page;
 use crate::proc::sleep::wait_on;
 use crate::sched::{self, WaitQueue};
-use crate::sys::errno::{EAGAIN, ETIMEDOUT, Errno};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::{EAGAIN, ETIMEDOUT, Errno};
+use quire_base::lock::Mutex;
 
 macro_rules! numbers {
     ($($name:ident)*) => { $(

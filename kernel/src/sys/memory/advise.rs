@@ -10,8 +10,8 @@ use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// `madvise`
 pub fn madvise(r: &mut UserRegs) -> SysResult {

@@ -11,9 +11,9 @@ use crate::proc::thread::user;
 use crate::proc::tree;
 use crate::sched;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use quire_base::errno::*;
 
 /// Bytes that are copied at once.
 const PIECE: usize = 16 << 10;

@@ -6,10 +6,10 @@ use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Space,
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// Gives the segments of a range these of [`Flags::LOCKS`], up to the first hole.
 fn lock(address: usize, len: usize, set: Flags) -> SysResult {

@@ -16,7 +16,6 @@ pub use remap::mremap;
 pub use shm::{shmat, shmctl, shmdt, shmget};
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
@@ -31,6 +30,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Range;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 const PAGE: usize = 4096;
 

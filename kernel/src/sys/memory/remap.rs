@@ -11,8 +11,8 @@ use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{Memory, shm, vm};
 use crate::sys::Args;
-use crate::sys::errno::*;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// What a call asks for, by numbers that are in order.
 struct Wish {

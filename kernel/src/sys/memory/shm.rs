@@ -1,7 +1,6 @@
 //! `shmget`, `shmat`, `shmdt`, `shmctl`: Linux's argument checks and layouts around [`crate::proc::shm`].
 
 use super::super::Args;
-use super::super::errno::*;
 use super::{PAGE, aligned, bring_in_mapped, hopeless};
 use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
@@ -9,6 +8,7 @@ use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, P
 use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{shm, vm};
+use quire_base::errno::*;
 
 // Linux's <linux/ipc.h> and <linux/shm.h>.
 const IPC_CREAT: u32 = 0o1000;

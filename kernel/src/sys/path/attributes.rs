@@ -7,8 +7,8 @@ use crate::mem::user::{UserPtr, read_path};
 use crate::proc::thread::user;
 use crate::sched::timer;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// `truncate`
 pub fn truncate(r: &mut UserRegs) -> SysResult {

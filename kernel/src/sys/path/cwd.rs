@@ -5,11 +5,11 @@ use crate::fs::{Inode, base_of, resolve};
 use crate::mem::user::{UserSlice, read_path};
 use crate::proc::thread::user;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// `getcwd`
 pub fn getcwd(r: &mut UserRegs) -> SysResult {

@@ -13,9 +13,7 @@ pub use stat::{
 };
 
 use super::Args;
-use super::errno::*;
 use crate::arch::UserRegs;
-use crate::debug::lock::Mutex;
 use crate::fs::busy::Writing;
 use crate::fs::console::Console;
 use crate::fs::directory::Directory;
@@ -32,6 +30,8 @@ use crate::proc::thread::user;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
+use quire_base::lock::Mutex;
 
 const CWD: usize = l::AT_FDCWD as isize as usize;
 

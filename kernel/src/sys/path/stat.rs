@@ -9,8 +9,8 @@ use crate::fs::walk::read_link;
 use crate::mem::user::{UserPtr, UserSlice, read_path};
 use crate::proc::thread::user;
 use crate::sys::Args;
-use crate::sys::errno::*;
 use linux_raw_sys::general as l;
+use quire_base::errno::*;
 
 /// `fstat`
 pub fn fstat(r: &mut UserRegs) -> SysResult {

@@ -1,6 +1,6 @@
 //! The flight recorder: the last events of each CPU, for the report of a panic. Written without locks, by its CPU only.
 
-use crate::arch::{cpu, time};
+use crate::{cpu, time};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What happened. The two words of an event mean what the variant says.
@@ -74,5 +74,33 @@ pub fn print(out: &mut dyn core::fmt::Write, count: usize) {
             let name = NAMES.get(kind as usize).copied().unwrap_or("?");
             let _ = writeln!(out, "  -{:>12} {name} {a:#x} {b:#x}", now.wrapping_sub(tsc));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// The only test that records, and that says which CPUs take part.
+    #[test]
+    fn the_last_events_are_told_oldest_first() {
+        cpu::set_online();
+        (0..LENGTH as u64 + 5).for_each(|n| event(Kind::Signal, n, 1));
+        event(Kind::Exit, 0xabc, 2);
+        let told = |count| {
+            let mut out = String::new();
+            print(&mut out, count);
+            let lines = out.lines().filter(|line| line.starts_with("  -"));
+            let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+            words.map(|words| words[words.len() - 3..].join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(told(2), ["signal 0x44 0x1", "exit 0xabc 0x2"]);
+        // No more than the ring holds.
+        let all = told(1000);
+        assert_eq!((all.len(), all[0].as_str()), (LENGTH, "signal 0x6 0x1"));
     }
 }

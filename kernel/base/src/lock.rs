@@ -1,6 +1,6 @@
 //! The kernel's spin lock: `spin`'s, with words that say who took it last and where, and a wait that can be seen.
 //!
-//! A free lock costs two stores more than `spin`'s own. Who has to wait leaves a [note](super::stall::Wait) of the lock's
+//! A free lock costs two stores more than `spin`'s own. Who has to wait leaves a [note](crate::wait::Wait) of the lock's
 //! holder, and says so in the log when the wait takes too long.
 //!
 //! # Nothing waits under a spin lock
@@ -9,13 +9,13 @@
 //! question to other CPUs, every sleep, every look at interrupts. So a guard that lives too long, as a temporary in an argument does, is
 //! found by the first call that takes that path, and not by the one in a million that has to wait.
 
-use super::stall::Wait;
-use crate::arch::cpu;
-use crate::mem::layout::KERNEL_BASE;
+use crate::cpu;
+use crate::wait::Wait;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::panic::Location;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ptr::{from_ref, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use quire_mm::What;
 
 /// Holds the value of a locked [`Mutex`], and is counted by its CPU.
@@ -75,9 +75,9 @@ pub struct Mutex<T> {
     holder: Taken,
 }
 
-/// A CPU, and a place in the kernel's code: the lower half of its address.
+/// A CPU, and a place in the kernel's code.
 struct Taken {
-    place: AtomicU32,
+    place: AtomicPtr<Location<'static>>,
     cpu: AtomicU32,
 }
 
@@ -85,13 +85,15 @@ impl Taken {
     #[inline]
     fn set(&self, place: &'static Location<'static>) {
         // ordering: Relaxed; for a report, which may be a little late.
-        self.place.store(place as *const Location<'_> as u32, Ordering::Relaxed);
+        self.place.store(from_ref(place).cast_mut(), Ordering::Relaxed);
         self.cpu.store(cpu::cpu_id() as u32, Ordering::Relaxed);
     }
 
+    /// One word: the CPU above the 48 bits that tell an address.
     fn get(&self) -> u64 {
         // ordering: Relaxed; as above.
-        self.place.load(Ordering::Relaxed) as u64 | (self.cpu.load(Ordering::Relaxed) as u64) << 32
+        let (place, cpu) = (self.place.load(Ordering::Relaxed), self.cpu.load(Ordering::Relaxed));
+        (cpu as u64) << 48 | (place.addr() as u64 & ((1 << 48) - 1))
     }
 }
 
@@ -100,20 +102,20 @@ struct Holder(u64);
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 as u32 == 0 {
-            return f.write_str("nobody");
+        let place = ((self.0 << 16) as i64 >> 16) as *const Location<'static>;
+        // SAFETY: `set` writes addresses of places, which live for ever, and the highest 17 bits of an address are the same.
+        match unsafe { place.as_ref() } {
+            Some(place) => write!(f, "CPU {} at {}:{}", self.0 >> 48, place.file(), place.line()),
+            None => f.write_str("nobody"),
         }
-        let place = (self.0 & 0xffff_ffff | KERNEL_BASE) as *const Location<'static>;
-        // SAFETY: only `set` writes halves that are not 0, out of the address of a location in the image; places live for ever.
-        let place = unsafe { &*place };
-        write!(f, "CPU {} at {}:{}", self.0 >> 32, place.file(), place.line())
     }
 }
 
 impl<T> Mutex<T> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex { inner: spin::Mutex::new(value), holder: Taken { place: AtomicU32::new(0), cpu: AtomicU32::new(0) } }
+        let holder = Taken { place: AtomicPtr::new(null_mut()), cpu: AtomicU32::new(0) };
+        Mutex { inner: spin::Mutex::new(value), holder }
     }
 
     /// Takes the lock, spinning while another CPU has it.
@@ -158,5 +160,64 @@ impl<T> Mutex<T> {
                 wait.look(self.holder.get());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::sync::atomic::AtomicBool;
+    use std::format;
+    use std::string::ToString;
+
+    #[test]
+    fn whoever_holds_a_lock_must_not_wait() {
+        let lock = Mutex::new(1);
+        may_wait();
+        let guard = lock.lock();
+        assert!(cpu::holds_a_lock());
+        assert!(lock.try_lock().is_none());
+        drop(guard);
+        may_wait();
+        *lock.lock() += 1;
+        assert_eq!(lock.try_lock().map(|value| *value), Some(2));
+    }
+
+    #[test]
+    #[should_panic = "may wait under a spin lock"]
+    fn a_wait_under_a_lock_is_found() {
+        let lock = Mutex::new(());
+        let _guard = lock.lock();
+        may_wait();
+    }
+
+    #[test]
+    fn the_holder_is_shown() {
+        let lock = Mutex::new(());
+        assert_eq!(Holder(lock.holder.get()).to_string(), "nobody");
+        let line = line!() + 1;
+        drop(lock.lock());
+        let (cpu, file) = (cpu::cpu_id(), file!());
+        assert_eq!(Holder(lock.holder.get()).to_string(), format!("CPU {cpu} at {file}:{line}"));
+    }
+
+    #[test]
+    fn one_holds_it_at_a_time() {
+        let (lock, inside) = (Mutex::new(0), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..10_000 {
+                        let mut count = lock.lock();
+                        assert!(!inside.swap(true, Ordering::Relaxed));
+                        *count += 1;
+                        inside.store(false, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.lock(), 40_000);
     }
 }

@@ -29,3 +29,13 @@ errnos! {
     ENOTDIR EISDIR EINVAL EMFILE ENOTTY EFBIG ENOSPC ESPIPE EROFS EPIPE ERANGE ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP
     EOVERFLOW EAFNOSUPPORT EOPNOTSUPP ETIMEDOUT ENOTSOCK EPROTONOSUPPORT EISCONN EMSGSIZE ENOPROTOOPT ENOLCK ENOBUFS ETOOMANYREFS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_see_minus_the_number() {
+        assert_eq!((EPERM.as_return(), EAGAIN.as_return(), ETIMEDOUT.as_return()), (-1, -11, -110));
+    }
+}

@@ -33,3 +33,22 @@ pub fn virt_to_phys(virt: *const u8) -> u64 {
     let v = virt as u64;
     if v >= KERNEL_BASE { v - KERNEL_BASE } else { v - PHYS_BASE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_physical_address_comes_back_from_both_of_its_views() {
+        for phys in [0, 0x1234, 0x3f_ffff_f000] {
+            assert_eq!(virt_to_phys(phys_to_virt(phys)), phys);
+        }
+        assert_eq!(virt_to_phys((KERNEL_BASE + 0x10_0000) as *const u8), 0x10_0000);
+    }
+
+    #[test]
+    fn each_region_has_a_top_level_entry_of_its_own() {
+        let entries = [PHYS_BASE, STACK_BASE, HEAP_BASE, MMIO_BASE, KERNEL_BASE].map(|base| base >> 39 & 511);
+        assert!(entries.is_sorted_by(|a, b| a < b) && entries[0] == 256, "{entries:?}");
+    }
+}
