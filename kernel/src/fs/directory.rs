@@ -31,6 +31,11 @@ impl Directory {
     pub fn new(inode: Arc<Inode>, above: u64) -> Self {
         Directory { inode, above, last: Mutex::new((0, Vec::new())) }
     }
+
+    /// What it is.
+    pub fn inode(&self) -> &Arc<Inode> {
+        &self.inode
+    }
 }
 
 impl File for Directory {

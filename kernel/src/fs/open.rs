@@ -1,6 +1,7 @@
 //! Open files: a thing that is read and written, its flags, its position.
 
 use super::busy::Writing;
+use super::directory::Directory;
 use super::regular::Regular;
 use super::walk::shown_path;
 use super::{File, Inode, Kind, Stat, Times, UserIo, locks};
@@ -123,6 +124,17 @@ impl OpenFile {
     /// The file with contents, if it is one.
     pub fn regular(&self) -> Option<&Arc<Regular>> {
         self.file.as_any().downcast_ref()
+    }
+    /// The node that it is, as a link of /proc leads to it, and as an empty path means it.
+    pub fn node(self: &Arc<Self>) -> Arc<Inode> {
+        match (&self.inode, self.regular(), self.file.as_any().downcast_ref::<Directory>()) {
+            (Some(inode), ..) => inode.clone(),
+            // A file without a name can be opened again, and be given one.
+            (None, Some(regular), _) => Inode::new(Kind::Regular(regular.clone()), 0),
+            // One that only names another file is that one: however often it is opened in this way, nothing gets deeper.
+            (None, _, Some(names)) => names.inode().clone(),
+            _ => Inode::new(Kind::Open(self.clone()), 0),
+        }
     }
     /// Its path as /proc shows it.
     pub fn shown_path(&self) -> Vec<u8> {

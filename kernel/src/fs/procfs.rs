@@ -3,6 +3,7 @@
 use super::busy::Running;
 use super::stat::kind;
 use super::text::copied;
+use super::walk::root;
 use super::{FileTable, Inode, Kind, OpenFile};
 use crate::mem::memory;
 use crate::proc::charge;
@@ -392,19 +393,24 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     Some(result)
 }
 
-/// A descriptor's link leads to the open thing itself, which need not have a path; that of a program to its file.
-pub fn follow(entry: &ProcEntry) -> Option<Result<Arc<Inode>, Errno>> {
-    if let ProcEntry::Link(pid, Place::Exe) = entry {
-        let exe = tree::process(*pid).ok_or(ENOENT).and_then(|process| exe_of(&process));
-        return Some(exe.map(|(_, file)| Inode::new(Kind::Regular(file.file().clone()), 0)));
-    }
-    let ProcEntry::Fd(pid, fd) = entry else { return None };
-    Some(file_of(*pid, *fd).map(|file| match (&file.inode, file.regular()) {
-        (Some(inode), _) => inode.clone(),
-        // A file without a name can be opened again, and be given one.
-        (None, Some(regular)) => Inode::new(Kind::Regular(regular.clone()), 0),
-        (None, None) => Inode::new(Kind::Open(file), 0),
-    }))
+/// What a link of a process leads to, and the path by which that was opened, or made a program: the thing itself, which need not have
+/// a path any more. `None` when the entry is no such link.
+pub fn follow(entry: &ProcEntry) -> Option<Result<(Arc<Inode>, Vec<u8>), Errno>> {
+    let process = |pid| tree::process(pid).ok_or(ENOENT);
+    Some(match *entry {
+        ProcEntry::Fd(pid, fd) => file_of(pid, fd).map(|file| (file.node(), file.path.to_vec())),
+        ProcEntry::Link(pid, Place::Exe) => process(pid).and_then(|process| {
+            let (path, file) = exe_of(&process)?;
+            Ok((Inode::new(Kind::Regular(file.file().clone()), 0), path.to_vec()))
+        }),
+        ProcEntry::Link(pid, Place::Cwd) => {
+            process(pid).and_then(|process| Ok(process.fs().ok_or(ENOENT)?.cwd.lock().clone()))
+        }
+        ProcEntry::Link(pid, Place::Root) => {
+            process(pid).and_then(|process| process.fs().ok_or(ENOENT)).map(|_| (root(), b"/".to_vec()))
+        }
+        _ => return None,
+    })
 }
 
 /// Whether a file can be opened: some need what a process that is ending has no more.

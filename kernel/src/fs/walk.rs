@@ -89,9 +89,34 @@ pub fn read_link(node: &Inode) -> Result<Vec<u8>, Errno> {
     link_target(node).unwrap_or(Err(EINVAL))
 }
 
+/// How a link leads on.
+enum Leads {
+    /// By a path.
+    By(Vec<u8>),
+    /// To a thing itself, which need not have a path: it keeps the one by which it was opened.
+    To(Arc<Inode>, Vec<u8>),
+}
+
+/// Where a link leads, behind which comes more unless it is the `last` name; `None`: it is no link.
+fn where_to(node: &Inode, last: bool) -> Result<Option<Leads>, Errno> {
+    let found = if let Kind::Proc(entry) = &node.kind { procfs::follow(entry) } else { None };
+    let Some(found) = found else { return Ok(link_target(node).transpose()?.map(Leads::By)) };
+    let (thing, known) = found?;
+    match path_now(&thing, &known) {
+        // A directory is gone on from by where it is: what is opened below it is known by its real path.
+        Ok(path) if thing.is_dir() => Ok(Some(Leads::By(path))),
+        // Nothing is in one that has been removed.
+        Err(why) if why != ENOENT || !last => Err(why),
+        _ => {
+            let path = shown_path(&thing, &known);
+            Ok(Some(Leads::To(thing, path)))
+        }
+    }
+}
+
 /// What a path ends in, if that is no name.
 fn no_name(path: &[u8]) -> Option<NoName> {
-    match path.split(|b| *b == b'/').rfind(|part| !part.is_empty()) {
+    match parts(path).next_back() {
         None => Some(NoName::Root),
         Some(b".") => Some(NoName::Dot),
         Some(b"..") => Some(NoName::DotDot),
@@ -99,18 +124,21 @@ fn no_name(path: &[u8]) -> Option<NoName> {
     }
 }
 
-/// Walks `path` from `base` (absolute).
+/// The names of a path.
+fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|part| !part.is_empty())
+}
+
+/// Walks `path` from `base` (absolute, without links).
 pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
     if path.is_empty() {
         return Err(ENOENT);
     }
     let mut todo: VecDeque<Vec<u8>> = VecDeque::new();
-    let parts =
-        |p: &[u8]| -> Vec<Vec<u8>> { p.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(|c| c.to_vec()).collect() };
     if path[0] != b'/' {
-        todo.extend(parts(base));
+        todo.extend(parts(base).map(<[u8]>::to_vec));
     }
-    todo.extend(parts(path));
+    todo.extend(parts(path).map(<[u8]>::to_vec));
     let (wants_dir, ends_in) = (path.last() == Some(&b'/'), no_name(path));
     let follow = match last_is {
         Last::Target => true,
@@ -149,29 +177,26 @@ pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
             return Ok(Place { parent: at, name, ends_in, node: None, path, wants_dir });
         };
         if (!last || follow)
-            && let Some(target) = link_target(&node)
+            && let Some(leads) = where_to(&node, last)?
         {
-            // A descriptor's link that names no path (a pipe) leads to the thing itself.
-            if let Kind::Proc(entry) = &node.kind
-                && let Some(direct) = procfs::follow(entry)
-            {
-                // Reached by another name, it keeps the one that it was opened by.
-                named = procfs::read_link(entry).and_then(Result::ok);
-                above.push((at, name));
-                at = direct?;
-                continue;
-            }
             links += 1;
             if links > LINK_LIMIT {
                 return Err(ELOOP);
             }
-            let target = target?;
-            if target.first() == Some(&b'/') {
-                above.clear();
-                at = root();
-            }
-            for part in parts(&target).into_iter().rev() {
-                todo.push_front(part);
+            match leads {
+                Leads::By(target) => {
+                    if target.first() == Some(&b'/') {
+                        above.clear();
+                        at = root();
+                    }
+                    for part in parts(&target).rev() {
+                        todo.push_front(part.to_vec());
+                    }
+                }
+                Leads::To(thing, path) => {
+                    above.push((at, name));
+                    (at, named) = (thing, Some(path));
+                }
             }
             continue;
         }
@@ -215,9 +240,15 @@ pub fn path_now(dir: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// Whether the node with a number is at `known`, which has no links. None is followed: what it says may be asked for by this look.
+fn is_at(ino: u64, known: &[u8]) -> bool {
+    let node = parts(known).try_fold(root(), |at, name| child(&at, name).ok().flatten());
+    node.is_some_and(|node| node.ino == ino)
+}
+
 /// Where the node with a number is that was at `known`; ENOENT when it is nowhere.
 fn path_of(ino: u64, known: &[u8]) -> Result<Vec<u8>, Errno> {
-    if resolve(b"/", known, false).is_ok_and(|(node, _)| node.ino == ino) {
+    if is_at(ino, known) {
         return Ok(known.to_vec());
     }
     // Rare, so that no node needs to know the directory that it is in: the tree is searched.

@@ -202,10 +202,8 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
     for (console, flags, name) in streams {
         files.add_first(OpenFile::new(arc(console)?, flags, name.as_bytes(), None)?)?;
     }
-    let context = arc(FsContext {
-        cwd: Mutex::new((fs::resolve(b"/", cwd, true)?.0, cwd.to_vec())),
-        umask: AtomicU32::new(0o022),
-    })?;
+    let cwd = fs::resolve(b"/", cwd, true)?;
+    let context = arc(FsContext { cwd: Mutex::new(cwd), umask: AtomicU32::new(0o022) })?;
 
     // The kernel thread borrows the new space to fill it.
     let space = new_space()?;

@@ -277,6 +277,55 @@ static void gone(void) {
     MUST(fchdir(home)), close_all();
 }
 
+/* What a link says, below the directory in which the program runs. */
+static void says(const char *what, const char *path) {
+    char link[5000];
+    long size = answer(readlink(path, link, sizeof link - 1));
+    link[size < 0 ? 0 : size] = 0;
+    printf("%s: %s %ld\n", what, link + (strncmp(link, base, strlen(base)) ? 0 : strlen(base)), size < 0 ? size : 0);
+}
+static void fd_says(const char *what, int fd) { sprintf(text, "/proc/self/fd/%d", fd), says(what, text); }
+
+/* A path that begins at a descriptor. */
+static char *from(int fd, const char *rest) { return sprintf(text, "/proc/self/fd/%d%s", fd, rest), text; }
+
+/* What is opened through the link of a descriptor, or of the working directory, is known by where it is. */
+static void through(void) {
+    enum { DEEP = 24 };
+    int fd[DEEP], pair[2];
+    struct stat s;
+    MUST(mkdir("d", 0700)), MUST(mkdir("d/e", 0700));
+    fd[0] = MUST(open("d", O_RDONLY)), fd[1] = MUST(open(from(fd[0], "/e"), O_RDONLY));
+    fd_says("below", fd[1]), fd[2] = MUST(open(from(fd[1], "/.."), O_RDONLY)), fd_says("above", fd[2]);
+    MUST(dup2(fd[1], fd[0])), fd_says("its own link", fd[0]), ONE("by it", CALL(openat, fd[0], "x", O_RDONLY));
+    ONE("of a file", answer(open(from(fd[0], "/x"), O_RDWR | O_CREAT, 0600))), fd_says("in it", fd[2] + 1);
+    char number[20];
+    fd[3] = MUST(open("/proc/self/fd", O_RDONLY)), sprintf(number, "/%d", fd[0]), says("twice", from(fd[3], number));
+    MUST(chdir("d")), MUST(renameat(home, "d", home, "f")), says("moved", "/proc/self/cwd"), fd_says("with it", fd[0]);
+    ONE("through the link", answer(open("/proc/self/cwd/e/x", O_RDONLY))), fd_says("moved, too", fd[3] + 1);
+    says("of the root", "/proc/self/root"), ONE("through it", stat("/proc/self/root/proc/self/root/../dev/null", &s));
+    MUST(unlink("e/x")), fd[0] = MUST(open("e", O_RDONLY)), MUST(rmdir("e")), fd_says("gone", fd[0]);
+    ONE("gone", stat(from(fd[0], ""), &s)), ONE("nothing in it", answer(open(from(fd[0], "/x"), O_RDWR | O_CREAT, 0600)));
+    MUST(mkdirat(home, "g", 0700)), MUST(chdir("../g")), MUST(unlinkat(home, "g", AT_REMOVEDIR));
+    MUST(mkdirat(home, "g (deleted)", 0700)), MUST(mkdirat(home, "g (deleted)/x", 0700));
+    says("called so", "/proc/self/cwd"), ONE("and nothing in it", stat("/proc/self/cwd/x", &s));
+    MUST(fchdir(home)), MUST(rmdir("g (deleted)/x")), MUST(rmdir("g (deleted)")), MUST(rmdir("f")), close_all();
+
+    MUST(mkdir("d", 0700)), fd[0] = MUST(open("d", O_RDONLY));
+    for (int i = 1; i < DEEP; i++)
+        MUST(mkdirat(fd[i - 1], "d", 0700)), fd[i] = MUST(open(from(fd[i - 1], "/d"), O_RDONLY));
+    fd_says("one through another", fd[DEEP - 1]), ONE("by the last", CALL(openat, fd[DEEP - 1], "x", O_RDONLY));
+    for (int i = DEEP - 2; i >= 0; i--)
+        MUST(unlinkat(fd[i], "d", AT_REMOVEDIR));
+    MUST(rmdir("d")), fd_says("and all gone", fd[DEEP - 1]), close_all();
+
+    /* A descriptor that only names another one, which does so, too. */
+    MUST(pipe(pair));
+    for (int i = 0; i < 20000; i++)
+        fd[0] = MUST(open(from(pair[0], ""), O_PATH)), MUST(dup2(fd[0], pair[0])), close(fd[0]);
+    ONE("names", fstat(pair[0], &s)), printf("a pipe: %d\n", S_ISFIFO(s.st_mode)), close_all();
+}
+
 /* A file about a process: without what changes from one to the other. */
 static void tell(int pid, const char *file) {
     static const char *const lines[] = {"Name:", "Umask:", "State:", "FDSize:", "Vm", "Rss", "Threads:", "Max "};
@@ -385,6 +434,7 @@ int main(int argc, char **argv) {
     scripts();
     settings();
     gone();
+    through();
     zombies();
     end();
     return 0;

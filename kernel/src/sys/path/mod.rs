@@ -60,12 +60,7 @@ fn node_of(fd: usize) -> Result<Arc<Inode>, Errno> {
     if fd as i32 == l::AT_FDCWD {
         return node(fd, b".", true);
     }
-    let file = user().files().get_any(fd as i32)?;
-    match (&file.inode, file.regular()) {
-        (Some(inode), _) => Ok(inode.clone()),
-        (None, Some(regular)) => Ok(Inode::new(Kind::Regular(regular.clone()), 0)),
-        (None, None) => Ok(Inode::new(Kind::Open(file), 0)),
-    }
+    Ok(user().files().get_any(fd as i32)?.node())
 }
 
 /// A path argument that may be empty if the flags say so.
