@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod arch;
 mod debug;
+mod dispatch;
 mod fs;
 mod host;
 mod mem;
@@ -27,6 +28,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     // SAFETY: once, before anything asks for this CPU's block.
     unsafe { control::install(0) };
     debug::init();
+    dispatch::init(); //                           who answers what the machine asks
     // SAFETY: what the loader passed, on the boot tables.
     let Some(info) = (unsafe { BootInfo::read(start_info) }) else { panic!("not started by PVH") };
     early_memory(&info); //                        the loader's map, a bump allocator
@@ -51,7 +53,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     swap::disk::start(); //                        the disk; its buffers are the last early memory
     mem::machine::init().expect("the frame allocator"); //  all RAM goes to the memory manager
     if let Some(m) = &machine {
-        smp::start(&m.cpus[..m.cpu_count]); //    the other CPUs
+        smp::start(&m.cpus[..m.cpu_count], sched::prepare_cpu); // the other CPUs
     }
     swap::disk::spread(); //                       each CPU gets its own completions
     log::info!(

@@ -1,7 +1,7 @@
 //! Interrupts: the local APIC of this CPU, the vectors, and messages between CPUs.
 
-use super::{calibrate, paging};
-use crate::{host, mem, sched, swap};
+use super::above::{self, ABOVE};
+use super::{calibrate, paging, smp, stack};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_base::{cpu, time};
@@ -107,15 +107,11 @@ pub fn interrupt(vector: u8, user: bool) {
     // Ended first: handlers never wait, and interrupts are off.
     with(|a| a.end_of_interrupt());
     match vector {
-        TIMER => sched::tick(user),
-        RESCHEDULE => sched::poked(),
-        SHOOTDOWN => mem::serve_shootdown(),
+        SHOOTDOWN => above::serve_shootdown(),
         FLUSH => {
-            sched::stack::serve_flush();
-            super::smp::serve_barrier();
+            stack::serve_flush();
+            smp::serve_barrier();
         }
-        CONSOLE => host::interrupt(),
-        DISK => swap::interrupt(),
-        _ => log::warn!("interrupt {vector:#x} on CPU {}", cpu::cpu_id()),
+        _ => (ABOVE.get().interrupt)(vector, user),
     }
 }

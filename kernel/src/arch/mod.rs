@@ -1,5 +1,7 @@
 //! The x86-64 machine: everything that knows an instruction, a register or a table of the CPU.
 
+pub mod above;
+pub mod backtrace;
 pub mod boot;
 mod calibrate;
 pub mod control;
@@ -10,6 +12,7 @@ pub mod irq;
 pub mod paging;
 pub mod regs;
 pub mod smp;
+pub mod stack;
 pub mod stay;
 pub mod syscall;
 pub mod trap;

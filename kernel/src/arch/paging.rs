@@ -3,8 +3,8 @@
 //! All tables come from the early allocator, except those of stacks, heap and device registers, which grow on demand below the top
 //! level. The five top-level entries never change, so every space copies them.
 
-use super::boot;
 use super::control;
+use super::{above, boot};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_base::early;
@@ -137,9 +137,7 @@ pub fn map_mmio(phys: u64, bytes: u64) -> Option<*mut u8> {
     let mut at = first;
     while at < last {
         // SAFETY: the lock makes us alone in the region, and the page was absent: no translation of it exists.
-        unsafe {
-            *entry(virt + at - first, 0, crate::mem::zeroed_frame)? = at | PRESENT | WRITE | UNCACHED | GLOBAL | nx()
-        };
+        unsafe { *entry(virt + at - first, 0, above::zeroed_frame)? = at | PRESENT | WRITE | UNCACHED | GLOBAL | nx() };
         at += 4096;
     }
     Some((virt + phys - first) as *mut u8)
@@ -153,7 +151,7 @@ pub unsafe fn map_heap(virt: u64, phys: u64, block: bool) -> Option<()> {
     let _change = CHANGE.lock();
     let large = if block { LARGE } else { 0 };
     // SAFETY: the lock makes us alone in the tables; the entry was absent.
-    unsafe { *entry(virt, block as u32, crate::mem::zeroed_frame)? = phys | PRESENT | WRITE | GLOBAL | large | nx() };
+    unsafe { *entry(virt, block as u32, above::zeroed_frame)? = phys | PRESENT | WRITE | GLOBAL | large | nx() };
     Some(())
 }
 
@@ -164,7 +162,7 @@ pub unsafe fn map_heap(virt: u64, phys: u64, block: bool) -> Option<()> {
 pub unsafe fn map_stack_page(virt: u64, frame: u64) -> Option<()> {
     let _change = CHANGE.lock();
     // SAFETY: the lock makes us alone in the region; the page was absent.
-    unsafe { *entry(virt, 0, crate::mem::zeroed_frame)? = frame | PRESENT | WRITE | GLOBAL | nx() };
+    unsafe { *entry(virt, 0, above::zeroed_frame)? = frame | PRESENT | WRITE | GLOBAL | nx() };
     Some(())
 }
 

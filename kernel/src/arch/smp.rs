@@ -1,7 +1,7 @@
 //! Starting the other CPUs: INIT, then SIPI, all at once.
 
-use super::{boot, control, fpu, gdt, idt, irq, paging, syscall};
-use crate::sched;
+use super::above::{self, ABOVE};
+use super::{boot, control, fpu, gdt, idt, irq, paging, stack, syscall};
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_base::layout::phys_to_virt;
 use quire_base::wait::Wait;
@@ -32,7 +32,7 @@ pub unsafe fn init_this_cpu() -> Result<(), &'static str> {
         fpu::init();
         let mut ist = [0; 3];
         for top in &mut ist {
-            *top = sched::stack::Stack::new().ok_or("no memory for a CPU's stacks")?.leak();
+            *top = stack::Stack::new().ok_or("no memory for a CPU's stacks")?.leak();
         }
         gdt::load(ist);
         idt::load();
@@ -41,13 +41,14 @@ pub unsafe fn init_this_cpu() -> Result<(), &'static str> {
     }
 }
 
-/// Starts the CPUs with these APIC identities (this one's is skipped) and waits until they have come, 1 s at most.
-pub fn start(apic_ids: &[u32]) {
+/// Starts the CPUs with these APIC identities (this one's is skipped) and waits until they have come, 1 s at most. `prepare` gives the
+/// top of a CPU's first stack.
+pub fn start(apic_ids: &[u32], prepare: impl Fn(usize) -> Option<u64>) {
     // ordering: Relaxed; our own identity.
     let own = cpu::this().apic_id.load(Ordering::Relaxed);
     let mut others = 0;
     for _ in apic_ids.iter().filter(|&&id| id != own).take(cpu::CPUS - 1) {
-        let Some(stack) = sched::prepare_cpu(others + 1) else { break };
+        let Some(stack) = prepare(others + 1) else { break };
         others += 1;
         // ordering: Relaxed; the start messages order it before the reader.
         AP_STACKS[others].store(stack, Ordering::Relaxed);
@@ -94,7 +95,7 @@ extern "C" fn ap_entry(id: u32) -> ! {
     // SAFETY: the entry code gave each CPU a number of its own; the tables are complete; each step is done once.
     let result = unsafe {
         control::install(id as usize);
-        sched::adopt_idle();
+        (ABOVE.get().adopt_cpu)();
         init_this_cpu()
     };
     if let Err(why) = result {
@@ -102,7 +103,7 @@ extern "C" fn ap_entry(id: u32) -> ! {
         super::halt_forever();
     }
     cpu::set_online();
-    sched::idle()
+    (ABOVE.get().idle)()
 }
 
 /// Barriers that were asked for, and the number that each CPU has passed.
@@ -128,7 +129,7 @@ pub fn barrier() {
     let waits_for = |c: &usize| others & 1 << c != 0 && PASSED[*c].load(Ordering::SeqCst) < number;
     while let Some(silent) = (0..cpu::CPUS).find(waits_for) {
         serve_barrier();
-        crate::mem::serve_shootdown();
+        above::serve_shootdown();
         wait.pause(1 << silent);
     }
 }

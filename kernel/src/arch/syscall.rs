@@ -1,10 +1,11 @@
 //! SYSCALL: entry, dispatch, and the way back to user mode.
 
+use super::above::ABOVE;
 use super::gdt;
 use super::regs::UserRegs;
-use crate::sys;
 use core::arch::naked_asm;
 use quire_base::cpu::{self, PerCpu};
+use quire_base::hook::Hook;
 use x86::msr;
 
 /// Programs' flags that the entry clears: TF, IF, DF, IOPL, NT, AC, so that the kernel starts in a known state.
@@ -129,12 +130,21 @@ pub extern "C" fn leave() {
     )
 }
 
-/// Calls the handler of the program's system call; an unknown number goes to [`sys::unknown`].
+/// A system call as the entry code calls it: it gives the value for `rax`.
+pub type Handler = fn(&mut UserRegs) -> isize;
+
+/// Entries of the table; numbers above are unknown.
+pub const COUNT: usize = 512;
+
+/// The handler of every number; set at boot.
+pub static TABLE: Hook<[Handler; COUNT]> = Hook::new(&[|regs| (ABOVE.get().unknown_call)(regs); COUNT]);
+
+/// Calls the handler of the program's system call.
 extern "C" fn dispatch(regs: &mut UserRegs) {
     let number = regs.orig_rax as usize;
-    let result = match sys::TABLE.get(number) {
+    let result = match TABLE.get().get(number) {
         Some(handler) => handler(regs),
-        None => sys::unknown(regs),
+        None => (ABOVE.get().unknown_call)(regs),
     };
     regs.rax = result as u64;
 }

@@ -1,10 +1,9 @@
 //! Traps and interrupts: who gets which vector, and what happens on the way back to user mode.
 
 use super::stay;
-use super::{irq, regs::UserRegs, usercopy};
-use crate::{mem, proc, sched};
+use super::{above::ABOVE, irq, regs::UserRegs, stack, usercopy};
 use core::arch::asm;
-use quire_base::cpu::{self, WORK_ATTENTION};
+use quire_base::cpu;
 use quire_base::record;
 
 /// A fault of a program that is not about a page.
@@ -36,7 +35,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
             record::event(record::Kind::PageFault, address, regs.orig_rax);
             if user {
                 cpu::this().faulted.set(regs.rip);
-                mem::fault::user(regs, address, regs.orig_rax);
+                (ABOVE.get().user_fault)(regs, address, regs.orig_rax);
             } else if !kernel_fault(regs, address) {
                 fatal(regs, vector);
             }
@@ -45,7 +44,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
             if user {
                 let address = regs.rip;
                 record::event(record::Kind::UserTrap, vector, address);
-                proc::signal::fault(regs, Trap { vector: vector as u8, error: regs.orig_rax, address });
+                (ABOVE.get().user_trap)(regs, Trap { vector: vector as u8, error: regs.orig_rax, address });
             } else if vector == 13
                 && let Some(routine) = usercopy::routine(regs.rip)
             {
@@ -61,7 +60,7 @@ pub extern "C" fn trap(regs: &mut UserRegs, vector: u64) {
         let cpu = cpu::this();
         if cpu.work.get() != 0 {
             if regs.rip == cpu.faulted.get() {
-                sched::grace();
+                (ABOVE.get().grace)();
             }
             user_work(regs);
         }
@@ -75,7 +74,7 @@ fn kernel_fault(regs: &mut UserRegs, address: u64) -> bool {
     let error = regs.orig_rax;
     let Some(routine) = usercopy::routine(regs.rip).filter(|_| address < 0x8000_0000_0000) else { return false };
     // A routine that must not wait leaves at once; the others repeat the instruction once the page is there.
-    if !routine.may_wait() || !mem::fault::kernel(address, error & 2 != 0) {
+    if !routine.may_wait() || !(ABOVE.get().copy_fault)(address, error) {
         routine.fix_up(regs);
     }
     true
@@ -85,20 +84,11 @@ fn kernel_fault(regs: &mut UserRegs, address: u64) -> bool {
 #[cold]
 pub extern "C" fn user_work(regs: &mut UserRegs) {
     loop {
-        let cpu = cpu::this();
-        let work = cpu.work.replace(0);
+        let work = cpu::this().work.replace(0);
         if work == 0 {
             return;
         }
-        if work & cpu::WORK_CLOCK != 0 {
-            proc::clock::check();
-        }
-        if work & cpu::WORK_SCHEDULE != 0 {
-            sched::preempt();
-        }
-        if work & WORK_ATTENTION != 0 || sched::current().wants_attention() {
-            proc::signal::before_user(regs);
-        }
+        (ABOVE.get().work)(regs, work);
     }
 }
 
@@ -118,7 +108,7 @@ pub extern "C" fn before_iret(regs: &mut UserRegs) {
         } else {
             Trap { vector: 13, error: 0, address }
         };
-        proc::signal::fault(regs, trap);
+        (ABOVE.get().user_trap)(regs, trap);
         user_work(regs);
         super::interrupt_window();
     }
@@ -128,10 +118,7 @@ pub extern "C" fn before_iret(regs: &mut UserRegs) {
 /// stands. The handler takes no lock and touches no memory that may be missing: a fault in it would let a second one in, on the
 /// same stack.
 pub extern "C" fn nmi(regs: &mut UserRegs) {
-    if crate::debug::panicking() {
-        super::halt_forever();
-    }
-    crate::debug::dump::answer(regs);
+    (ABOVE.get().nmi)(regs);
 }
 
 /// A trap that has no good end.
@@ -162,8 +149,8 @@ pub extern "C" fn fatal(regs: &mut UserRegs, vector: u64) -> ! {
         "SIMD",
     ];
     let name = NAMES.get(vector as usize).copied().unwrap_or("interrupt");
-    let guard = if vector == 8 && sched::stack::is_guard(cr2) { " (kernel stack overflow)" } else { "" };
-    crate::debug::trap_panic(
+    let guard = if vector == 8 && stack::is_guard(cr2) { " (kernel stack overflow)" } else { "" };
+    (ABOVE.get().fatal)(
         regs,
         format_args!(
             "{name} (vector {vector}) in the kernel{guard}: error {:#x} cr2 {cr2:#x} rip {:#x}",

@@ -1,7 +1,7 @@
 //! The only instructions of the kernel that touch user memory.
 //!
 //! Each of them has an entry in the exception table: `(from, to, fix-up, kind)`. A page fault between `from` and `to` is
-//! resolved like one of the program (`mem::fault::kernel`) and the instruction repeated; when that cannot be, or for
+//! resolved like one of the program (`Above::copy_fault`) and the instruction repeated; when that cannot be, or for
 //! routines that must not wait at once, execution goes on at `fix-up`. `stac` and `clac` surround each routine when the CPU has
 //! SMAP, and a trap closes user memory first ([`close`]).
 

@@ -4,10 +4,10 @@
 //! reporter does the reading, the names and the writing. A non-maskable interrupt that nobody here has asked for comes from outside
 //! (the launcher's last act before it gives a run up) and means: report everything.
 
-use super::backtrace::Trace;
 use super::{UART, symbols};
-use crate::arch::irq;
+use crate::arch::backtrace::Trace;
 use crate::arch::regs::{SIZE, UserRegs};
+use crate::arch::{self, irq};
 use crate::fs::Printable;
 use crate::proc::tree;
 use crate::sched::{self, timer};
@@ -88,8 +88,12 @@ static PLACES: [Place; cpu::CPUS] = [const {
     }
 }; cpu::CPUS];
 
-/// The handler of non-maskable interrupts.
+/// A non-maskable interrupt, which may come anywhere: another CPU panics and wants silence, or somebody asks where this CPU stands. Takes
+/// no lock.
 pub fn answer(regs: &UserRegs) {
+    if super::panicking() {
+        arch::halt_forever();
+    }
     let place = &PLACES[cpu::cpu_id()];
     // ordering: Acquire pairs with `ask`; the place's number is this CPU's own.
     let wanted = WANTED.load(Ordering::Acquire);

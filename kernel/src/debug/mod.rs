@@ -1,15 +1,14 @@
 //! What remains when things go wrong: the log, the flight recorder, the report of a panic.
 
-pub mod backtrace;
 pub mod dump;
 pub mod provoke;
 pub mod stall;
 
 mod symbols;
 
+use crate::arch::backtrace::Trace;
 use crate::arch::{self, UserRegs, irq};
 use crate::host;
-use backtrace::Trace;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -4,7 +4,7 @@
 //! device: `-fw_cfg name=opt/quire/kernel,file=KERNEL`. Without that the addresses stand alone. The layout is that of QEMU's
 //! `docs/specs/fw_cfg.rst`.
 
-use super::backtrace::DEPTH;
+use crate::arch::backtrace::DEPTH;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{Ordering, compiler_fence};

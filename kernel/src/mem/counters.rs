@@ -1,7 +1,8 @@
 //! The kernel's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
 use super::memory;
-use crate::sched::{self, stack};
+use crate::arch::stack;
+use crate::sched;
 use alloc::string::String;
 use core::fmt::Write;
 use quire_mm::Report;

@@ -1,12 +1,10 @@
 //! Memory: from the loader's map to the memory manager, and the kernel's glue to it.
 //!
-//! [`machine`] is the hardware under `quire-mm`; [`fault`] resolves page faults;
-//! [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
+//! [`machine`] is the hardware under `quire-mm`; [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
 //! kernel's own data, [`page`] whole pages of it; [`audit`] counts everything, [`counters`] tells what has happened.
 
 pub mod audit;
 pub mod counters;
-pub mod fault;
 pub mod machine;
 pub mod page;
 pub mod shortage;

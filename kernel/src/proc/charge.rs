@@ -8,7 +8,8 @@ use super::process::Process;
 use super::signal;
 use super::thread::of;
 use crate::arch;
-use crate::sched::{Thread, stack, timer};
+use crate::arch::stack;
+use crate::sched::{Thread, timer};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -13,6 +13,7 @@ pub mod clone;
 pub mod elf;
 pub mod exec;
 pub mod exit;
+pub mod fault;
 pub mod fpu;
 pub mod futex;
 pub mod init;

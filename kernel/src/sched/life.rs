@@ -5,8 +5,9 @@
 
 use super::place::choose;
 use super::thread::{Begin, Thread, ThreadRef};
-use super::{After, NoMemory, current, enqueue, look, park, schedule, stack};
+use super::{After, NoMemory, current, enqueue, look, park, schedule};
 use crate::arch::regs::UserRegs;
+use crate::arch::stack;
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::ptr::null_mut;

@@ -2,9 +2,10 @@
 //! may have changed by the time it is shown.
 
 use super::thread::{EXITED, PARKED, Thread};
-use super::{SCHED, ThreadRef, stack};
+use super::{SCHED, ThreadRef};
+use crate::arch::backtrace::Trace;
 use crate::arch::regs::{SIZE, UserRegs};
-use crate::debug::backtrace::Trace;
+use crate::arch::stack;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 use quire_base::lock::Mutex;

@@ -20,7 +20,6 @@
 //! `wake`: who interrupts an idle CPU. `look`: what a report may see.
 
 pub mod poll;
-pub mod stack;
 pub mod timer;
 
 mod life;
@@ -457,7 +456,7 @@ pub(crate) fn idle() -> ! {
 
 /// Makes the idle thread of another CPU; returns the top of its stack.
 pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
-    let top = stack::Stack::new()?.leak();
+    let top = crate::arch::stack::Stack::new()?.leak();
     let t = Thread::make(0, "idle", None, Begin::Here(top), false, 0).ok()?;
     // ordering: Relaxed; the CPU does not run yet.
     t.last.store(cpu as u32, Ordering::Relaxed);

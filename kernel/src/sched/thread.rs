@@ -1,9 +1,9 @@
 //! A thread: what the scheduler knows of it, and its making.
 
-use super::stack::Stack;
 use super::timer::Node;
 use super::{NoMemory, switch};
 use crate::arch::regs::{SIZE as REGS, UserRegs};
+use crate::arch::stack::Stack;
 use crate::arch::{fpu, irq, syscall};
 use crate::mem::{self, Space};
 use crate::proc::UserThread;

@@ -23,15 +23,13 @@ pub mod tls;
 pub mod xattr;
 
 use crate::arch::UserRegs;
+use crate::arch::syscall::{COUNT, Handler};
 use crate::fs::{directory, epoll, pidfd, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
 use crate::proc::{clone, exec, exit, futex, interval, itimer, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::{EINTR, ENOSYS, SysResult};
-
-/// A system call as the entry code calls it.
-pub type Handler = fn(&mut UserRegs) -> isize;
 
 /// The arguments of a system call by number.
 pub trait Args {
@@ -88,9 +86,6 @@ fn finish(regs: &UserRegs, number: u64, result: SysResult) -> isize {
         }
     }
 }
-
-/// Entries of the table; numbers above are unknown.
-pub const COUNT: usize = 512;
 
 /// What an unknown number gets.
 #[cold]

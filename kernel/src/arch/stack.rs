@@ -3,8 +3,7 @@
 //! A stack that is given back stays mapped in a pool, since unmapping costs an interrupt to every CPU. [`trim`] returns the
 //! frames of a large pool, many stacks at a time, after all CPUs have dropped their translations.
 
-use crate::arch::{irq, paging};
-use crate::mem;
+use super::{above, irq, paging};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,19 +59,19 @@ impl Stack {
         };
         let mut virt = slot + SIZE;
         while virt < slot + STRIDE {
-            let frame = mem::zeroed_frame();
+            let frame = above::zeroed_frame();
             // SAFETY: the slot is ours, its pages are unmapped, and no CPU has a translation (fresh, or flushed by `trim`).
             let mapped = frame.and_then(|f| unsafe { paging::map_stack_page(virt, f) });
             if mapped.is_none() {
                 if let Some(f) = frame {
-                    mem::free_frame(f);
+                    above::free_frame(f);
                 }
                 // A half-mapped stack: nobody has touched its pages, so no CPU has a translation of them.
                 let mut undo = slot + SIZE;
                 while undo < virt {
                     // SAFETY: ours, and unused.
                     if let Some(f) = unsafe { paging::unmap_stack_page(undo) } {
-                        mem::free_frame(f);
+                        above::free_frame(f);
                     }
                     undo += 4096;
                 }
@@ -212,11 +211,11 @@ fn trim_some(many: usize) -> bool {
             break;
         }
         serve_flush();
-        mem::serve_shootdown();
+        above::serve_shootdown();
         wait.pause(silent);
     }
     paging::flush_all();
-    frames.into_iter().for_each(mem::free_frame);
+    frames.into_iter().for_each(above::free_frame);
     slots.into_iter().filter(|&s| s != 0).for_each(recycle);
     true
 }

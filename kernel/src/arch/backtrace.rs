@@ -1,7 +1,6 @@
 //! Who called whom, from the frame pointers of a stack.
 
-use crate::arch::boot;
-use crate::sched::stack;
+use super::{boot, stack};
 use core::ops::Range;
 use quire_base::layout::KERNEL_BASE;
 

@@ -1,8 +1,9 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
-use super::shortage::{settle_quota, wait_for_frames};
 use crate::arch::trap::{PAGE_FAULT, Trap};
 use crate::arch::{UserRegs, stay};
+use crate::mem::Space;
+use crate::mem::shortage::{settle_quota, wait_for_frames};
 use crate::proc::account::{More, within};
 use crate::proc::limits::stack_limit;
 use crate::proc::signal;
@@ -40,8 +41,8 @@ pub fn user(regs: &mut UserRegs, address: u64, error: u64) {
 }
 
 /// A page fault of the kernel in a user copy. False: EFAULT.
-pub fn kernel(address: u64, write: bool) -> bool {
-    resolve(address, if write { Access::Write } else { Access::Read }) == Outcome::Done
+pub fn kernel(address: u64, error: u64) -> bool {
+    resolve(address, if error & WRITE != 0 { Access::Write } else { Access::Read }) == Outcome::Done
 }
 
 /// What came of a fault.
@@ -101,7 +102,7 @@ fn given_up() -> Outcome {
 }
 
 /// Extends the segment above `page` down to it, if that one grows down and may grow so far. Whether there is a segment at `page` now.
-fn grow(space: &super::Space, page: Page) -> bool {
+fn grow(space: &Space, page: Page) -> bool {
     const LOWEST: u64 = 0x1_0000;
     let Some(user) = &sched::current().user else { return false };
     // A copy from or to another program's memory grows nothing there, as on Linux.
