@@ -1,10 +1,10 @@
 //! Who answers what the machine asks: the one place where `arch` meets the rooms above it.
 
-use crate::arch::UserRegs;
-use crate::arch::above::{ABOVE, Above};
-use crate::arch::{irq, syscall};
 use crate::proc::{clock, fault, signal};
 use crate::{debug, host, mem, sched, swap, sys};
+use quire_arch::UserRegs;
+use quire_arch::above::{ABOVE, Above};
+use quire_arch::{irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION, WORK_CLOCK, WORK_SCHEDULE};
 
 static ANSWERS: Above = Above {

@@ -4,7 +4,6 @@
 
 extern crate alloc;
 
-mod arch;
 mod debug;
 mod dispatch;
 mod fs;
@@ -15,8 +14,8 @@ mod sched;
 mod swap;
 mod sys;
 
-use arch::boot::{self, BootInfo};
-use arch::{control, idt, irq, paging, smp};
+use quire_arch::boot::{self, BootInfo};
+use quire_arch::{control, idt, irq, paging, smp};
 use quire_base::cpu;
 use quire_base::early::{self, Region};
 use quire_base::layout::{KERNEL_BASE, PHYS_BASE, phys_to_virt};
@@ -58,7 +57,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     swap::disk::spread(); //                       each CPU gets its own completions
     log::info!(
         "{} CPUs, {} MiB, booted in {} us",
-        arch::cpu_count(),
+        quire_arch::cpu_count(),
         early::ram_bytes() >> 20,
         quire_base::time::now_ns() / 1000
     );

@@ -5,15 +5,15 @@
 //! (the launcher's last act before it gives a run up) and means: report everything.
 
 use super::{UART, symbols};
-use crate::arch::backtrace::Trace;
-use crate::arch::regs::{SIZE, UserRegs};
-use crate::arch::{self, irq};
 use crate::fs::Printable;
 use crate::proc::tree;
 use crate::sched::{self, timer};
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_arch::backtrace::Trace;
+use quire_arch::irq;
+use quire_arch::regs::{SIZE, UserRegs};
 use quire_base::cpu;
 use quire_base::record;
 use quire_base::wait::Waits;
@@ -92,7 +92,7 @@ static PLACES: [Place; cpu::CPUS] = [const {
 /// no lock.
 pub fn answer(regs: &UserRegs) {
     if super::panicking() {
-        arch::halt_forever();
+        quire_arch::halt_forever();
     }
     let place = &PLACES[cpu::cpu_id()];
     // ordering: Acquire pairs with `ask`; the place's number is this CPU's own.

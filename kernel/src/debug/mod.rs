@@ -6,12 +6,12 @@ pub mod stall;
 
 mod symbols;
 
-use crate::arch::backtrace::Trace;
-use crate::arch::{self, UserRegs, irq};
 use crate::host;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use quire_arch::backtrace::Trace;
+use quire_arch::{UserRegs, irq};
 use quire_base::{cpu, record, time, wait};
 use quire_drivers::uart::Uart;
 use spin::Mutex;
@@ -89,9 +89,9 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rsp: u64, rbp: u64) -> ! {
             // SAFETY: this CPU's own log lock may be held by its interrupted self.
             unsafe { UART.force_unlock() };
             let _ = writeln!(UART.lock(), "second panic in the report: {what}");
-            arch::debug_exit(0x10);
+            quire_arch::debug_exit(0x10);
         }
-        arch::halt_forever();
+        quire_arch::halt_forever();
     }
     PANICKING.store(true, Ordering::SeqCst);
     let online = cpu::online();
@@ -110,7 +110,7 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rsp: u64, rbp: u64) -> ! {
     symbols::print(&mut *out, Trace::walk(rip, rsp, rbp).addresses());
     record::print(&mut *out, 12);
     host::panic(&out.text[..out.len]);
-    arch::debug_exit(0x10);
+    quire_arch::debug_exit(0x10);
 }
 
 /// Panics with the registers of a trap.

@@ -9,9 +9,9 @@
 //! | `handler` | for ever: a thread lets interrupts in while it holds a spin lock that the timer's handler takes (race 10) |
 //! | `turn` | a thread lets interrupts in, but no other thread of its CPU has a turn |
 
-use crate::arch::interrupt_window;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_arch::interrupt_window;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_base::wait::Wait;

@@ -12,9 +12,9 @@
 //! Nothing of this is on a path that does not wait, but for the word that each timer interrupt writes.
 
 use super::dump;
-use crate::arch::interrupt_window;
 use crate::sched;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use quire_arch::interrupt_window;
 use quire_base::{cpu, wait};
 
 /// What a wait asks of the scheduler and of the watchdog.

@@ -4,10 +4,10 @@
 //! device: `-fw_cfg name=opt/quire/kernel,file=KERNEL`. Without that the addresses stand alone. The layout is that of QEMU's
 //! `docs/specs/fw_cfg.rst`.
 
-use crate::arch::backtrace::DEPTH;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{Ordering, compiler_fence};
+use quire_arch::backtrace::DEPTH;
 use quire_base::layout::virt_to_phys;
 use rustc_demangle::demangle;
 use x86::io::{inb, outl, outw};

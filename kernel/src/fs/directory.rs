@@ -1,7 +1,6 @@
 //! Directories as open files: getdents64, and getdents as it was before.
 
 use super::{File, Inode, Kind, Stat, UserIo, procfs, stat::kind};
-use crate::arch::UserRegs;
 use crate::mem::user::UserSlice;
 use crate::proc::thread::user;
 use crate::sys::Args;
@@ -9,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Bound;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 

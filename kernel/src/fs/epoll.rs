@@ -2,7 +2,6 @@
 
 use super::stat::Stat;
 use super::{File, OpenFile, poll};
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::process::arc;
 use crate::proc::signal::calls;
@@ -15,6 +14,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Bound;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 

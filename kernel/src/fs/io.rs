@@ -1,10 +1,10 @@
 //! The program's side of a read or write: one buffer or many. Or a buffer of the kernel's, for files that are copied.
 
-use crate::arch::interrupt_window;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::signal::is_dying;
 use crate::sched;
 use alloc::vec::Vec;
+use quire_arch::interrupt_window;
 use quire_base::errno::*;
 
 /// Most bytes that one call moves, as on Linux.

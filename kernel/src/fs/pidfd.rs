@@ -5,7 +5,6 @@
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
 use super::{File, Kind, OpenFile, poll};
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Process, arc};
 use crate::proc::signal::{SigInfo, calls, code, send};
@@ -16,6 +15,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Descriptors that there are: ends are told to pollers only then.

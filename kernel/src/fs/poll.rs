@@ -4,7 +4,6 @@
 //! Simple and never wrong; with a few hundred pollers the needless wake-ups are cheap.
 
 use super::OpenFile;
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::signal::{self, calls, restart::deadline_after};
 use crate::proc::sleep::wait_on;
@@ -15,6 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 static QUEUE: WaitQueue = WaitQueue::new();

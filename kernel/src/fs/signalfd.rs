@@ -4,7 +4,6 @@
 
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
-use crate::arch::UserRegs;
 use crate::proc::process::arc;
 use crate::proc::signal::{self, calls};
 use crate::proc::thread::user;
@@ -12,6 +11,7 @@ use crate::sys::Args;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Bytes of Linux's `signalfd_siginfo`.

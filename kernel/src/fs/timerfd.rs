@@ -2,7 +2,6 @@
 
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
-use crate::arch::UserRegs;
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
@@ -13,6 +12,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
 

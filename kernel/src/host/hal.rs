@@ -1,7 +1,7 @@
 //! What the virtio driver needs of the kernel: memory for DMA, and device registers.
 
-use crate::arch::paging;
 use core::ptr::NonNull;
+use quire_arch::paging;
 use quire_base::early;
 use quire_base::layout::{phys_to_virt, virt_to_phys};
 use quire_drivers::{BufferDirection, Hal, PhysAddr};

@@ -5,10 +5,10 @@
 
 pub mod hal;
 
-use crate::arch::{self, irq};
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::KernelHal;
+use quire_arch::irq;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_drivers::console::Console;
@@ -239,7 +239,7 @@ pub fn finish() -> ! {
     static ONCE: AtomicBool = AtomicBool::new(false);
     // ordering: Relaxed; the first caller wins.
     if ONCE.swap(true, Ordering::Relaxed) {
-        arch::halt_forever();
+        quire_arch::halt_forever();
     }
     frame(FINISHED, &[]);
     // The host may be slow to read megabytes: wait for it as long as it takes, with the CPU given away.
@@ -251,7 +251,7 @@ pub fn finish() -> ! {
         None => Some(()),
     });
     log::info!("done");
-    arch::debug_exit(0);
+    quire_arch::debug_exit(0);
 }
 
 /// The report of a panic, if the console is not in the middle of something.

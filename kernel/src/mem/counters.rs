@@ -1,10 +1,10 @@
 //! The kernel's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
 use super::memory;
-use crate::arch::stack;
 use crate::sched;
 use alloc::string::String;
 use core::fmt::Write;
+use quire_arch::stack;
 use quire_mm::Report;
 
 /// All counters as they are now. Their sums are exact only when nothing else runs.

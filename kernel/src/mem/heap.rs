@@ -4,10 +4,10 @@
 //! mapped with 2 MiB pages as long as there are whole blocks, and with 4 KiB pages otherwise. The heap keeps what it has,
 //! and some memory ready for requests that cannot fail.
 
-use crate::arch::paging;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
+use quire_arch::paging;
 use quire_base::errno::{ENOMEM, Errno};
 use quire_base::layout::HEAP_BASE;
 use talc::{OomHandler, Span, Talc, Talck};

@@ -1,12 +1,12 @@
 //! The machine under the memory manager: `quire_mm`'s trait over the real hardware, and the one [`Memory`] of the kernel.
 
-use crate::arch::{self, irq, paging};
 use crate::sched;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use quire_arch::{irq, paging};
 use quire_base::cpu;
 use quire_base::early;
 use quire_base::layout::phys_to_virt;
@@ -64,7 +64,7 @@ pub fn init() -> Result<(), &'static str> {
     // ordering: Relaxed; see `memory`.
     MEMORY.store(at, Ordering::Relaxed);
     // ordering: Relaxed; constant from here on.
-    WIDE.store(arch::fpu::has_plain_avx(), Ordering::Relaxed);
+    WIDE.store(quire_arch::fpu::has_plain_avx(), Ordering::Relaxed);
     early::close();
     early::free_regions(|r| {
         // SAFETY: free RAM by the memory map, handed over once.

@@ -116,7 +116,7 @@ fn without_victim(want: u64) -> Relief {
     }
     if sched::give_stacks_back() {
         // The reaper frees them while this thread, or its caller's next try, is out of the way.
-        crate::arch::interrupt_window();
+        quire_arch::interrupt_window();
         sched::yield_now();
     }
     match relief::reclaim_until(want) {

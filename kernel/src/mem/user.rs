@@ -2,13 +2,13 @@
 //!
 //! An address that came from a program is a [`UserPtr`] or a [`UserSlice`]; neither can be
 //! dereferenced. Their methods check the range and copy through the routines of
-//! [`crate::arch::usercopy`], whose faults are resolved like those of the program or end in `EFAULT`.
+//! [`quire_arch::usercopy`], whose faults are resolved like those of the program or end in `EFAULT`.
 //! They may wait for a frame, so nobody calls them with a spin lock held: they [assert](quire_base::lock::may_wait) that.
 
-use crate::arch::usercopy;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use quire_arch::usercopy;
 use quire_base::errno::{EFAULT, ENAMETOOLONG, ENOMEM, Errno};
 
 /// First address that a program can never use (Linux's `TASK_SIZE`: the last page of the lower half is a guard).

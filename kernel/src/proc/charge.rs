@@ -7,11 +7,10 @@
 use super::process::Process;
 use super::signal;
 use super::thread::of;
-use crate::arch;
-use crate::arch::stack;
 use crate::sched::{Thread, timer};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_arch::stack;
 
 /// Bytes of a thread: its stack and what stands for it, vector registers included.
 const THREAD: u64 = stack::SIZE + 2 * size_of::<Thread>() as u64 + 4096;
@@ -30,7 +29,7 @@ pub fn go_on(n: usize) -> bool {
     if !n.is_multiple_of(16) {
         return true;
     }
-    arch::interrupt_window();
+    quire_arch::interrupt_window();
     !signal::is_dying()
 }
 

@@ -5,7 +5,6 @@ use super::signal::{self, Actions, SIGCHLD};
 use super::sleep::wait_killable;
 use super::thread::{self, UserThread, of};
 use super::{tree, vm};
-use crate::arch::UserRegs;
 use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
@@ -14,6 +13,7 @@ use crate::sys::{Args, policy};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 const CLONE_VM: u64 = l::CLONE_VM as u64;

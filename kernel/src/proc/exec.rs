@@ -8,7 +8,6 @@ use super::signal::{self, AltStack, SIGCHLD, SIGKILL};
 use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, tree, vm};
-use crate::arch::UserRegs;
 use crate::fs::busy::Running;
 use crate::fs::{self, Kind};
 use crate::mem::machine::prepare_here;
@@ -21,6 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Where position-independent programs go, as on Linux without randomisation.

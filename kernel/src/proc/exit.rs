@@ -4,7 +4,6 @@ use super::process::{Ended, Process};
 use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, code, send};
 use super::thread::{self, user};
 use super::{futex, tree, wait};
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::sched::{self, Usage};
 use crate::sys::Args;
@@ -12,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::SysResult;
 
 /// `exit`: this thread only.

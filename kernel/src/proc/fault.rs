@@ -1,7 +1,5 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
-use crate::arch::trap::{PAGE_FAULT, Trap};
-use crate::arch::{UserRegs, stay};
 use crate::mem::Space;
 use crate::mem::shortage::{settle_quota, wait_for_frames};
 use crate::proc::account::{More, within};
@@ -10,6 +8,8 @@ use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{Brought, bring};
 use crate::swap::relief;
+use quire_arch::trap::{PAGE_FAULT, Trap};
+use quire_arch::{UserRegs, stay};
 use quire_mm::{Access, EditError, Fault, Page, PageRange};
 
 const WRITE: u64 = 1 << 1;

@@ -8,7 +8,6 @@
 
 use super::signal::restart::deadline_after;
 use super::thread::{of, user};
-use crate::arch::UserRegs;
 use crate::mem::user::{self as umem, UserPtr};
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
@@ -17,6 +16,7 @@ use crate::sys::{Args, time};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
 

@@ -9,7 +9,6 @@ use super::signal::{Detail, MAX, Pending, Place, SIGALRM, SigInfo, code, send};
 use super::thread::{current, of};
 use super::timers::{Due, Setting};
 use super::tree;
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::sched::Thread;
 use crate::sys::{Args, time};
@@ -17,6 +16,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 

@@ -6,11 +6,11 @@ use super::process::Process;
 use super::signal::{SIGALRM, SIGPROF, SIGVTALRM};
 use super::thread::current;
 use super::timers::{Due, Setting};
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::sys::Args;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 

@@ -222,6 +222,6 @@ fn each(mut see: impl FnMut(&Arc<Process>)) {
         let Some((pid, process)) = next else { return };
         after = Bound::Excluded(pid);
         see(&process);
-        crate::arch::interrupt_window();
+        quire_arch::interrupt_window();
     }
 }

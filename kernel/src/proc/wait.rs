@@ -5,7 +5,6 @@ use super::signal::{Detail, SIGCHLD, SigInfo, send};
 use super::sleep::wait_on;
 use super::thread::current;
 use super::tree::{self, JobEvent, Tree};
-use crate::arch::UserRegs;
 use crate::fs::pidfd;
 use crate::mem::user::UserPtr;
 use crate::sched::Usage;
@@ -14,6 +13,7 @@ use crate::sys::info::Rusage;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Which children are meant.

@@ -6,12 +6,12 @@
 use super::place::choose;
 use super::thread::{Begin, Thread, ThreadRef};
 use super::{After, NoMemory, current, enqueue, look, park, schedule};
-use crate::arch::regs::UserRegs;
-use crate::arch::stack;
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use quire_arch::regs::UserRegs;
+use quire_arch::stack;
 
 /// Threads that have exited and whose memory waits for the reaper.
 static GRAVES: AtomicPtr<Thread> = AtomicPtr::new(null_mut());

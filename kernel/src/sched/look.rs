@@ -3,11 +3,11 @@
 
 use super::thread::{EXITED, PARKED, Thread};
 use super::{SCHED, ThreadRef};
-use crate::arch::backtrace::Trace;
-use crate::arch::regs::{SIZE, UserRegs};
-use crate::arch::stack;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
+use quire_arch::backtrace::Trace;
+use quire_arch::regs::{SIZE, UserRegs};
+use quire_arch::stack;
 use quire_base::lock::Mutex;
 
 /// The kernel's own threads, which live for ever.

@@ -39,7 +39,6 @@ pub use thread::{Thread, ThreadRef, Usage};
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
-use crate::arch::{gdt, interrupt_window, irq, stay, syscall};
 use crate::debug::stall;
 use crate::mem;
 use alloc::sync::Arc;
@@ -50,6 +49,7 @@ use life::bury;
 use place::{choose, misplaced};
 use poll::HaltPoll;
 use queue::{Queue, pick, pop_own};
+use quire_arch::{gdt, interrupt_window, irq, stay, syscall};
 use quire_base::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
 use quire_base::lock::{Mutex, may_wait};
 use quire_base::{record, time};
@@ -456,7 +456,7 @@ pub(crate) fn idle() -> ! {
 
 /// Makes the idle thread of another CPU; returns the top of its stack.
 pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
-    let top = crate::arch::stack::Stack::new()?.leak();
+    let top = quire_arch::stack::Stack::new()?.leak();
     let t = Thread::make(0, "idle", None, Begin::Here(top), false, 0).ok()?;
     // ordering: Relaxed; the CPU does not run yet.
     t.last.store(cpu as u32, Ordering::Relaxed);

@@ -8,11 +8,11 @@
 //!
 //! One CPU polls at a time: more would take the host's CPUs from those who have work, the disk's threads included.
 
-use crate::arch::interrupt_window;
 use crate::sched::{WAKE, timer};
 use crate::swap;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use quire_arch::interrupt_window;
 
 /// Waits longer than this, in nanoseconds, are never polled for to their end.
 const MOST: u64 = 200_000;

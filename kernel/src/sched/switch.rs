@@ -63,6 +63,6 @@ pub extern "C" fn user_start() {
         "add rsp, 8",
         "jmp {leave}",
         finish = sym super::finish_switch,
-        leave = sym crate::arch::syscall::leave,
+        leave = sym quire_arch::syscall::leave,
     )
 }

@@ -2,15 +2,15 @@
 
 use super::timer::Node;
 use super::{NoMemory, switch};
-use crate::arch::regs::{SIZE as REGS, UserRegs};
-use crate::arch::stack::Stack;
-use crate::arch::{fpu, irq, syscall};
 use crate::mem::{self, Space};
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ops::AddAssign;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use quire_arch::regs::{SIZE as REGS, UserRegs};
+use quire_arch::stack::Stack;
+use quire_arch::{fpu, irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION};
 use quire_base::time;
 use quire_base::wait::Note;

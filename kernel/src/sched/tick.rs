@@ -5,10 +5,10 @@
 use super::place::misplaced;
 use super::thread::{NORMAL, PARKED, RUNNING, Thread};
 use super::{Cpu, current, enqueue, mine, queue, timer};
-use crate::arch::{irq, stay, syscall};
 use crate::debug::{provoke, stall};
 use crate::proc::clock;
 use core::sync::atomic::Ordering;
+use quire_arch::{irq, stay, syscall};
 use quire_base::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
 use quire_base::time;
 

@@ -37,7 +37,7 @@ pub fn will_need(space: &Space, range: PageRange) {
         let next = Page(first.0 + pages);
         let Some(behind) = PageRange::new(next, rest.end.0 - next.0) else { return };
         rest = behind;
-        crate::arch::interrupt_window();
+        quire_arch::interrupt_window();
         if signal::is_dying() {
             return;
         }

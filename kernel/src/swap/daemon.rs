@@ -66,7 +66,7 @@ fn run(_: usize) {
         };
         match next {
             Next::Again => {
-                crate::arch::interrupt_window();
+                quire_arch::interrupt_window();
                 sched::yield_now();
                 continue;
             }

@@ -4,11 +4,11 @@
 //! completions, never while completions are acted upon, and interrupt handlers take it too: all kernel code runs with interrupts
 //! off, so nobody is interrupted while he holds it.
 
-use crate::arch::irq;
 use crate::host::hal::KernelHal;
 use crate::mem::memory;
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_arch::irq;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_drivers::virtio_blk::{self, Block, Error, MOST_PAGES};
@@ -61,7 +61,7 @@ pub fn start() {
 /// Lets each queue interrupt the CPU that uses it. Called once all CPUs are there; queue and CPU have the same number.
 pub fn spread() {
     if let Some(block) = &mut *BLOCK.lock() {
-        for queue in 0..block.queues().min(crate::arch::cpu_count()) {
+        for queue in 0..block.queues().min(quire_arch::cpu_count()) {
             // ordering: Relaxed; published with the CPU's online bit.
             let apic_id = cpu::block(queue).apic_id.load(Ordering::Relaxed);
             block.route(queue, apic_id, irq::DISK);

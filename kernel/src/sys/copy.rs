@@ -2,7 +2,6 @@
 
 use super::Args;
 use super::readwrite::file;
-use crate::arch::{UserRegs, interrupt_window};
 use crate::fs::io::MAX_BYTES;
 use crate::fs::regular::MAX_LEN;
 use crate::fs::stat::kind;
@@ -12,6 +11,7 @@ use crate::mem::user::UserPtr;
 use crate::proc::limits;
 use crate::proc::signal::{is_dying, must_interrupt};
 use crate::sched;
+use quire_arch::{UserRegs, interrupt_window};
 use quire_base::errno::*;
 
 /// A position that the program keeps, or that of the open file. Read before a copy and stored after it, as on Linux: the two

@@ -2,7 +2,6 @@
 
 use super::Args;
 use super::readwrite::store_pair;
-use crate::arch::UserRegs;
 use crate::fs::eventfd::EventFd;
 use crate::fs::pipe::{End, Pipe};
 use crate::fs::regular::Regular;
@@ -16,6 +15,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use linux_raw_sys::ioctl;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `close`

@@ -1,7 +1,6 @@
 //! Who a process is: ids, groups, sessions, names.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
 use crate::proc::process::Process;
 use crate::proc::signal::MAX;
@@ -10,6 +9,7 @@ use crate::proc::tree;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::prctl as p;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `getpid`

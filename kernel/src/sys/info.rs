@@ -1,7 +1,6 @@
 //! What the system tells about itself and its processes.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::Printable;
 use crate::fs::text::Text;
 use crate::mem::user::{UserPtr, plain};
@@ -20,6 +19,7 @@ use core::arch::x86_64::__cpuid;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Nanoseconds of a clock tick of `times` (AT_CLKTCK is 100).

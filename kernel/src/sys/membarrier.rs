@@ -1,11 +1,11 @@
 //! `membarrier`: every other CPU passes a full barrier, by an interrupt.
 
 use super::Args;
-use crate::arch::UserRegs;
-use crate::arch::smp::barrier;
 use crate::proc::thread::user;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering;
+use quire_arch::UserRegs;
+use quire_arch::smp::barrier;
 use quire_base::errno::*;
 
 // Linux's <linux/membarrier.h>. The two about restartable sequences are unknown, as on a Linux that offers none.

@@ -22,13 +22,13 @@ pub mod time;
 pub mod tls;
 pub mod xattr;
 
-use crate::arch::UserRegs;
-use crate::arch::syscall::{COUNT, Handler};
 use crate::fs::{directory, epoll, pidfd, poll, signalfd, timerfd};
 use crate::proc::signal::{self, calls as sig, frame, restart};
 use crate::proc::{clone, exec, exit, futex, interval, itimer, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
+use quire_arch::syscall::{COUNT, Handler};
 use quire_base::errno::{EINTR, ENOSYS, SysResult};
 
 /// The arguments of a system call by number.

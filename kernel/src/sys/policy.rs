@@ -2,12 +2,12 @@
 
 use super::Args;
 use super::schedule::target;
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::{UserThread, of};
 use crate::sched::Thread;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 // Linux's flags of `struct sched_attr`, and of those the ones that are taken.

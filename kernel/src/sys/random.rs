@@ -1,10 +1,10 @@
 //! Random numbers: ChaCha, seeded from the CPU's own generator and the clock.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::UserIo;
 use crate::sched::timer;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 use rand_chacha::ChaCha12Rng;

@@ -1,13 +1,13 @@
 //! read, write and their kind.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::pipe::End;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;
 use crate::proc::thread::user;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// The open file that a descriptor means.

@@ -1,7 +1,6 @@
 //! Resource limits.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::proc::limits::{COUNT, Limit};
 use crate::proc::process::Process;
@@ -9,6 +8,7 @@ use crate::proc::thread::current;
 use crate::proc::tree;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 fn exchange(process: &Process, resource: u32, new: Option<Limit>) -> Result<Limit, Errno> {

@@ -1,7 +1,6 @@
 //! Scheduling calls about CPUs and nice values, which are obeyed.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::current;
 use crate::proc::tree;
@@ -9,6 +8,7 @@ use crate::sched::{self, ThreadRef};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 pub(super) fn target(tid: usize) -> Result<ThreadRef, Errno> {

@@ -2,7 +2,6 @@
 
 use super::fd::add_pair;
 use super::{Args, control, readwrite::file};
-use crate::arch::UserRegs;
 use crate::fs::rights::Rights;
 use crate::fs::socket::{self, Socket};
 use crate::fs::{OpenFile, UserIo};
@@ -10,6 +9,7 @@ use crate::mem::user::UserPtr;
 use crate::proc::process::arc;
 use alloc::sync::Arc;
 use linux_raw_sys::{general as l, net};
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `socketpair`: streams.

@@ -1,12 +1,12 @@
 //! `swapon` and `swapoff`: Linux's argument checks around the one area.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::dev::Device;
 use crate::fs::{Kind, base_of, resolve};
 use crate::mem::user::read_path;
 use crate::swap::{area, off};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Linux's SWAP_FLAG_*: a priority with its flag, discard in three ways.

@@ -1,7 +1,6 @@
 //! Clocks and sleeping.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, plain};
 use crate::proc::clock::Clock;
 use crate::proc::signal::restart::deadline_after;
@@ -9,6 +8,7 @@ use crate::proc::sleep::sleep_until;
 use crate::proc::thread::current;
 use crate::sched::{self, timer};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,9 +1,9 @@
 //! arch_prctl: the FS base, which holds thread-local storage.
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::sched;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 const ARCH_SET_GS: u32 = 0x1001;

@@ -3,8 +3,8 @@
 use super::Args;
 use super::path::exists;
 use super::readwrite::file;
-use crate::arch::UserRegs;
 use crate::mem::user::read_cstr;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Longest name of an attribute.

@@ -2,7 +2,6 @@
 
 use super::send::{to_group, to_process, to_thread};
 use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, frame};
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
@@ -11,6 +10,7 @@ use crate::sched::timer;
 use crate::sys::{Args, time};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Checks a signal number that may be 0 (only a test of existence).

@@ -1,7 +1,6 @@
 //! Delivery: what a thread does about its signals on its way back to user mode.
 
 use super::{Action, Actions, SIGKILL, SIGSEGV, STOPPING, SigInfo, bit, frame, restart};
-use crate::arch::UserRegs;
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Ended, Process};
 use crate::proc::sleep::wait_killable;
@@ -12,6 +11,7 @@ use crate::sched;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 
 /// Called with the thread's registers before it returns to user mode, when its attention flag is up.
 /// Does not return when the thread has to end.

@@ -1,11 +1,11 @@
 //! The signal frame: what a handler finds on its stack, and the way back.
 
 use super::{Action, AltStack, SigInfo, Trap};
-use crate::arch::UserRegs;
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::proc::fpu;
 use crate::proc::thread::{Own, UserThread, user};
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::{EFAULT, Errno, SysResult};
 
 /// Linux's `sigcontext`.

@@ -17,13 +17,13 @@ pub use pending::{Pending, Place, places};
 
 use super::process::arc;
 use super::thread::{self, Own};
-use crate::arch::UserRegs;
 use crate::mem::Page;
 use crate::proc::sleep::wait_on;
 use crate::sched::{self, WaitQueue};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::{EAGAIN, ETIMEDOUT, Errno};
 use quire_base::lock::Mutex;
 
@@ -363,7 +363,7 @@ pub fn raise_attention() {
     thread.kick();
 }
 
-pub use crate::arch::trap::Trap;
+pub use quire_arch::trap::Trap;
 
 /// Turns a trap of user code into the signal that Linux raises for it.
 pub fn fault(regs: &mut UserRegs, trap: Trap) {

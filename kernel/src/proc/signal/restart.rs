@@ -1,10 +1,10 @@
 //! System calls that a signal interrupts: which start again, and with what is left of their time.
 
 use super::Own;
-use crate::arch::UserRegs;
 use crate::proc::thread::user;
 use crate::sys::Args;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 
 /// How an interrupted call goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What a program says and asks about the pages of a mapping, which stays as it is: `madvise`, `mincore`, `msync`.
 
 use super::{PAGE, Span, aligned, each_part, populate, range};
-use crate::arch::UserRegs;
 use crate::fs::regular;
 use crate::mem::page::KernelPage;
 use crate::mem::user::{UserSlice, in_range};
@@ -11,6 +10,7 @@ use crate::proc::vm;
 use crate::swap::advice;
 use crate::sys::Args;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `madvise`
@@ -128,7 +128,7 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
         residence(space, &segment, part, bytes);
         to.skip((page.0 - range.start.0) as usize).copy_out(bytes)?;
         page = part.end;
-        crate::arch::interrupt_window();
+        quire_arch::interrupt_window();
         if crate::proc::signal::is_dying() {
             return Err(EINTR);
         }

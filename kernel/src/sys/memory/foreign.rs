@@ -3,7 +3,6 @@
 //! For each piece the thread enters the other space as a thread of that program would, so whatever its faults need comes as always; the
 //! piece waits in a buffer of the kernel's. Rights are the other program's: where it may not read or write, nobody does it for it.
 
-use crate::arch::UserRegs;
 use crate::fs::{MAX_PARTS, UserIo};
 use crate::mem::Space;
 use crate::mem::user::{UserPtr, UserSlice};
@@ -13,6 +12,7 @@ use crate::sched;
 use crate::sys::Args;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Bytes that are copied at once.

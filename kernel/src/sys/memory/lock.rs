@@ -1,7 +1,6 @@
 //! Memory that stays: `mlock` and its family. A lock is a flag of the segments, and all their pages brought in once.
 
 use super::{PAGE, Span, each_part, populate};
-use crate::arch::UserRegs;
 use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Space, memory};
 use crate::proc::thread::user;
 use crate::proc::vm;
@@ -9,6 +8,7 @@ use crate::sys::Args;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// Gives the segments of a range these of [`Flags::LOCKS`], up to the first hole.

@@ -16,7 +16,6 @@ pub use remap::mremap;
 pub use shm::{shmat, shmctl, shmdt, shmget};
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
 use crate::mem::user::USER_END;
@@ -30,6 +29,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Range;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 const PAGE: usize = 4096;
@@ -355,7 +355,7 @@ fn populate(space: &Space, range: PageRange, write: bool) -> Result<(), Fault> {
             Ok(()) => {
                 at = piece.end;
                 // Other CPUs wait for this one's answers, and the thread may be killed.
-                crate::arch::interrupt_window();
+                quire_arch::interrupt_window();
                 if crate::proc::signal::is_dying() {
                     return Err(Fault::OutOfFrames);
                 }

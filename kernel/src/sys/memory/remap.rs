@@ -4,7 +4,6 @@
 //! then on whatever comes of the rest; then what is too much; then the move.
 
 use super::{PAGE, Span, aligned, bring_in_mapped, hopeless, range};
-use crate::arch::UserRegs;
 use crate::mem::user::USER_END;
 use crate::mem::{Backing, EditError, Flags, Page, PageRange, Prot, Remap, Segment};
 use crate::proc::account::{self, More};
@@ -12,6 +11,7 @@ use crate::proc::thread::{current, user};
 use crate::proc::{Memory, shm, vm};
 use crate::sys::Args;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// What a call asks for, by numbers that are in order.

@@ -2,12 +2,12 @@
 
 use super::super::Args;
 use super::{PAGE, aligned, bring_in_mapped, hopeless};
-use crate::arch::UserRegs;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};
 use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{shm, vm};
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 // Linux's <linux/ipc.h> and <linux/shm.h>.

@@ -1,13 +1,13 @@
 //! What a file is like, changed by its path: its length, rights and times.
 
 use super::{CWD, cut, node, node_at, node_of};
-use crate::arch::UserRegs;
 use crate::fs::stat::kind;
 use crate::mem::user::{UserPtr, read_path};
 use crate::proc::thread::user;
 use crate::sched::timer;
 use crate::sys::Args;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `truncate`

@@ -1,6 +1,5 @@
 //! Where a process's paths begin, and which rights its new files lack: `getcwd`, `chdir`, `fchdir`, `umask`.
 
-use crate::arch::UserRegs;
 use crate::fs::{Inode, base_of, resolve};
 use crate::mem::user::{UserSlice, read_path};
 use crate::proc::thread::user;
@@ -9,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `getcwd`

@@ -13,7 +13,6 @@ pub use stat::{
 };
 
 use super::Args;
-use crate::arch::UserRegs;
 use crate::fs::busy::Writing;
 use crate::fs::console::Console;
 use crate::fs::directory::Directory;
@@ -30,6 +29,7 @@ use crate::proc::thread::user;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
 

@@ -1,7 +1,6 @@
 //! What a path leads to, without changing it: `stat`, `statfs`, `access`, `readlink`, each in all its forms.
 
 use super::{CWD, node, node_at, node_of};
-use crate::arch::UserRegs;
 use crate::fs::Stat;
 use crate::fs::regular::TREE;
 use crate::fs::stat::kind;
@@ -10,6 +9,7 @@ use crate::mem::user::{UserPtr, UserSlice, read_path};
 use crate::proc::thread::user;
 use crate::sys::Args;
 use linux_raw_sys::general as l;
+use quire_arch::UserRegs;
 use quire_base::errno::*;
 
 /// `fstat`

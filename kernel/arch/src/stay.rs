@@ -34,6 +34,7 @@ pub fn count_fault() {
 }
 
 /// Ticks in the kernel since the last call, until `now`: for the current thread, or the one that is about to leave.
+#[inline]
 pub fn take_kernel_time(now: u64) -> u64 {
     let cpu = this();
     let stay = now.wrapping_sub(cpu.entered.replace(now));

@@ -186,6 +186,7 @@ pub unsafe fn zero_user(to: usize, len: usize) -> usize {
 }
 
 /// Loads a word of a program without waiting; `None` when it is not there.
+#[inline]
 pub fn load_u32_nofault(address: usize) -> Option<u32> {
     let (mut value, mut failed) = (0u32, 0u32);
     let _open = Open::new();
@@ -211,6 +212,7 @@ pub fn load_u32_nofault(address: usize) -> Option<u32> {
 }
 
 /// Compares and swaps a word of a program without waiting; `None` when it is not there or not writable, else what was found.
+#[inline]
 pub fn cmpxchg_u32_nofault(address: usize, old: u32, new: u32) -> Option<u32> {
     let (mut found, mut failed) = (old, 0u32);
     let _open = Open::new();

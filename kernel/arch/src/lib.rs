@@ -1,4 +1,7 @@
-//! The x86-64 machine: everything that knows an instruction, a register or a table of the CPU.
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+extern crate alloc;
 
 pub mod above;
 pub mod backtrace;
