@@ -50,7 +50,44 @@ impl UserRegs {
         self.rflags = (self.rflags & USER_FLAGS) | 0x202;
     }
 
+    /// First argument of a system call.
+    #[inline(always)]
+    pub fn a0(&self) -> usize {
+        self.rdi as usize
+    }
+
+    /// Second argument of a system call.
+    #[inline(always)]
+    pub fn a1(&self) -> usize {
+        self.rsi as usize
+    }
+
+    /// Third argument of a system call.
+    #[inline(always)]
+    pub fn a2(&self) -> usize {
+        self.rdx as usize
+    }
+
+    /// Fourth argument of a system call.
+    #[inline(always)]
+    pub fn a3(&self) -> usize {
+        self.r10 as usize
+    }
+
+    /// Fifth argument of a system call.
+    #[inline(always)]
+    pub fn a4(&self) -> usize {
+        self.r8 as usize
+    }
+
+    /// Sixth argument of a system call.
+    #[inline(always)]
+    pub fn a5(&self) -> usize {
+        self.r9 as usize
+    }
+
     /// Whether they were saved on the way from user mode.
+    #[inline]
     pub fn is_user(&self) -> bool {
         self.cs & 3 == 3
     }

@@ -5,9 +5,9 @@ use super::stat::{Stat, kind};
 use super::{File, UserIo};
 use crate::mem::ObjectRef;
 use crate::proc::vm;
-use crate::sys::random;
 use core::any::Any;
 use quire_base::errno::*;
+use quire_base::random::fill;
 
 /// The devices in /dev.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl File for Device {
                 let done = io.put_zeros(want);
                 if done < want { short(done) } else { Ok(done) }
             }
-            Device::Random | Device::Urandom => random::to_user(io),
+            Device::Random | Device::Urandom => random(io),
             Device::Disk => Err(EPERM),
         }
     }
@@ -107,4 +107,20 @@ impl File for Device {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// Fills the program's buffers with random bytes.
+pub fn random(io: &mut UserIo) -> SysResult {
+    let mut done = 0;
+    let mut chunk = [0u8; 256];
+    while io.left() > 0 {
+        let n = io.left().min(chunk.len());
+        fill(&mut chunk[..n]);
+        let put = io.put(&chunk[..n]);
+        done += put;
+        if put < n {
+            return super::io::short(done);
+        }
+    }
+    Ok(done)
 }

@@ -3,7 +3,6 @@
 use super::{File, Inode, Kind, Stat, UserIo, procfs, stat::kind};
 use crate::mem::user::UserSlice;
 use crate::proc::thread::user;
-use crate::sys::Args;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;

@@ -3,11 +3,11 @@
 use super::stat::Stat;
 use super::{File, OpenFile, poll};
 use crate::mem::user::{UserPtr, UserSlice};
+use crate::mem::user_time as time;
 use crate::proc::process::arc;
 use crate::proc::signal::calls;
 use crate::proc::thread::user;
 use crate::sched::timer;
-use crate::sys::{Args, time};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

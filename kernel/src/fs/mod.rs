@@ -20,6 +20,7 @@ pub mod open;
 pub mod pidfd;
 pub mod pipe;
 pub mod poll;
+mod proc_text;
 pub mod procfs;
 pub mod regular;
 pub mod rights;

@@ -10,7 +10,6 @@ use crate::proc::process::{Process, arc};
 use crate::proc::signal::{SigInfo, calls, code, send};
 use crate::proc::thread::{current, user};
 use crate::proc::tree;
-use crate::sys::Args;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};

@@ -5,11 +5,11 @@
 
 use super::OpenFile;
 use crate::mem::user::{UserPtr, UserSlice, plain};
+use crate::mem::user_time as time;
 use crate::proc::signal::{self, calls, restart::deadline_after};
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
 use crate::sched::{WaitQueue, timer};
-use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};

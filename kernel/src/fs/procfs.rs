@@ -1,6 +1,7 @@
 //! /proc and /sys, as far as allocators, run-time libraries and curious programs read them.
 
 use super::busy::Running;
+use super::proc_text as text;
 use super::stat::kind;
 use super::text::copied;
 use super::walk::root;
@@ -12,7 +13,6 @@ use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
 use crate::sched::ThreadRef;
 use crate::swap;
-use crate::sys::info;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -433,12 +433,12 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
             None => of_process(&tree::process(*tid).ok_or(ESRCH)?, None, *text),
         },
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
-        ProcEntry::System(System::Meminfo) => Ok(info::meminfo()),
+        ProcEntry::System(System::Meminfo) => Ok(text::meminfo()),
         ProcEntry::System(System::Vmstat) => Ok(swap::report::vmstat().into_bytes()),
         ProcEntry::System(System::Swaps) => Ok(swap::report::swaps().into_bytes()),
-        ProcEntry::System(System::Cpuinfo) => Ok(info::cpuinfo()),
-        ProcEntry::System(System::Stat) => Ok(info::stat()),
-        ProcEntry::System(System::Uptime) => Ok(info::uptime()),
+        ProcEntry::System(System::Cpuinfo) => Ok(text::cpuinfo()),
+        ProcEntry::System(System::Stat) => Ok(text::stat()),
+        ProcEntry::System(System::Uptime) => Ok(text::uptime()),
         ProcEntry::System(System::Version) => Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec()),
         ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
         ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
@@ -456,18 +456,18 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
 fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) -> Result<Vec<u8>, Errno> {
     let arguments = || process.shown_memory(thread).map(|_| process.arguments.lock().clone());
     Ok(match text {
-        Text::Maps => info::maps(process, thread)?,
-        Text::Status => info::status(process, thread),
-        Text::Stat => info::process_stat(process, thread),
-        Text::Statm => info::statm(process, thread),
+        Text::Maps => text::maps(process, thread)?,
+        Text::Status => text::status(process, thread),
+        Text::Stat => text::process_stat(process, thread),
+        Text::Statm => text::statm(process, thread),
         Text::Cmdline => arguments().map_or(Ok(Vec::new()), |arguments| copied(&arguments.args))?,
         Text::Comm => {
-            let mut name = info::name_of(process, thread);
+            let mut name = text::name_of(process, thread);
             name.push(b'\n');
             name
         }
         Text::Environ => copied(&arguments().ok_or(ESRCH)?.envs)?,
-        Text::Limits => info::limits(process),
+        Text::Limits => text::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
         Text::Mounts if thread.is_none() && process.leader().is_none() => return Err(EINVAL),
         Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),

@@ -7,7 +7,6 @@ use super::{File, OpenFile, UserIo, poll};
 use crate::proc::process::arc;
 use crate::proc::signal::{self, calls};
 use crate::proc::thread::user;
-use crate::sys::Args;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;

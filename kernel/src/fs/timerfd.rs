@@ -2,12 +2,12 @@
 
 use super::stat::Stat;
 use super::{File, OpenFile, UserIo, poll};
+use crate::mem::user_time as time;
 use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
 use crate::proc::timers::{self, Due, REAL, Setting};
 use crate::sched::{WaitQueue, timer};
-use crate::sys::{Args, time};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! Memory: from the loader's map to the memory manager, and the kernel's glue to it.
 //!
-//! [`machine`] is the hardware under `quire-mm`; [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory; [`heap`] serves the
+//! [`machine`] is the hardware under `quire-mm`; [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory, [`user_time`] for times; [`heap`] serves the
 //! kernel's own data, [`page`] whole pages of it; [`audit`] counts everything, [`counters`] tells what has happened.
 
 pub mod audit;
@@ -9,6 +9,7 @@ pub mod machine;
 pub mod page;
 pub mod shortage;
 pub mod user;
+pub mod user_time;
 
 mod heap;
 

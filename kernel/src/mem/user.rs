@@ -28,7 +28,7 @@ macro_rules! plain {
     )* };
 }
 pub(crate) use plain;
-plain!(u8, i8, u16, i16, u32, i32, u64, i64, usize, isize);
+plain!(u8, i8, u16, i16, u32, i32, u64, i64, usize, isize, quire_base::usage::Rusage);
 // SAFETY: an array has no padding of its own.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 

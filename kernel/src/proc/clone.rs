@@ -1,5 +1,6 @@
 //! fork, vfork, clone and clone3: new threads and new processes.
 
+use super::policy;
 use super::process::{Process, arc};
 use super::signal::{self, Actions, SIGCHLD};
 use super::sleep::wait_killable;
@@ -9,7 +10,6 @@ use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
 use crate::sched::{self, WaitQueue};
-use crate::sys::{Args, policy};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;

@@ -14,7 +14,6 @@ use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
 use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
 use crate::sched;
-use crate::sys::Args;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

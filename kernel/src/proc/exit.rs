@@ -5,14 +5,14 @@ use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, code, send};
 use super::thread::{self, user};
 use super::{futex, tree, wait};
 use crate::mem::user::UserPtr;
-use crate::sched::{self, Usage};
-use crate::sys::Args;
+use crate::sched;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::SysResult;
+use quire_base::usage::Usage;
 
 /// `exit`: this thread only.
 pub fn exit(r: &mut UserRegs) -> SysResult {

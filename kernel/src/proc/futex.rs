@@ -9,10 +9,10 @@
 use super::signal::restart::deadline_after;
 use super::thread::{of, user};
 use crate::mem::user::{self as umem, UserPtr};
+use crate::mem::user_time as time;
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
 use crate::sched::{self, Thread, timer};
-use crate::sys::{Args, time};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;

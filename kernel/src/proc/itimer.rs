@@ -7,12 +7,12 @@ use super::signal::{SIGALRM, SIGPROF, SIGVTALRM};
 use super::thread::current;
 use super::timers::{Due, Setting};
 use crate::mem::user::UserPtr;
-use crate::sys::Args;
 use alloc::sync::Arc;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_base::units::{alarm_seconds, from_whole_timeval, to_timeval};
 
 /// The ids of a process's three timers, while they are armed.
 pub type Places = [Mutex<Option<u64>>; 3];
@@ -72,22 +72,14 @@ pub fn forget(process: &Arc<Process>) {
 
 /// Seconds and microseconds, twice: interval, then time left.
 fn encode((setting, left): (Setting, u64)) -> [u64; 4] {
-    let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
-    let ([a, b], [c, d]) = (split(setting.interval), split(left));
+    let ([a, b], [c, d]) = (to_timeval(setting.interval), to_timeval(left));
     [a, b, c, d]
-}
-
-fn micros(seconds: i64, micros: i64) -> Result<u64, Errno> {
-    if seconds < 0 || !(0..1_000_000).contains(&micros) {
-        return Err(EINVAL);
-    }
-    Ok((seconds as u64).saturating_mul(1_000_000_000).saturating_add(micros as u64 * 1000))
 }
 
 /// `setitimer`
 pub fn setitimer(r: &mut UserRegs) -> SysResult {
     let [is, iu, vs, vu] = if r.a1() == 0 { [0; 4] } else { UserPtr::<[i64; 4]>::new(r.a1()).read()? };
-    let (interval, value) = (micros(is, iu)?, micros(vs, vu)?);
+    let (interval, value) = (from_whole_timeval(is, iu)?, from_whole_timeval(vs, vu)?);
     let old = Which::new(r.a0())?.set(current(), interval, value);
     UserPtr::<[u64; 4]>::new(r.a2()).write_opt(encode(old))?;
     Ok(0)
@@ -104,7 +96,5 @@ pub fn getitimer(r: &mut UserRegs) -> SysResult {
 pub fn alarm(r: &mut UserRegs) -> SysResult {
     let seconds = u64::from(r.a0() as u32);
     let (_, left) = Which(l::ITIMER_REAL as usize).set(current(), 0, seconds * 1_000_000_000);
-    // As Linux: to the nearest second, but never to none.
-    let whole = left / 1_000_000_000 + u64::from(left % 1_000_000_000 >= 500_000_000);
-    Ok(if left > 0 { whole.max(1) } else { 0 } as usize)
+    Ok(alarm_seconds(left) as usize)
 }

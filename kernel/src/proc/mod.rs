@@ -22,6 +22,7 @@ pub mod itimer;
 pub mod limits;
 pub mod memory;
 pub mod oom;
+pub mod policy;
 pub mod process;
 pub mod script;
 pub mod shm;

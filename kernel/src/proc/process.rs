@@ -9,12 +9,16 @@ use super::{Memory, tree};
 use crate::fs::busy::Running;
 use crate::fs::walk::shown_path;
 use crate::fs::{FileTable, Inode, path_now};
-use crate::sched::{ThreadRef, Usage, WaitQueue, timer};
+use crate::sched::{ThreadRef, WaitQueue, timer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use quire_base::errno::{ENOMEM, Errno};
 use quire_base::lock::Mutex;
+use quire_base::usage::Usage;
+
+/// What root may do: all that Linux knows.
+pub const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
 
 /// How a process or thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

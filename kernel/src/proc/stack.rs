@@ -2,11 +2,11 @@
 
 use super::limits;
 use super::signal::frame;
-use crate::sys::random;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use linux_raw_sys::auxvec as a;
 use quire_base::errno::{E2BIG, ENOMEM, Errno};
+use quire_base::random;
 
 /// Longest single string.
 const STRING_LIMIT: usize = 128 << 10;

@@ -7,14 +7,13 @@ use super::thread::current;
 use super::tree::{self, JobEvent, Tree};
 use crate::fs::pidfd;
 use crate::mem::user::UserPtr;
-use crate::sched::Usage;
-use crate::sys::Args;
-use crate::sys::info::Rusage;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_base::usage::Rusage;
+use quire_base::usage::Usage;
 
 /// Which children are meant.
 enum Which {

@@ -35,7 +35,7 @@ mod wake;
 pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
-pub use thread::{Thread, ThreadRef, Usage};
+pub use thread::{Thread, ThreadRef};
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 

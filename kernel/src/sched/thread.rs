@@ -6,44 +6,15 @@ use crate::mem::{self, Space};
 use crate::proc::UserThread;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::ops::AddAssign;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use quire_arch::regs::{SIZE as REGS, UserRegs};
 use quire_arch::stack::Stack;
 use quire_arch::{fpu, irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION};
 use quire_base::time;
+use quire_base::usage::Usage;
 use quire_base::wait::Note;
 use x86::msr;
-
-/// What threads have used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Nanoseconds in user mode.
-    pub user: u64,
-    /// Nanoseconds in the kernel.
-    pub system: u64,
-    /// Faults that needed no disk.
-    pub minor_faults: u64,
-    /// Faults that waited for the disk.
-    pub major_faults: u64,
-}
-
-impl Usage {
-    /// Nanoseconds, wherever.
-    pub fn total(&self) -> u64 {
-        self.user + self.system
-    }
-}
-
-impl AddAssign for Usage {
-    fn add_assign(&mut self, other: Usage) {
-        self.user += other.user;
-        self.system += other.system;
-        self.minor_faults += other.minor_faults;
-        self.major_faults += other.major_faults;
-    }
-}
 
 /// What a thread of each nice value from -20 on gets beside others, as on Linux: a step is a quarter more or less.
 const WEIGHTS: [u32; 40] = [

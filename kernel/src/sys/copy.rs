@@ -1,6 +1,5 @@
 //! Copies between descriptors, without the program's memory in between.
 
-use super::Args;
 use super::readwrite::file;
 use crate::fs::io::MAX_BYTES;
 use crate::fs::regular::MAX_LEN;

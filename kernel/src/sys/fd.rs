@@ -1,6 +1,5 @@
 //! Descriptors: closing, duplicating, controls, and the files that have no path.
 
-use super::Args;
 use super::readwrite::store_pair;
 use crate::fs::eventfd::EventFd;
 use crate::fs::pipe::{End, Pipe};

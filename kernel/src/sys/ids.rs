@@ -1,7 +1,7 @@
 //! Who a process is: ids, groups, sessions, names.
 
-use super::Args;
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
+use crate::proc::process::ALL_CAPABILITIES;
 use crate::proc::process::Process;
 use crate::proc::signal::MAX;
 use crate::proc::thread::{current, user};
@@ -131,8 +131,6 @@ pub fn setsid(_: &mut UserRegs) -> SysResult {
     (links.pgid, links.sid) = (me.pid, me.pid);
     Ok(me.pid as usize)
 }
-/// What root may do: all that Linux knows.
-pub const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
 
 /// `capget`: all of them.
 pub fn capget(r: &mut UserRegs) -> SysResult {

@@ -1,6 +1,5 @@
 //! `membarrier`: every other CPU passes a full barrier, by an interrupt.
 
-use super::Args;
 use crate::proc::thread::user;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering;

@@ -31,49 +31,6 @@ use quire_arch::UserRegs;
 use quire_arch::syscall::{COUNT, Handler};
 use quire_base::errno::{EINTR, ENOSYS, SysResult};
 
-/// The arguments of a system call by number.
-pub trait Args {
-    /// First argument.
-    fn a0(&self) -> usize;
-    /// Second argument.
-    fn a1(&self) -> usize;
-    /// Third argument.
-    fn a2(&self) -> usize;
-    /// Fourth argument.
-    fn a3(&self) -> usize;
-    /// Fifth argument.
-    fn a4(&self) -> usize;
-    /// Sixth argument.
-    fn a5(&self) -> usize;
-}
-
-impl Args for UserRegs {
-    #[inline(always)]
-    fn a0(&self) -> usize {
-        self.rdi as usize
-    }
-    #[inline(always)]
-    fn a1(&self) -> usize {
-        self.rsi as usize
-    }
-    #[inline(always)]
-    fn a2(&self) -> usize {
-        self.rdx as usize
-    }
-    #[inline(always)]
-    fn a3(&self) -> usize {
-        self.r10 as usize
-    }
-    #[inline(always)]
-    fn a4(&self) -> usize {
-        self.r8 as usize
-    }
-    #[inline(always)]
-    fn a5(&self) -> usize {
-        self.r9 as usize
-    }
-}
-
 #[inline(always)]
 fn finish(regs: &UserRegs, number: u64, result: SysResult) -> isize {
     match result {

@@ -1,11 +1,10 @@
-//! Policies of scheduling: recorded, told and inherited. There is one policy.
+//! The calls about policies of scheduling.
 
-use super::Args;
 use super::schedule::target;
 use crate::mem::user::{UserPtr, UserSlice};
-use crate::proc::thread::{UserThread, of};
-use crate::sched::Thread;
-use core::sync::atomic::Ordering;
+use crate::mem::user_time::store_timespec;
+use crate::proc::policy::Policy;
+use crate::proc::thread::of;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
@@ -23,52 +22,6 @@ const KNOWN: u64 =
 /// Bytes of the first `struct sched_attr`, and of this one.
 const FIRST: usize = 48;
 const SIZE: usize = 56;
-
-/// What a thread has: as one word, so that nobody sees half of a change.
-#[derive(Clone, Copy)]
-struct Policy {
-    policy: u32,
-    priority: u32,
-    /// Children begin with an ordinary one.
-    reset: bool,
-}
-
-impl Policy {
-    fn of(thread: &UserThread) -> Self {
-        let word = thread.policy.load(Ordering::Relaxed);
-        Policy { policy: word & 0xff, priority: word >> 8 & 0xff, reset: word & l::SCHED_RESET_ON_FORK != 0 }
-    }
-
-    fn set(self, thread: &UserThread) {
-        let reset = if self.reset { l::SCHED_RESET_ON_FORK } else { 0 };
-        thread.policy.store(self.policy | self.priority << 8 | reset, Ordering::Relaxed);
-    }
-
-    fn is_realtime(&self) -> bool {
-        matches!(self.policy, l::SCHED_FIFO | l::SCHED_RR)
-    }
-
-    /// Whether there is such a policy with such a priority.
-    fn check(self) -> Result<Self, Errno> {
-        let known = matches!(self.policy, l::SCHED_NORMAL | l::SCHED_BATCH | l::SCHED_IDLE) || self.is_realtime();
-        let fits = if self.is_realtime() { (1..=99).contains(&self.priority) } else { self.priority == 0 };
-        if known && fits { Ok(self) } else { Err(EINVAL) }
-    }
-}
-
-/// Gives a new thread what the one that makes it leaves it.
-pub fn inherit(parent: &Thread, child: &Thread) {
-    let (mut policy, mut nice) = (Policy::of(of(parent)), parent.nice());
-    if policy.reset {
-        match policy.is_realtime() {
-            true => (policy.policy, policy.priority, nice) = (l::SCHED_NORMAL, 0, 0),
-            false => nice = nice.max(0),
-        }
-        policy.reset = false;
-    }
-    policy.set(of(child));
-    child.set_nice(nice);
-}
 
 /// `sched_getscheduler`
 pub fn getscheduler(r: &mut UserRegs) -> SysResult {
@@ -208,6 +161,6 @@ pub fn priority_min(r: &mut UserRegs) -> SysResult {
 /// `sched_rr_get_interval`: what Linux says of the policy.
 pub fn rr_interval(r: &mut UserRegs) -> SysResult {
     let policy = Policy::of(of(&*target(r.a0())?));
-    super::time::store_timespec(r.a1(), if policy.policy == l::SCHED_RR { 100_000_000 } else { 0 })?;
+    store_timespec(r.a1(), if policy.policy == l::SCHED_RR { 100_000_000 } else { 0 })?;
     Ok(0)
 }

@@ -1,6 +1,5 @@
 //! read, write and their kind.
 
-use super::Args;
 use crate::fs::pipe::End;
 use crate::fs::{OpenFile, UserIo};
 use crate::mem::user::UserPtr;

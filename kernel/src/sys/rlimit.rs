@@ -1,6 +1,5 @@
 //! Resource limits.
 
-use super::Args;
 use crate::mem::user::UserPtr;
 use crate::proc::limits::{COUNT, Limit};
 use crate::proc::process::Process;

@@ -1,6 +1,5 @@
 //! Scheduling calls about CPUs and nice values, which are obeyed.
 
-use super::Args;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::current;
 use crate::proc::tree;

@@ -1,7 +1,7 @@
 //! Pairs of stream sockets of the local family. There is no network, and no socket has a name.
 
 use super::fd::add_pair;
-use super::{Args, control, readwrite::file};
+use super::{control, readwrite::file};
 use crate::fs::rights::Rights;
 use crate::fs::socket::{self, Socket};
 use crate::fs::{OpenFile, UserIo};

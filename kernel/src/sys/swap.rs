@@ -1,6 +1,5 @@
 //! `swapon` and `swapoff`: Linux's argument checks around the one area.
 
-use super::Args;
 use crate::fs::dev::Device;
 use crate::fs::{Kind, base_of, resolve};
 use crate::mem::user::read_path;

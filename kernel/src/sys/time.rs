@@ -1,7 +1,7 @@
 //! Clocks and sleeping.
 
-use super::Args;
-use crate::mem::user::{UserPtr, plain};
+use crate::mem::user::UserPtr;
+use crate::mem::user_time::{Timespec, from_realtime, read_timespec, store_timespec};
 use crate::proc::clock::Clock;
 use crate::proc::signal::restart::deadline_after;
 use crate::proc::sleep::sleep_until;
@@ -10,59 +10,7 @@ use crate::sched::{self, timer};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
-
-const SECOND: u64 = 1_000_000_000;
-
-/// Linux's `timespec`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-plain!(Timespec);
-
-fn read_timespec(at: usize) -> Result<u64, Errno> {
-    let t = UserPtr::<Timespec>::new(at).read()?;
-    if t.seconds < 0 || !(0..SECOND as i64).contains(&t.nanoseconds) {
-        return Err(EINVAL);
-    }
-    Ok((t.seconds as u64).saturating_mul(SECOND).saturating_add(t.nanoseconds as u64))
-}
-
-/// A time-out that may be absent (NULL), in nanoseconds.
-pub fn read_timeout(at: usize) -> Result<Option<u64>, Errno> {
-    if at == 0 { Ok(None) } else { read_timespec(at).map(Some) }
-}
-
-/// An `itimerspec`: interval and value.
-pub fn read_setting(at: usize) -> Result<(u64, u64), Errno> {
-    // Both halves can be read, or none is.
-    UserPtr::<[u64; 4]>::new(at).read()?;
-    Ok((read_timespec(at)?, read_timespec(at + 16)?))
-}
-
-/// A `timeval` that may be absent, in nanoseconds.
-pub fn read_timeval(at: usize) -> Result<Option<u64>, Errno> {
-    if at == 0 {
-        return Ok(None);
-    }
-    let [seconds, micros] = UserPtr::<[i64; 2]>::new(at).read()?;
-    if seconds < 0 || micros < 0 {
-        return Err(EINVAL);
-    }
-    Ok(Some((seconds as u64).saturating_mul(SECOND).saturating_add((micros as u64).saturating_mul(1000))))
-}
-
-/// Stores nanoseconds as a `timespec`.
-pub fn store_timespec(at: usize, ns: u64) -> Result<(), Errno> {
-    UserPtr::<Timespec>::new(at).write(Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 })
-}
-
-/// A point of the real-time clock as one of the monotonic clock.
-pub fn from_realtime(at: u64) -> u64 {
-    at.saturating_sub(timer::realtime_ns().saturating_sub(timer::now_ns()))
-}
+use quire_base::units::{SECOND, to_timeval};
 
 fn read_clock(id: i32) -> Result<u64, Errno> {
     Ok(match id as u32 {
@@ -154,7 +102,7 @@ pub fn clock_nanosleep(r: &mut UserRegs) -> SysResult {
 pub fn gettimeofday(r: &mut UserRegs) -> SysResult {
     let now = timer::realtime_ns();
     if r.a0() != 0 {
-        UserPtr::<[u64; 2]>::new(r.a0()).write([now / SECOND, now % SECOND / 1000])?;
+        UserPtr::<[u64; 2]>::new(r.a0()).write(to_timeval(now))?;
     }
     if r.a1() != 0 {
         UserPtr::<[u32; 2]>::new(r.a1()).write([0, 0])?;

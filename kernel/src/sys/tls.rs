@@ -1,6 +1,5 @@
 //! arch_prctl: the FS base, which holds thread-local storage.
 
-use super::Args;
 use crate::mem::user::{USER_END, UserPtr};
 use crate::sched;
 use quire_arch::UserRegs;

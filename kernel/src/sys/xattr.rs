@@ -1,6 +1,5 @@
 //! Extended attributes: files have none, and can have none. So programs hear from Linux's file systems without them.
 
-use super::Args;
 use super::path::exists;
 use super::readwrite::file;
 use crate::mem::user::read_cstr;

@@ -3,11 +3,11 @@
 use super::send::{to_group, to_process, to_thread};
 use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, frame};
 use crate::mem::user::{UserPtr, UserSlice, plain};
+use crate::mem::user_time as time;
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
 use crate::proc::{signal, tree};
 use crate::sched::timer;
-use crate::sys::{Args, time};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;

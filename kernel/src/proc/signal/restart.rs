@@ -2,7 +2,6 @@
 
 use super::Own;
 use crate::proc::thread::user;
-use crate::sys::Args;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 

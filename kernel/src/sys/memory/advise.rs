@@ -8,7 +8,6 @@ use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Segmen
 use crate::proc::thread::user;
 use crate::proc::vm;
 use crate::swap::advice;
-use crate::sys::Args;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;

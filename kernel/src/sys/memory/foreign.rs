@@ -9,7 +9,6 @@ use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::user;
 use crate::proc::tree;
 use crate::sched;
-use crate::sys::Args;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use quire_arch::UserRegs;

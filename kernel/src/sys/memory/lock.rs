@@ -4,7 +4,6 @@ use super::{PAGE, Span, each_part, populate};
 use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Space, memory};
 use crate::proc::thread::user;
 use crate::proc::vm;
-use crate::sys::Args;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;

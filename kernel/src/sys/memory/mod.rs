@@ -15,7 +15,6 @@ pub use lock::{mlock, mlock2, mlockall, munlock, munlockall};
 pub use remap::mremap;
 pub use shm::{shmat, shmctl, shmdt, shmget};
 
-use super::Args;
 use crate::fs::regular::Regular;
 use crate::fs::{OpenFile, dev::Device};
 use crate::mem::user::USER_END;

@@ -9,7 +9,6 @@ use crate::mem::{Backing, EditError, Flags, Page, PageRange, Prot, Remap, Segmen
 use crate::proc::account::{self, More};
 use crate::proc::thread::{current, user};
 use crate::proc::{Memory, shm, vm};
-use crate::sys::Args;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;

@@ -1,6 +1,5 @@
 //! `shmget`, `shmat`, `shmdt`, `shmctl`: Linux's argument checks and layouts around [`crate::proc::shm`].
 
-use super::super::Args;
 use super::{PAGE, aligned, bring_in_mapped, hopeless};
 use crate::mem::user::{USER_END, UserPtr};
 use crate::mem::{Backing, EditError, Flags, ObjectRef, Page, PageRange, Place, Prot, Space};

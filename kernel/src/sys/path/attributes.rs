@@ -5,7 +5,6 @@ use crate::fs::stat::kind;
 use crate::mem::user::{UserPtr, read_path};
 use crate::proc::thread::user;
 use crate::sched::timer;
-use crate::sys::Args;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;

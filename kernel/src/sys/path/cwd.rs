@@ -3,7 +3,6 @@
 use crate::fs::{Inode, base_of, resolve};
 use crate::mem::user::{UserSlice, read_path};
 use crate::proc::thread::user;
-use crate::sys::Args;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;

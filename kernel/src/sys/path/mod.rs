@@ -12,7 +12,6 @@ pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };
 
-use super::Args;
 use crate::fs::busy::Writing;
 use crate::fs::console::Console;
 use crate::fs::directory::Directory;

@@ -7,7 +7,6 @@ use crate::fs::stat::kind;
 use crate::fs::walk::read_link;
 use crate::mem::user::{UserPtr, UserSlice, read_path};
 use crate::proc::thread::user;
-use crate::sys::Args;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
