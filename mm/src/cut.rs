@@ -25,6 +25,7 @@ use crate::object_pages::HeldPage;
 use crate::page::{ARENA_PAGES, ENTRIES, PAGE, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::space::Space;
+use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::sync::Ordering::*;
 use core::ops::Range;
@@ -170,7 +171,8 @@ impl<M: Machine> Space<M> {
                 let (lo, hi) = (p.start + local(cut.pages.start) as u32, p.start + local(cut.pages.end) as u32);
                 if lo < hi {
                     let all = cut.copies || p.flags.contains(Flags::SHARED);
-                    self.sweep(arena, lo, hi, if all { Fate::Emptied } else { Fate::Withdrawn });
+                    let fate = if all { Fate::Emptied } else { Fate::Withdrawn };
+                    self.sweep_for(Counter::ShootdownCut, arena, lo, hi, fate);
                 }
             }
         }

@@ -273,7 +273,7 @@ impl<M: Machine> Scan<'_, M> {
         fence(SeqCst);
         let others = self.space.others(self.arena);
         if others != 0 {
-            m.shoot(others, &self.batch.pages);
+            m.shoot(Counter::ShootdownEvict, others, &self.batch.pages);
         }
         self.batch.pages.invalidate_here(&m.machine);
         for gone in self.batch.list[..self.batch.len].iter_mut().filter_map(Option::take) {

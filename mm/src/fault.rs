@@ -118,7 +118,9 @@ impl<M: Machine> Space<M> {
                     // A fork that begins now would make this copy one for another child, and so may the next: a store that needs
                     // other CPUs' answers is slower than a fork.
                     let _slow = (others != 0).then(|| self.slow.count());
-                    m.shoot(others, &Pages::one(page));
+                    let zero = old == m.zero_page();
+                    let cause = if zero { Counter::ShootdownZero } else { Counter::ShootdownCopy };
+                    m.shoot(cause, others, &Pages::one(page));
                     m.machine.invalidate(page);
                     self.end_copy(old, copy);
                 }

@@ -12,6 +12,7 @@ use crate::page::Page;
 use crate::shootdown::Pages;
 use crate::sizes::{FLUSH_FRAMES as FRAMES, FLUSH_TABLES as TABLES};
 use crate::space::Space;
+use crate::stats::Counter;
 use crate::sync::{Ordering::*, fence};
 use core::mem::MaybeUninit;
 
@@ -20,6 +21,8 @@ use core::mem::MaybeUninit;
 pub(crate) struct Flush<'a, M: Machine> {
     space: &'a Space<M>,
     arena: &'a Arena,
+    /// What counts its shootdowns.
+    cause: Counter,
     pages: Pages,
     frames: [MaybeUninit<Frame>; FRAMES],
     frame_count: usize,
@@ -29,10 +32,11 @@ pub(crate) struct Flush<'a, M: Machine> {
 
 impl<'a, M: Machine> Flush<'a, M> {
     #[inline]
-    pub fn new(space: &'a Space<M>, arena: &'a Arena) -> Flush<'a, M> {
+    pub fn new(space: &'a Space<M>, arena: &'a Arena, cause: Counter) -> Flush<'a, M> {
         Flush {
             space,
             arena,
+            cause,
             pages: Pages::none(),
             frames: [const { MaybeUninit::uninit() }; FRAMES],
             frame_count: 0,
@@ -95,7 +99,7 @@ impl<'a, M: Machine> Flush<'a, M> {
         fence(SeqCst);
         let others = self.space.others(self.arena);
         if others != 0 {
-            m.shoot(others, &self.pages);
+            m.shoot(self.cause, others, &self.pages);
         }
         self.pages.invalidate_here(&m.machine);
         // SAFETY: both lists are initialised up to their counts.

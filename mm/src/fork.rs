@@ -55,7 +55,7 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         let others = self.active.bits() & !me;
         if others != 0 {
-            m.await_answers(others);
+            m.await_answers(Counter::ShootdownFork, others);
         }
         child.inherit_crowd(self);
         let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child));
@@ -64,7 +64,7 @@ impl<M: Machine> Space<M> {
         let mut all = Pages::none();
         all.all();
         if others != 0 {
-            m.shoot(others, &all);
+            m.shoot(Counter::ShootdownFork, others, &all);
         }
         all.invalidate_here(&m.machine);
         // Release: the shootdown comes before the next writer's window.

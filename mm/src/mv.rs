@@ -260,7 +260,7 @@ impl<M: Machine> Move<'_, M> {
     fn sweep(&self, range: PageRange, fate: Fate) {
         for (index, lo, hi) in range.by_arena() {
             if let Some(arena) = self.space.arena(index) {
-                self.space.sweep(arena, lo, hi, fate);
+                self.space.sweep_for(Counter::ShootdownMove, arena, lo, hi, fate);
             }
         }
     }

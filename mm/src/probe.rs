@@ -8,6 +8,7 @@ use crate::page::{PAGE, Page};
 use crate::shootdown::Pages;
 use crate::slab::{NODE, NodePlace};
 use crate::space::Space;
+use crate::stats::Counter;
 
 impl<M: Machine> Memory<M> {
     /// Fills the calling CPU's caches, so that a model's threads do not meet in the bitmap: `frames` free frames, `nodes` nodes.
@@ -23,7 +24,7 @@ impl<M: Machine> Memory<M> {
     pub fn shoot_down(&self, targets: u64, pages: &[Page]) {
         let mut list = Pages::none();
         pages.iter().for_each(|&p| list.push(p));
-        self.shoot(targets, &list);
+        self.shoot(Counter::ShootdownUnmap, targets, &list);
     }
 
     /// Takes a node, and says which one it is.

@@ -78,6 +78,9 @@ impl Default for Shootdown {
     }
 }
 
+/// What a shootdown is for, and where it is counted.
+pub(crate) struct Why<'a>(pub Counter, pub &'a Stats);
+
 /// The pages to invalidate: a short list, or everything.
 #[derive(Debug)]
 pub(crate) struct Pages {
@@ -148,7 +151,7 @@ impl Pages {
 impl Shootdown {
     /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer. Here and below, `serve` is
     /// what the caller does for others while it waits: [`Shootdown::serve`].
-    pub(crate) fn shoot<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, pages: &Pages, serve: impl Fn()) {
+    pub(crate) fn shoot<M: Machine>(&self, machine: &M, why: Why<'_>, targets: u64, pages: &Pages, serve: impl Fn()) {
         let record = &self.records[machine.cpu()];
         let what = match pages.listed() {
             Some(list) => {
@@ -159,27 +162,29 @@ impl Shootdown {
             }
             None => Request::All as u64,
         };
-        self.ask(machine, stats, targets, what, serve);
+        self.ask(machine, why, targets, what, serve);
     }
 
     /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
-    pub(crate) fn await_answers<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, serve: impl Fn()) {
-        self.ask(machine, stats, targets, Request::Answer as u64, serve);
+    pub(crate) fn await_answers<M: Machine>(&self, machine: &M, why: Why<'_>, targets: u64, serve: impl Fn()) {
+        self.ask(machine, why, targets, Request::Answer as u64, serve);
     }
 
     /// Makes the CPUs in `targets` give their caches and retired lists back.
     pub(crate) fn drain<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, serve: impl Fn()) {
-        self.ask(machine, stats, targets, Request::Drain as u64, serve);
+        self.ask(machine, Why(Counter::ShootdownDrain, stats), targets, Request::Drain as u64, serve);
     }
 
-    fn ask<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, what: u64, serve: impl Fn()) {
+    fn ask<M: Machine>(&self, machine: &M, why: Why<'_>, targets: u64, what: u64, serve: impl Fn()) {
         machine.may_wait();
         if targets == 0 {
             return;
         }
         let me = machine.cpu();
         debug_assert!(targets & 1 << me == 0, "asks itself");
+        let Why(cause, stats) = why;
         stats.add(machine, Counter::ShootdownSent, 1);
+        stats.add(machine, cause, 1);
         let record = &self.records[me];
         record.what.store(what, Relaxed);
         record.left.store(targets.count_ones() as u64, Relaxed);

@@ -55,8 +55,28 @@ counters! {
     Bare = "edits_bare",
     /// Forks.
     Fork = "forks",
-    /// Shootdowns sent (requests, not interrupts).
+    /// Shootdowns sent (requests, not interrupts). The next ones say what for.
     ShootdownSent = "shootdowns_sent",
+    /// For memory that was unmapped, or mapped over; and for tables in which nothing was mapped any more.
+    ShootdownUnmap = "shootdowns_unmap",
+    /// For pages that lost rights.
+    ShootdownProtect = "shootdowns_protect",
+    /// For pages that were discarded.
+    ShootdownDiscard = "shootdowns_discard",
+    /// For pages that left their file.
+    ShootdownCut = "shootdowns_cut",
+    /// For moves.
+    ShootdownMove = "shootdowns_move",
+    /// For forks: two each.
+    ShootdownFork = "shootdowns_fork",
+    /// For copies of pages that somebody else has as well.
+    ShootdownCopy = "shootdowns_copy",
+    /// For first stores to pages that had been read as the zero page.
+    ShootdownZero = "shootdowns_zero_page",
+    /// For pages that were evicted.
+    ShootdownEvict = "shootdowns_evict",
+    /// For what CPUs cache and have retired.
+    ShootdownDrain = "shootdowns_drain",
     /// Shootdown interrupts sent.
     ShootdownInterrupt = "shootdown_interrupts",
     /// Shootdowns served for other CPUs.

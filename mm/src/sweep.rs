@@ -38,14 +38,26 @@ pub(crate) enum Fate {
 
 impl<M: Machine> Space<M> {
     /// Steps 3 to 5 of an [edit](crate::edit): a generation of its own, the sweep, the flush.
+    #[inline]
     pub(crate) fn sweep(&self, arena: &Arena, lo: u32, hi: u32, fate: Fate) {
+        let cause = match fate {
+            Fate::Gone => Counter::ShootdownUnmap,
+            Fate::Emptied => Counter::ShootdownDiscard,
+            Fate::Withdrawn => Counter::ShootdownCut,
+            Fate::Narrow(_) => Counter::ShootdownProtect,
+        };
+        self.sweep_for(cause, arena, lo, hi, fate);
+    }
+
+    /// As [`Space::sweep`], for a move or a cut, whose sweeps are those of other edits. `cause` counts its shootdowns.
+    pub(crate) fn sweep_for(&self, cause: Counter, arena: &Arena, lo: u32, hi: u32, fate: Fate) {
         // AcqRel: the list was published before; whoever reads `Empty(g)` reads it too.
         let g = arena.generation.fetch_add(1, AcqRel) + 1;
         fence(SeqCst);
         // A scan is like another CPU; none begins before the claim is gone (`scan`, rule 1).
         let scanned = arena.is_scanned();
         let alone = self.alone_in(arena) && !scanned;
-        let mut flush = Flush::new(self, arena);
+        let mut flush = Flush::new(self, arena, cause);
         Sweep::new(self.memory(), &mut flush, fate, g, alone, lo, hi).sweep(arena);
         if scanned {
             flush.everything();

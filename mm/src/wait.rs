@@ -2,7 +2,8 @@
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
-use crate::shootdown::Pages;
+use crate::shootdown::{Pages, Why};
+use crate::stats::Counter;
 use core::panic::Location;
 
 impl<M: Machine> Memory<M> {
@@ -12,16 +13,16 @@ impl<M: Machine> Memory<M> {
         self.shootdown.serve(&self.machine, &self.stats, || self.drain_here());
     }
 
-    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer.
-    pub(crate) fn shoot(&self, targets: u64, pages: &Pages) {
+    /// Makes the CPUs in `targets` (never the calling one) drop translations; returns after the last answer. `cause` counts it.
+    pub(crate) fn shoot(&self, cause: Counter, targets: u64, pages: &Pages) {
         self.check_may_wait();
-        self.shootdown.shoot(&self.machine, &self.stats, targets, pages, || self.serve());
+        self.shootdown.shoot(&self.machine, Why(cause, &self.stats), targets, pages, || self.serve());
     }
 
-    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
-    pub(crate) fn await_answers(&self, targets: u64) {
+    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended. `cause` counts it.
+    pub(crate) fn await_answers(&self, cause: Counter, targets: u64) {
         self.check_may_wait();
-        self.shootdown.await_answers(&self.machine, &self.stats, targets, || self.serve());
+        self.shootdown.await_answers(&self.machine, Why(cause, &self.stats), targets, || self.serve());
     }
 
     /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
