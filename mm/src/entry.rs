@@ -205,6 +205,12 @@ impl Word {
         self.0 & (PRESENT | WRITABLE | COW | PRIVATE) == PRESENT | PRIVATE
     }
 
+    /// Whether it is a blank page, of which no store is known: as [`Word::awaits_store`], and never writable since it was installed.
+    #[inline]
+    pub fn is_blank(self) -> bool {
+        self.awaits_store() && self.0 & DIRTY == 0
+    }
+
     /// Whether it is a private page that is read-only and copy-on-write already: fork changes nothing but its parity.
     #[inline]
     pub fn is_private_cow(self) -> bool {

@@ -165,7 +165,7 @@ impl<M: Machine> Space<M> {
             }
             // 5. One transition.
             return if e.is_empty() {
-                self.fill(entry, e, &p, page, access)
+                self.fill(arena, entry, e, &p, page, access)
             } else if e.is_present() {
                 self.present(arena, entry, e, &p, page, access)
             } else if e.is_hidden() {
@@ -188,16 +188,17 @@ impl<M: Machine> Space<M> {
     }
 
     /// `Empty(g) -> Page`.
-    fn fill(&self, entry: &Entry, e: Word, p: &Part, page: Page, access: Access) -> Step {
+    fn fill(&self, arena: &Arena, entry: &Entry, e: Word, p: &Part, page: Page, access: Access) -> Step {
         let m = self.memory();
         let write = access == Access::Write;
         let (word, counter) = if p.object.is_null() {
-            match write {
-                true => {
-                    let Some(f) = m.new_page() else { return End(Fault::OutOfFrames) };
-                    (Word::page(f, p.prot).private(), Counter::FaultAnonymous)
-                }
-                false => (Word::page(m.zero_page(), p.prot).private().cow(), Counter::FaultZero),
+            if write {
+                let Some(f) = m.new_page() else { return End(Fault::OutOfFrames) };
+                (Word::page(f, p.prot).private(), Counter::FaultAnonymous)
+            } else if let Some(f) = self.blank_page(arena, p.prot) {
+                (Word::page(f, p.prot - Prot::WRITE).private(), Counter::FaultBlank)
+            } else {
+                (Word::page(m.zero_page(), p.prot).private().cow(), Counter::FaultZero)
             }
         } else {
             // SAFETY: the segment was read inside this window's read section; its leaf holds a reference to the object.
@@ -230,9 +231,18 @@ impl<M: Machine> Space<M> {
             }
             Err(_) => {
                 word.frame().into_iter().for_each(|f| m.release(f));
+                if word.is_blank() {
+                    self.blank.give_back();
+                }
                 Again
             }
         }
+    }
+
+    /// A page for a read of fresh memory whose first store would have to await others' answers; `None`: the zero page will do.
+    fn blank_page(&self, arena: &Arena, prot: Prot) -> Option<Frame> {
+        let wanted = || prot.contains(Prot::WRITE) && self.others(arena) != 0;
+        if self.blank.spend(wanted) { self.memory().new_page() } else { None }
     }
 
     /// `Page -> Page` with more rights.
@@ -243,6 +253,9 @@ impl<M: Machine> Space<M> {
         } else if access == Access::Write && e.is_cow() {
             return self.break_cow(arena, entry, e, p, page);
         } else if entry.widen(e, p.prot, access).is_ok() {
+            if e.is_blank() && access == Access::Write {
+                self.blank.stored();
+            }
             Counter::FaultRights
         } else {
             return Again;
@@ -298,6 +311,9 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         let others = self.others(arena);
         if others != 0 {
+            if zero {
+                self.blank.replaced();
+            }
             return Copied { old, copy, others };
         }
         // Before the old page can be free.

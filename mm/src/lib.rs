@@ -32,6 +32,7 @@ pub mod sync;
 
 mod arena;
 mod bare;
+mod blank;
 mod bring;
 mod build;
 mod claims;

@@ -67,6 +67,11 @@ impl<M: Machine> Memory<M> {
 }
 
 impl<M: Machine> Space<M> {
+    /// Lets so many reads take blank pages.
+    pub fn allow_blank(&self, pages: u64) {
+        self.blank.set(pages);
+    }
+
     /// Whether `cpu` is active here.
     pub fn is_active(&self, cpu: usize) -> bool {
         self.active.bits() >> cpu & 1 != 0

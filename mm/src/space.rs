@@ -9,6 +9,7 @@
 //! CPU's walk sees the swept entries.
 
 use crate::arena::Arena;
+use crate::blank::Credit;
 use crate::cpuset::CpuSet;
 use crate::error::EditError;
 use crate::frames::Frame;
@@ -35,6 +36,8 @@ pub struct Space<M: Machine> {
     pub(crate) forking: AtomicU64,
     /// Faults that a fork lets pass.
     pub(crate) slow: Slow,
+    /// How many reads may take a blank page.
+    pub(crate) blank: Credit,
     /// 0 while a fork fills it.
     pub(crate) ready: AtomicU64,
     /// What every new segment gets.
@@ -54,6 +57,7 @@ impl<M: Machine> Space<M> {
             active: CpuSet::new(),
             forking: AtomicU64::new(0),
             slow: Slow::new(),
+            blank: Credit::new(0),
             ready: AtomicU64::new(1),
             future: AtomicU64::new(0),
             crowded: AtomicU64::new(0),

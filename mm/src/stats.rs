@@ -23,6 +23,8 @@ counters! {
     Fault = "faults",
     /// Faults that mapped the zero page.
     FaultZero = "faults_zero_page",
+    /// Reads that mapped a blank page in the place of the zero page.
+    FaultBlank = "faults_blank",
     /// Faults that mapped a fresh zeroed frame.
     FaultAnonymous = "faults_anonymous",
     /// Faults that mapped an object's page.

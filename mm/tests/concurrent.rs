@@ -4,7 +4,7 @@ mod common;
 
 use common::{RW, Random, Shared, range};
 use quire_mm::fake::{Cpu, POISON, audit, memory};
-use quire_mm::{Backing, EditError, Fault, Flags, Page, Place, Prot, Remap, Segment, Space};
+use quire_mm::{Backing, Counter, EditError, Fault, Flags, Page, Place, Prot, Remap, Segment, Space};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -542,6 +542,39 @@ fn race_19_discard_meets_a_cpu_that_comes() {
                     n += 7;
                 }
             }
+        },
+    );
+}
+
+/// A thread that reads fresh memory before it stores to it soon asks nobody for that, and one that only reads gets no memory for it.
+#[test]
+fn reading_before_writing_asks_nobody() {
+    const STORED: u64 = 400;
+    const READ: u64 = 4000;
+    let (joined, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    run(
+        8000,
+        2,
+        |cpu| fixed(cpu, BASE, 1 + STORED + READ, RW),
+        |cpu, id| {
+            if id == 2 {
+                cpu.write(Page(BASE).addr(), 1).unwrap();
+                joined.store(true, SeqCst);
+                return cpu.wait_until(|| done.load(SeqCst));
+            }
+            cpu.wait_until(|| joined.load(SeqCst));
+            for page in (BASE + 1..).take(STORED as usize) {
+                assert_eq!(cpu.read(Page(page).addr()), Ok(0));
+                cpu.write(Page(page).addr(), page).unwrap();
+                assert_eq!(cpu.read(Page(page).addr()), Ok(page));
+            }
+            let count = |counter| cpu.memory.stats.get(counter);
+            let asked = (count(Counter::ShootdownZero), count(Counter::FaultBlank));
+            assert!(asked.0 <= 10 && asked.1 >= STORED - 10, "{asked:?}");
+            (0..READ).for_each(|i| assert_eq!(cpu.read(Page(BASE + 1 + STORED + i).addr()), Ok(0)));
+            let resident = cpu.space().usage().resident;
+            assert!(resident <= 1 + STORED + STORED / 10, "{resident} pages, where {STORED} were stored to");
+            done.store(true, SeqCst);
         },
     );
 }

@@ -14,6 +14,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-alone", alone, &[&[NoForkMark]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
+    Model::new("fork-blank", blank, &[&[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
     Model::new("fork-move", moved, &[&[NewArenaLeftOut]]).bounds([Some(2), Some(3)], [Some(3), Some(3)]),
@@ -139,6 +140,34 @@ fn causal_absent() {
         assert!(s.write(1, 0, 0).is_ok());
     });
     in_order(w, s, 0, 1);
+}
+
+/// As `causal_absent`, where CPU 1 reads page 0 before it stores to it, and gets a blank page, perhaps behind the fork that has passed there.
+fn blank() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || {
+        s.enter();
+        assert!(s.read(1, 0).is_ok());
+    });
+    on(1, || {
+        s.enter();
+        assert!(s.write(1, 0, 0).is_ok());
+        w.forget();
+    });
+    s.allow_blank(1);
+    let t = spawn(&w, 1, move || {
+        assert_eq!(s.read(0, 0), Ok(0), "fresh memory is zero");
+        assert!(s.write(0, 0, 1).is_ok());
+        assert!(s.write(1, 0, 1).is_ok());
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    let (x, y) = (look(child, 0), look(child, 1));
+    assert!(x >= y, "the child has a later store without an earlier one");
+    on(1, || assert_eq!(s.read(0, 0), Ok(1), "a store of the parent was lost"));
+    w.end(&[s, child]);
 }
 
 /// CPU 1 stores through its old translation while CPU 2 breaks the page that fork has just shared.

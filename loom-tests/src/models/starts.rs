@@ -13,7 +13,7 @@ use crate::defects::Defect::{self, *};
 use crate::model::Model;
 use crate::world::{NONE, R, RW, Scene, World, flag, on, script, spawn};
 use quire_mm::sync::Ordering::*;
-use quire_mm::{Backing, Fault, Flags, ObjectRef, Page, Place, Remap, Space};
+use quire_mm::{Backing, Counter, Fault, Flags, ObjectRef, Page, Place, Remap, Space};
 
 /// What the page is when the edit comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ enum Start {
     Empty,
     /// The zero page.
     Zero,
+    /// A blank page, read by both.
+    Blank,
     /// A writable page of its own.
     Own,
     /// Shared with a child.
@@ -67,7 +69,7 @@ impl Start {
     /// Word 1 of the page.
     fn word(self) -> u64 {
         match self {
-            Unjoined | Absent | Empty | Zero | Unmade => 0,
+            Unjoined | Absent | Empty | Zero | Blank | Unmade => 0,
             _ => 1,
         }
     }
@@ -156,6 +158,12 @@ fn stage(start: Start, swapping: bool) -> Stage {
         Absent => both(3),
         Empty => both(1),
         Zero => both(0),
+        Blank => {
+            both(1);
+            s.allow_blank(1);
+            both(0);
+            assert_eq!(m.stats.get(Counter::FaultBlank), 1, "not a blank page");
+        }
         Own | Object | Copy => own(),
         Shared => {
             own();
@@ -364,6 +372,7 @@ pub const MODELS: &[Model] = models! {
         Absent "absent" &[&[SkipAbsent]],
         Empty "empty" &[&[FreeBeforeAnswer]],
         Zero "zero" &[&[SweepBeforePublish]],
+        Blank "blank" &[&[FreeBeforeAnswer]],
         Own "own" &[&[FreeBeforeAnswer]],
         Shared "shared" &[&[SweepBeforePublish]],
         Hidden "hidden" &[&[FreeBeforeAnswer]],
@@ -374,6 +383,7 @@ pub const MODELS: &[Model] = models! {
         View "view" &[&[SweepBeforePublish]];
     UnmapTable "unmap-table":
         Absent "absent" &[&[NoSeal]],
+        Blank "blank" &[&[FreeBeforeAnswer]],
         Own "own" &[&[FreeBeforeAnswer]],
         Shared "shared" &[&[NoSeal]],
         Hidden "hidden" &[&[FreeBeforeAnswer]],
@@ -384,6 +394,7 @@ pub const MODELS: &[Model] = models! {
         Unjoined "unjoined" &[&[AloneTooEarly]],
         Absent "absent" &[&[ListBeforeEntry]],
         Empty "empty" &[&[ListBeforeEntry]],
+        Blank "blank" &[&[ListBeforeEntry]],
         Own "own" &[&[FlushNoShoot]],
         Shared "shared" &[&[NoParityFlip, CopyWritable]],
         Cached "cached" &[&[NoParityFlip]],
@@ -397,6 +408,7 @@ pub const MODELS: &[Model] = models! {
         Unjoined "unjoined" &[&[AloneTooEarly]],
         Absent "absent" &[&[ListBeforeEntry]],
         Zero "zero" &[&[ListBeforeEntry]],
+        Blank "blank" &[&[FlushNoShoot]],
         Own "own" &[&[FlushNoShoot]],
         Shared "shared" &[&[ListBeforeEntry]],
         Hidden "hidden" &[&[NoParityFlip]],
@@ -408,6 +420,7 @@ pub const MODELS: &[Model] = models! {
     Discard "discard":
         Unjoined "unjoined" &[&[FreeBeforeAnswer]],
         Absent "absent" &[&[FreeBeforeAnswer]],
+        Blank "blank" &[&[FreeBeforeAnswer]],
         Own "own" &[&[FreeBeforeAnswer]],
         Hidden "hidden" &[&[FreeBeforeAnswer]],
         Cached "cached" &[&[FreeBeforeAnswer]],
@@ -426,6 +439,7 @@ pub const MODELS: &[Model] = models! {
         Absent "absent" &[&[ForkNoFlush]],
         Empty "empty" &[&[ForkNoFlush]],
         Zero "zero" &[&[ReuseShared]],
+        Blank "blank" &[&[ForkNoFlush]],
         Own "own" &[&[ForkNoFlush]],
         Shared "shared" &[&[ForkNoFlush]],
         Hidden "hidden" &[&[ForkNoFlush]],
@@ -448,6 +462,7 @@ pub const MODELS: &[Model] = models! {
         View "view" &[&[FlushNoShoot]];
     Evict "evict":
         Zero "zero" &[&[ReuseShared]],
+        Blank "blank" &[&[EvictNoAnswer]],
         Own "own" &[&[EvictNoAnswer]],
         Shared "shared" &[&[ReuseShared]],
         Left "left" &[&[EvictNoAnswer]],
@@ -460,6 +475,7 @@ pub const MODELS: &[Model] = models! {
     Move "move":
         Empty "empty" &[&[ListBeforeEntry]],
         Zero "zero" &[&[MoveNoAnswer]],
+        Blank "blank" &[&[MoveNoAnswer]],
         Own "own" &[&[MoveNoAnswer]],
         Shared "shared" &[&[ListBeforeEntry, MoveNoAnswer]],
         Left "left" &[&[MoveNoAnswer]],
@@ -472,6 +488,7 @@ pub const MODELS: &[Model] = models! {
         Copy "copy" &[&[MoveNoAnswer]];
     MoveFar "move-far":
         Absent "absent" &[&[TablesBeforeTransit]],
+        Blank "blank" &[&[MoveNoAnswer]],
         Own "own" &[&[MoveNoAnswer]],
         Hidden "hidden" &[&[MoveNoAnswer]],
         Cached "cached" &[&[RestoreBlind]],
@@ -479,6 +496,7 @@ pub const MODELS: &[Model] = models! {
     MoveKeep "move-keep":
         Absent "absent" &[&[TablesBeforeTransit]],
         Zero "zero" &[&[MoveNoAnswer]],
+        Blank "blank" &[&[MoveNoAnswer]],
         Own "own" &[&[MoveNoAnswer]],
         Hidden "hidden" &[&[MoveNoAnswer]],
         Cached "cached" &[&[RestoreBlind]],

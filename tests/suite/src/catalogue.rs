@@ -58,6 +58,7 @@ pub const ALL: &[Workload] = &[
     stress("oom", &["1"]),
     stress("shortage", &["1"]),
     stress("own_memory", &["4"]),
+    stress("read_first", &["2"]),
     stress("crowds", &["1"]),
     stress("events", &["10"]),
     stress("hoard", &["1"]),
