@@ -1,11 +1,16 @@
-//! Who answers what the machine asks: the one place where `arch` meets the rooms above it.
+//! Who answers what the lower rooms ask: the one place where the machine, the scheduler and memory meet those above them.
 
+use crate::debug::{provoke, stall};
+use crate::mem::machine;
 use crate::proc::{clock, fault, signal};
+use crate::swap::shortage;
 use crate::{debug, host, mem, sched, swap, sys};
 use quire_arch::UserRegs;
 use quire_arch::above::{ABOVE, Above};
+use quire_arch::stack::Stack;
 use quire_arch::{irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION, WORK_CLOCK, WORK_SCHEDULE};
+use quire_mm::Pager;
 
 static ANSWERS: Above = Above {
     user_fault: fault::user,
@@ -24,9 +29,29 @@ static ANSWERS: Above = Above {
     idle: sched::idle,
 };
 
-/// Puts the rooms above the machine.
+static FOR_SCHED: sched::above::Above = sched::above::Above {
+    begin: stall::begin,
+    tick: |now, user| {
+        stall::tick(now);
+        if user { provoke::tick() } else { provoke::tick_in_kernel() }
+    },
+    is_watched: clock::is_watched,
+    look_at_devices: || {
+        if swap::disk::is_flying() {
+            swap::poll();
+        }
+    },
+    stack: || shortage::insist(Stack::new),
+};
+
+static FOR_MEMORY: machine::Above =
+    machine::Above { give_way: sched::give_way, pager: || swap::area().map(|area| area as &dyn Pager) };
+
+/// Puts the rooms above those that call up.
 pub fn init() {
     ABOVE.set(&ANSWERS);
+    sched::above::ABOVE.set(&FOR_SCHED);
+    machine::ABOVE.set(&FOR_MEMORY);
     syscall::TABLE.set(&sys::TABLE);
 }
 

@@ -10,6 +10,7 @@ mod fs;
 mod host;
 mod mem;
 mod proc;
+mod report;
 mod sched;
 mod swap;
 mod sys;

@@ -38,6 +38,11 @@ pub fn limit() -> u64 {
     LIMIT.load(Ordering::Relaxed)
 }
 
+/// How often a CPU takes a timer interrupt at least, in nanoseconds, so that it is known to live; `None`: that is of no interest.
+pub fn beat() -> Option<u64> {
+    Some(limit() / 8).filter(|&beat| beat != 0)
+}
+
 /// The machine was stopped until `now`: what was silent before is not to blame.
 pub fn judge_from(now: u64) {
     JUDGE_FROM.fetch_max(now, Ordering::Relaxed);

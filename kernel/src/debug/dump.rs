@@ -6,6 +6,7 @@
 
 use super::{UART, symbols};
 use crate::fs::Printable;
+use crate::proc::thread::part;
 use crate::proc::tree;
 use crate::sched::{self, timer};
 use core::cell::UnsafeCell;
@@ -48,7 +49,7 @@ struct Name([u8; 16]);
 
 impl Name {
     fn of(thread: &sched::Thread) -> Name {
-        if let Some(name) = thread.user.as_ref().and_then(|user| user.name.try_lock()) {
+        if let Some(name) = part(thread).and_then(|user| user.name.try_lock()) {
             return Name(*name);
         }
         let (mut name, text) = ([0; 16], thread.name().as_bytes());
@@ -114,7 +115,7 @@ pub fn answer(regs: &UserRegs) {
 fn find(regs: &UserRegs) -> Found {
     let thread = sched::try_current();
     let user_rip = if regs.is_user() { regs.rip } else { 0 };
-    let entry = thread.and_then(|t| t.user.as_ref()).map(|_| {
+    let entry = thread.filter(|t| t.is_user()).map(|_| {
         let saved = (cpu::this().kernel_rsp.get() - SIZE as u64) as *const UserRegs;
         // SAFETY: the top of the running thread's stack, which is mapped.
         unsafe { (*saved).orig_rax }

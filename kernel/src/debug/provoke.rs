@@ -9,6 +9,7 @@
 //! | `handler` | for ever: a thread lets interrupts in while it holds a spin lock that the timer's handler takes (race 10) |
 //! | `turn` | a thread lets interrupts in, but no other thread of its CPU has a turn |
 
+use crate::proc::thread::part;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_arch::interrupt_window;
@@ -105,7 +106,7 @@ pub fn tick() {
 }
 
 fn is_first() -> bool {
-    sched::try_current().is_none_or(|t| t.user.as_ref().is_none_or(|user| user.process.pid == t.tid))
+    sched::try_current().is_none_or(|t| part(t).is_none_or(|user| user.process.pid == t.tid))
 }
 
 /// The last CPU, as a bit.

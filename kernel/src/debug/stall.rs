@@ -29,7 +29,7 @@ fn give_way() {
 /// The most reports of one boot: who waits for something that never comes is seldom alone.
 const REPORTS: u32 = 12;
 
-/// When each CPU took its last timer interrupt; 0: it does not take part. A CPU that is not stuck takes one each [`beat`].
+/// When each CPU took its last timer interrupt; 0: it does not take part. A CPU that is not stuck takes one each [`beat`](wait::beat).
 static BEATS: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
 /// The beat after which a CPU has been reported.
 static TOLD: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
@@ -38,11 +38,6 @@ static SWITCHED: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPU
 static QUEUED: [AtomicU64; cpu::CPUS] = [const { AtomicU64::new(0) }; cpu::CPUS];
 static NEXT_CHECK: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// How often a CPU takes a timer interrupt at least, in nanoseconds, if the watchdog is on.
-pub fn beat() -> Option<u64> {
-    Some(wait::limit() / 8).filter(|&beat| beat != 0)
-}
 
 /// This CPU begins to take part, at `now`.
 pub fn begin(now: u64) {

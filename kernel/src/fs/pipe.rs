@@ -298,7 +298,7 @@ impl Pipe {
                     // Whoever gives memory back may want this pipe first.
                     self.let_go(slots);
                     self.tell_readers();
-                    spare = KernelPage::awaited();
+                    spare = crate::swap::shortage::page();
                     slots = self.slots.lock();
                     if spare.is_none() {
                         break Err(ENOMEM);

@@ -393,9 +393,12 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
     Some(result)
 }
 
+/// What a link leads to, and the path by which it was opened.
+pub type Followed = (Arc<Inode>, Vec<u8>);
+
 /// What a link of a process leads to, and the path by which that was opened, or made a program: the thing itself, which need not have
 /// a path any more. `None` when the entry is no such link.
-pub fn follow(entry: &ProcEntry) -> Option<Result<(Arc<Inode>, Vec<u8>), Errno>> {
+pub fn follow(entry: &ProcEntry) -> Option<Result<Followed, Errno>> {
     let process = |pid| tree::process(pid).ok_or(ENOENT);
     Some(match *entry {
         ProcEntry::Fd(pid, fd) => file_of(pid, fd).map(|file| (file.node(), file.path.to_vec())),
@@ -442,7 +445,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Version) => Ok(b"Linux version 6.12.0-quire (quire) #1 SMP\n".to_vec()),
         ProcEntry::System(System::Loadavg) => Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()),
         ProcEntry::System(System::Filesystems) => Ok(b"nodev\tproc\nnodev\ttmpfs\n".to_vec()),
-        ProcEntry::System(System::Counters) => Ok(crate::mem::counters::text().into_bytes()),
+        ProcEntry::System(System::Counters) => Ok(crate::report::counters::text().into_bytes()),
         ProcEntry::System(System::MaxMapCount) => Ok(alloc::format!("{}\n", memory().most_segments()).into_bytes()),
         ProcEntry::System(System::Cpus) => {
             let last = quire_base::cpu::online().count_ones() - 1;

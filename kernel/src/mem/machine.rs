@@ -1,6 +1,5 @@
 //! The machine under the memory manager: `quire_mm`'s trait over the real hardware, and the one [`Memory`] of the kernel.
 
-use crate::sched;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::Cell;
@@ -9,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use quire_arch::{irq, paging};
 use quire_base::cpu;
 use quire_base::early;
+use quire_base::hook::Hook;
 use quire_base::layout::phys_to_virt;
 use quire_base::lock::may_wait;
 use quire_base::wait;
@@ -27,6 +27,17 @@ pub struct Kernel {
 
 /// An address space on this machine.
 pub type Space = quire_mm::Space<Kernel>;
+
+/// What the machine under the memory manager asks of the kernel above it.
+pub struct Above {
+    /// A turn of a wait that polls since this time: the caller holds no spin lock.
+    pub give_way: fn(u64),
+    /// What has pages that are in no frame, if there is such a thing.
+    pub pager: fn() -> Option<&'static dyn Pager>,
+}
+
+/// Set at boot.
+pub static ABOVE: Hook<Above> = Hook::new(&Above { give_way: |_| core::hint::spin_loop(), pager: || None });
 
 static MEMORY: AtomicPtr<Memory<Kernel>> = AtomicPtr::new(core::ptr::null_mut());
 /// Whether AVX may be used for filling and copying: the CPU has it, and no state behind it that a 256-bit write would clear.
@@ -253,13 +264,13 @@ unsafe impl Machine for Kernel {
         may_wait();
     }
     fn pause(&self, since: u64) {
-        sched::give_way(wait::begun(since));
+        (ABOVE.get().give_way)(wait::begun(since));
     }
     fn waiting(&self, what: &'static What, which: u64, since: u64, place: &'static Location<'static>) -> u64 {
         wait::look(what, which, since, place)
     }
     fn pager(&self) -> Option<&dyn Pager> {
-        crate::swap::area().map(|area| area as &dyn Pager)
+        (ABOVE.get().pager)()
     }
     fn fill_top(&self, top: Frame) {
         let (from, to) = (phys_to_virt(paging::kernel_top()).cast::<u64>(), self.page(top).cast::<u64>());

@@ -3,11 +3,8 @@
 //! [`machine`] is the hardware under `quire-mm`; [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory, [`user_time`] for times; [`heap`] serves the
 //! kernel's own data, [`page`] whole pages of it; [`audit`] counts everything, [`counters`] tells what has happened.
 
-pub mod audit;
-pub mod counters;
 pub mod machine;
 pub mod page;
-pub mod shortage;
 pub mod user;
 pub mod user_time;
 
@@ -19,4 +16,3 @@ pub use quire_mm::{
     Access, Backing, Cut, EditError, Fault, Flags, GUARD, Object, ObjectRef, Page, PageError, PageRange, Place, Prot,
     Quota, Remap, Seen, Segment,
 };
-pub use shortage::wait_for_frames;

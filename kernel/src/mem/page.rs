@@ -1,6 +1,6 @@
 //! Whole pages of kernel memory: from the frames, not from the heap, which keeps what it has.
 
-use super::{free_frame, shortage, zeroed_frame};
+use super::{free_frame, zeroed_frame};
 use core::ops::{Deref, DerefMut};
 use quire_base::layout::phys_to_virt;
 
@@ -14,11 +14,6 @@ impl KernelPage {
     /// A new page; `None` when memory is short.
     pub fn new() -> Option<KernelPage> {
         zeroed_frame().map(KernelPage)
-    }
-
-    /// As [`KernelPage::new`], for who can wait until memory comes back, with nothing locked that others need to end.
-    pub fn awaited() -> Option<KernelPage> {
-        shortage::insist(KernelPage::new)
     }
 }
 

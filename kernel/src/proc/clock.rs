@@ -9,7 +9,7 @@ use super::process::Process;
 use super::signal::restart::deadline_on;
 use super::signal::{SIGKILL, SIGXCPU, SigInfo, send};
 use super::sleep::wait_on;
-use super::thread::{UserThread, current, of, user};
+use super::thread::{UserThread, current, of, part, user};
 use super::timers::{self, Armed, Due, REAL, Setting};
 use super::tree;
 use crate::sched::{self, Thread, WaitQueue, timer};
@@ -71,7 +71,7 @@ impl CpuClock {
 /// Whether the running thread has to [`check`] its clocks. For the timer interrupt.
 pub fn is_watched(thread: &Thread) -> bool {
     // ordering: Relaxed; what is missed is seen at the next tick.
-    thread.user.as_ref().is_some_and(|user| {
+    part(thread).is_some_and(|user| {
         let process = &user.process;
         process.clock.watched.load(Ordering::Relaxed)
             || user.clock.watched.load(Ordering::Relaxed)

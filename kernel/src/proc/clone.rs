@@ -194,7 +194,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     }
     let parent = thread::user();
     let me = &parent.process;
-    if crate::mem::heap_is_low() && !crate::mem::wait_for_frames() {
+    if crate::mem::heap_is_low() && !crate::swap::shortage::wait_for_frames() {
         return Err(ENOMEM);
     }
     let id = ReservedId(tree::lock().new_id()?);
@@ -243,6 +243,7 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
         // The child stores it itself, in its own memory, before its first instruction.
         user.set_child_tid.store(request.child_tid as u64, Ordering::Relaxed);
     }
+    let user = user.boxed().map_err(|_| EAGAIN)?;
     let new = sched::spawn_user(tid, user, &regs, fs_base, true).map_err(|_| EAGAIN)?;
     new.set_space(Some(memory.space.clone()));
     new.set_affinity(sched::current().affinity());

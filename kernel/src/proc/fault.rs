@@ -1,13 +1,14 @@
 //! Page faults: from the hardware's error code to the memory manager and on to a signal.
 
+use super::thread::part;
 use crate::mem::Space;
-use crate::mem::shortage::{settle_quota, wait_for_frames};
 use crate::proc::account::{More, within};
 use crate::proc::limits::stack_limit;
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{Brought, bring};
 use crate::swap::relief;
+use crate::swap::shortage::{settle_quota, wait_for_frames};
 use quire_arch::trap::{PAGE_FAULT, Trap};
 use quire_arch::{UserRegs, stay};
 use quire_mm::{Access, EditError, Fault, Page, PageRange};
@@ -104,7 +105,7 @@ fn given_up() -> Outcome {
 /// Extends the segment above `page` down to it, if that one grows down and may grow so far. Whether there is a segment at `page` now.
 fn grow(space: &Space, page: Page) -> bool {
     const LOWEST: u64 = 0x1_0000;
-    let Some(user) = &sched::current().user else { return false };
+    let Some(user) = part(sched::current()) else { return false };
     // A copy from or to another program's memory grows nothing there, as on Linux.
     if page.addr() < LOWEST || !user.has_memory() || !core::ptr::eq(&*user.memory().space, space) {
         return false;

@@ -9,7 +9,7 @@ use crate::debug::provoke;
 use crate::fs::console::Console;
 use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
-use crate::mem;
+use crate::report::{audit, counters};
 use crate::sched::{self, timer};
 use crate::swap;
 use alloc::sync::{Arc, Weak};
@@ -110,16 +110,16 @@ fn init(_: usize) {
         end_stragglers(&first);
         fs::initramfs::clean();
         // Before the audit, which sends requests of its own.
-        let counters = options.stats.then(mem::counters::text);
+        let text = options.stats.then(counters::text);
         let mut kind = kind;
         if options.audit || options.stats {
-            let report = mem::audit::audit(&[]);
+            let report = audit::audit(&[]);
             if options.audit && !judge(&report) {
                 kind = 3;
             }
-            if let (Some(counters), Ok(report)) = (counters, report) {
-                tell(&counters);
-                tell(&mem::counters::frames(&report));
+            if let (Some(text), Ok(report)) = (text, report) {
+                tell(&text);
+                tell(&counters::frames(&report));
             }
         }
         host::job_ended(index as u32, kind, value);
@@ -215,7 +215,7 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
     *process.memory.lock() = Some(memory.clone());
     let user = UserThread::new(pid, process.clone(), memory, files, context, 0, image.thread_name());
     let regs = UserRegs::start(begin.rip, begin.rsp);
-    let thread = sched::spawn_user(pid, user, &regs, 0, false).map_err(|_| ENOMEM)?;
+    let thread = sched::spawn_user(pid, user.boxed()?, &regs, 0, false).map_err(|_| ENOMEM)?;
     thread.set_space(Some(space));
     thread.set_affinity(u64::MAX);
     process.threads.lock().list.push(thread.clone());

@@ -1,6 +1,7 @@
 //! Resource limits: recorded for all, obeyed for files, stack, address space, data, processor time and pending signals.
 
 use super::signal::{SIGXFSZ, SigInfo, code, send};
+use super::thread::part;
 use crate::sched;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
@@ -105,7 +106,7 @@ fn defaults() -> [Limit; COUNT] {
 
 /// How many bytes the current program may write from byte `at` of a file on. EFBIG with SIGXFSZ: none.
 pub fn file_room(at: u64) -> Result<u64, Errno> {
-    let Some(user) = &sched::current().user else { return Ok(u64::MAX) };
+    let Some(user) = part(sched::current()) else { return Ok(u64::MAX) };
     let limit = user.process.limit(l::RLIMIT_FSIZE);
     if limit == INFINITY || at < limit {
         return Ok(limit - at);
@@ -118,5 +119,5 @@ pub fn file_room(at: u64) -> Result<u64, Errno> {
 /// How large the current program's stack may grow, in bytes.
 pub fn stack_limit() -> u64 {
     const FIRST: u64 = 8 << 20;
-    sched::current().user.as_ref().map_or(FIRST, |user| user.process.limit(l::RLIMIT_STACK))
+    part(sched::current()).map_or(FIRST, |user| user.process.limit(l::RLIMIT_STACK))
 }

@@ -97,7 +97,7 @@ pub fn end_largest(is_over: impl Fn() -> bool) -> bool {
         }
     });
     // Pages on their way count as a process that ends.
-    let ending = ending >= crate::mem::shortage::ENOUGH || memory().clearing() != 0;
+    let ending = ending >= crate::swap::shortage::ENOUGH || memory().clearing() != 0;
     let stuck = are_stuck(ending);
     if ending && !stuck || comes() {
         return true;

@@ -5,10 +5,13 @@ use super::process::{FsContext, Process};
 use super::signal::{self, Pending, ThreadSignals};
 use super::{Memory, futex};
 use crate::fs::FileTable;
-use crate::sched::{self, Thread};
+use crate::mem::heap_has;
+use crate::sched::{self, Part, Thread};
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use quire_base::errno::{ENOMEM, Errno};
 use quire_base::lock::Mutex;
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
@@ -150,6 +153,11 @@ impl UserThread {
         }
     }
 
+    /// In a place of its own, for the thread to keep.
+    pub fn boxed(self) -> Result<Box<Self>, Errno> {
+        if heap_has(size_of::<Self>()) { Ok(Box::new(self)) } else { Err(ENOMEM) }
+    }
+
     /// The thread's id. It changes when a thread that does not lead its group calls execve.
     pub fn tid(&self) -> u32 {
         self.tid.load(Ordering::Relaxed)
@@ -196,10 +204,19 @@ impl UserThread {
     }
 }
 
+// SAFETY: no other type implements it.
+unsafe impl Part for UserThread {}
+
+/// A thread's user part, if it has one.
+#[inline]
+pub fn part(thread: &Thread) -> Option<&UserThread> {
+    thread.part()
+}
+
 /// The current thread's user part. Called only on behalf of a user thread.
 #[inline]
 pub fn user() -> &'static UserThread {
-    match &sched::current().user {
+    match part(sched::current()) {
         Some(user) => user,
         None => unreachable!("a kernel thread makes no system call"),
     }
@@ -212,8 +229,9 @@ pub fn current() -> &'static Arc<Process> {
 }
 
 /// The user part of a thread that is known to be a user thread.
+#[inline]
 pub fn of(thread: &Thread) -> &UserThread {
-    match &thread.user {
+    match part(thread) {
         Some(user) => user,
         None => unreachable!("only user threads are listed in a process"),
     }

@@ -1,10 +1,10 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
-use crate::mem::shortage::{self, ENOUGH, FEW, ROUNDS};
 use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space, memory};
 use crate::proc::signal;
 use crate::sched;
 use crate::swap::bring::{self, Brought};
+use crate::swap::shortage::{self, ENOUGH, FEW, ROUNDS};
 use quire_base::errno::*;
 
 /// How often one that needs many frames at once is: others may take what was made free for it.
@@ -93,7 +93,7 @@ pub fn touch(space: &Space, page: Page, access: Access) -> Result<(), Errno> {
 pub fn provide(space: &Space, page: Page, needs: Fault, asked: &mut bool) -> Result<(), Errno> {
     match needs {
         Fault::Done => Ok(()),
-        Fault::OutOfFrames if !signal::is_dying() && crate::mem::wait_for_frames() => Ok(()),
+        Fault::OutOfFrames if !signal::is_dying() && crate::swap::shortage::wait_for_frames() => Ok(()),
         Fault::OutOfFrames => Err(ENOMEM),
         Fault::SwapIn(slot) => came(bring::bring(space, page, slot)),
         Fault::Full if shortage::settle_quota(asked) => Ok(()),
@@ -151,7 +151,7 @@ fn cut<'o>(object: &Object, holders: u64, mut act: impl FnMut() -> Result<Cut<'o
             Err(PageError::Beyond) => return Err(EFBIG),
             Err(PageError::Full) if shortage::settle_quota(&mut asked) => {}
             Err(PageError::Full) => return Err(ENOSPC),
-            Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
+            Err(PageError::OutOfFrames) if crate::swap::shortage::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
         }
     }
@@ -182,7 +182,7 @@ fn held<T>(hold: impl Fn() -> Result<T, PageError>) -> Result<T, Errno> {
             Err(PageError::Beyond) => return Err(EINVAL),
             Err(PageError::Full) if shortage::settle_quota(&mut asked) => {}
             Err(PageError::Full) => return Err(ENOSPC),
-            Err(PageError::OutOfFrames) if crate::mem::wait_for_frames() => {}
+            Err(PageError::OutOfFrames) if crate::swap::shortage::wait_for_frames() => {}
             Err(PageError::OutOfFrames) => break,
             Err(PageError::SwapIn(slot)) => came(bring::read_and_wait(slot, &[]))?,
             Err(PageError::Lost) => return Err(EIO),

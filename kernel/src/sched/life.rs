@@ -4,9 +4,9 @@
 //! exited and is off its stack, `finish_switch` hands it to [`bury`], and the reaper drops it: dropping may be long work, or wait.
 
 use super::place::choose;
-use super::thread::{Begin, Thread, ThreadRef};
+use super::thread::{Begin, Part, Thread, ThreadRef};
 use super::{After, NoMemory, current, enqueue, look, park, schedule};
-use crate::proc::UserThread;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -31,15 +31,15 @@ pub fn spawn_kernel_on(name: &'static str, f: fn(usize), arg: usize, cpus: u64) 
     Ok(t)
 }
 
-/// Makes a thread of a program; it does not run before [`start`]. Its space is set with [`Thread::set_space`].
+/// Makes a thread of a program, of which `part` is its owner's part; it does not run before [`start`]. Its space is set with [`Thread::set_space`].
 pub fn spawn_user(
     tid: u32,
-    user: UserThread,
+    part: Box<dyn Part>,
     regs: &UserRegs,
     fs_base: u64,
     inherit_fpu: bool,
 ) -> Result<ThreadRef, NoMemory> {
-    Thread::make(tid, "user", Some(user), Begin::User(regs), inherit_fpu, fs_base)
+    Thread::make(tid, "user", Some(part), Begin::User(regs), inherit_fpu, fs_base)
 }
 
 /// Makes a new thread runnable.

@@ -62,7 +62,7 @@ impl Thread {
             let [rbp, rip] = unsafe { ((rsp + 40) as *const [u64; 2]).read_volatile() };
             trace = Trace::walk(rip, rsp + 56, rbp);
         }
-        if self.user.is_some() && top == stack.end {
+        if self.is_user() && top == stack.end {
             // SAFETY: the top of the thread's stack, which is mapped.
             entry = Some(unsafe { (&raw const (*((top - SIZE as u64) as *const UserRegs)).orig_rax).read_volatile() });
         }

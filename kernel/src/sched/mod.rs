@@ -18,7 +18,9 @@
 //! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
 //! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something.
 //! `wake`: who interrupts an idle CPU. `look`: what a report may see.
+//! [`above`]: what the scheduler asks of the rooms above it.
 
+pub mod above;
 pub mod poll;
 pub mod timer;
 
@@ -35,12 +37,12 @@ mod wake;
 pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
-pub use thread::{Thread, ThreadRef};
+pub use thread::{Part, Thread, ThreadRef};
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
-use crate::debug::stall;
 use crate::mem;
+use above::ABOVE;
 use alloc::sync::Arc;
 use core::cell::Cell;
 use core::ptr::null;
@@ -426,7 +428,7 @@ pub(crate) fn poked() {
 /// The idle loop of a CPU, on its idle thread.
 pub(crate) fn idle() -> ! {
     let cpu = cpu::cpu_id();
-    stall::begin(timer::now_ns());
+    (ABOVE.get().begin)(timer::now_ns());
     loop {
         schedule(After::Nothing);
         WAKE.about_to_halt(cpu);
@@ -440,7 +442,7 @@ pub(crate) fn idle() -> ! {
                 continue;
             }
             // The watchdog wants to hear from a CPU now and then.
-            if let Some(beat) = stall::beat() {
+            if let Some(beat) = quire_base::wait::beat() {
                 arm(timer::now_ns() + beat);
             }
             // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread

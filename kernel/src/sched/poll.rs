@@ -8,8 +8,8 @@
 //!
 //! One CPU polls at a time: more would take the host's CPUs from those who have work, the disk's threads included.
 
-use crate::sched::{WAKE, timer};
-use crate::swap;
+use super::above::ABOVE;
+use super::{WAKE, timer};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_arch::interrupt_window;
@@ -60,7 +60,7 @@ impl HaltPoll {
         });
     }
 
-    /// Lets interrupts come, and looks at the disk if it has something to do, until `found` or the time or `deadline` is over.
+    /// Lets interrupts come, and looks at the devices, until `found` or the time or `deadline` is over.
     ///
     /// Then the caller looks at its queue, and again after [`Wake::about_to_halt`](super::wake::Wake::about_to_halt).
     pub fn poll(&self, cpu: usize, deadline: u64, found: impl Fn() -> bool) {
@@ -71,9 +71,7 @@ impl HaltPoll {
         // No `pause`: QEMU's translator leaves the guest for it, and takes the lock that the disk needs to answer.
         while !found() && timer::now_ns() < until {
             interrupt_window();
-            if swap::disk::is_flying() {
-                swap::poll();
-            }
+            (ABOVE.get().look_at_devices)();
         }
         WAKE.end_poll();
         // ordering: Relaxed; statistics.

@@ -1,9 +1,10 @@
 //! A thread: what the scheduler knows of it, and its making.
 
+use super::above::ABOVE;
 use super::timer::Node;
 use super::{NoMemory, switch};
 use crate::mem::{self, Space};
-use crate::proc::UserThread;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -36,12 +37,18 @@ pub(super) const PARKED: u32 = 2;
 /// Will never run again.
 pub(super) const EXITED: u32 = 3;
 
+/// What a program's thread has beside what the scheduler knows of it.
+///
+/// # Safety
+/// One type only implements it: whoever finds a part in a thread takes it for that.
+pub unsafe trait Part: Send + Sync {}
+
 /// A thread of the kernel or of a program.
 pub struct Thread {
     /// Its number; 0 for idle threads.
     pub tid: u32,
     /// What makes it a thread of a program.
-    pub user: Option<UserThread>,
+    part: Option<Box<dyn Part>>,
     name: &'static str,
     /// `RUNNING`, `TOKEN`, `PARKED` or `EXITED`. Who moves it from `PARKED` to another state puts it into a queue.
     pub(super) state: AtomicU32,
@@ -89,7 +96,7 @@ pub(super) struct Inner {
 }
 
 // SAFETY: `inner` is touched by the CPU that runs the thread or has taken it from a queue (the queue's lock orders the two);
-// `timer` under its heap's lock; everything else is atomic or constant. `user` is shared as proc's own type allows.
+// `timer` under its heap's lock; everything else is atomic or constant. `part` may be shared by its own bound.
 unsafe impl Send for Thread {}
 // SAFETY: as above.
 unsafe impl Sync for Thread {}
@@ -108,16 +115,16 @@ impl Thread {
     pub(super) fn make(
         tid: u32,
         name: &'static str,
-        user: Option<UserThread>,
+        part: Option<Box<dyn Part>>,
         begin: Begin<'_>,
         inherit_fpu: bool,
         fs_base: u64,
     ) -> Result<ThreadRef, NoMemory> {
         let parent = super::try_current();
         let mut fpu = None;
-        if user.is_some() {
+        if part.is_some() {
             let mut state = fpu::State::new().ok_or(NoMemory)?;
-            if inherit_fpu && parent.is_some_and(|p| p.user.is_some()) {
+            if inherit_fpu && parent.is_some_and(|p| p.is_user()) {
                 // The registers are those of the current thread: the kernel does not use them.
                 state.save();
             }
@@ -125,7 +132,7 @@ impl Thread {
         }
         let stack = match begin {
             Begin::Here(_) => None,
-            _ => Some(mem::shortage::insist(Stack::new).ok_or(NoMemory)?),
+            _ => Some((ABOVE.get().stack)().ok_or(NoMemory)?),
         };
         let (mut top, mut rsp) = (stack.as_ref().map_or(0, |s| s.top()), 0);
         match begin {
@@ -150,7 +157,7 @@ impl Thread {
         }
         Ok(Arc::new(Thread {
             tid,
-            user,
+            part,
             name,
             state: AtomicU32::new(RUNNING),
             attention: AtomicBool::new(false),
@@ -173,6 +180,19 @@ impl Thread {
             timer: UnsafeCell::new(Node::new()),
             inner: UnsafeCell::new(Inner { rsp, top, stack, fpu, fpu_cpu: u32::MAX, space: None }),
         }))
+    }
+
+    /// The part that makes it a thread of a program, if it is one.
+    #[inline]
+    pub fn part<P: Part>(&self) -> Option<&P> {
+        let part: *const dyn Part = &**self.part.as_ref()?;
+        // SAFETY: of all types only `P` is a part.
+        Some(unsafe { &*part.cast::<P>() })
+    }
+
+    /// Whether it is a thread of a program.
+    pub fn is_user(&self) -> bool {
+        self.part.is_some()
     }
 
     /// The thread's name in the log.

@@ -2,11 +2,10 @@
 //!
 //! Each CPU arms its timer for the earliest of its running thread's slice and of the deadlines in [`timer`].
 
+use super::above::ABOVE;
 use super::place::misplaced;
 use super::thread::{NORMAL, PARKED, RUNNING, Thread};
 use super::{Cpu, current, enqueue, mine, queue, timer};
-use crate::debug::{provoke, stall};
-use crate::proc::clock;
 use core::sync::atomic::Ordering;
 use quire_arch::{irq, stay, syscall};
 use quire_base::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
@@ -43,12 +42,7 @@ pub(crate) fn tick(user: bool) {
     let sched = mine();
     let now = charge(time::tsc());
     sched.armed.set(u64::MAX);
-    stall::tick(now);
-    if user {
-        provoke::tick()
-    } else {
-        provoke::tick_in_kernel()
-    }
+    (ABOVE.get().tick)(now, user);
     let mut woken = false;
     let mut next = timer::expire(now, |t| {
         // ordering: as in `unpark`, but without a token.
@@ -58,7 +52,7 @@ pub(crate) fn tick(user: bool) {
         }
     });
     if !core::ptr::eq(cpu::this().current.get(), sched.idle.get().cast()) {
-        if clock::is_watched(current()) {
+        if (ABOVE.get().is_watched)(current()) {
             syscall::request_work(WORK_CLOCK);
         }
         let slice = &sched.slice;

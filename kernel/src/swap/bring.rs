@@ -1,8 +1,9 @@
 //! A fault that needs what a slot has: read it with its neighbours, wait, fault again.
 
 use super::daemon::marks;
+use super::shortage::wait_for_frames;
 use super::{Area, area, disk, host, poll};
-use crate::mem::{Space, memory, wait_for_frames};
+use crate::mem::{Space, memory};
 use crate::proc::signal;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicU64, Ordering};

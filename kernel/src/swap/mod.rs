@@ -30,6 +30,7 @@ pub mod off;
 pub mod relief;
 pub mod report;
 pub mod scan;
+pub mod shortage;
 
 use crate::mem::machine::Kernel;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};

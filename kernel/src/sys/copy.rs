@@ -5,7 +5,7 @@ use crate::fs::io::MAX_BYTES;
 use crate::fs::regular::MAX_LEN;
 use crate::fs::stat::kind;
 use crate::fs::{OpenFile, UserIo};
-use crate::mem::page::{BYTES, KernelPage};
+use crate::mem::page::BYTES;
 use crate::mem::user::UserPtr;
 use crate::proc::limits;
 use crate::proc::signal::{is_dying, must_interrupt};
@@ -42,7 +42,7 @@ fn end(file: &OpenFile, at: usize, position: u64) -> Result<(), Errno> {
 /// Copies up to `count` bytes from a position of `from`; `put` takes a piece and says how much of it went. Returns how many bytes
 /// were copied; an error only if there were none.
 fn copy(from: &OpenFile, at: u64, count: usize, mut put: impl FnMut(&mut [u8], u64) -> SysResult) -> SysResult {
-    let mut page = KernelPage::awaited().ok_or(ENOMEM)?;
+    let mut page = crate::swap::shortage::page().ok_or(ENOMEM)?;
     let (mut done, count) = (0, count.min(MAX_BYTES));
     while done < count {
         let piece = &mut page[..BYTES.min(count - done)];

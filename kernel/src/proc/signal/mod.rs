@@ -282,7 +282,7 @@ impl ThreadSignals {
 /// flag is lowered before all of that is looked at, and raised again if something was found.
 pub fn must_interrupt() -> bool {
     let thread = sched::current();
-    let Some(user) = &thread.user else { return false };
+    let Some(user) = thread::part(thread) else { return false };
     thread.attention().store(false, Ordering::SeqCst);
     let process = &user.process;
     let yes = process.must_stop.load(Ordering::SeqCst)
@@ -298,7 +298,7 @@ pub fn must_interrupt() -> bool {
 /// Whether the current thread is about to be killed: waits that signals do not end look at this. If so, it will not get back to
 /// user mode with what it has done by halves: the kill may be pending before this thread has been told of it.
 pub fn is_dying() -> bool {
-    let Some(user) = &sched::current().user else { return false };
+    let Some(user) = thread::part(sched::current()) else { return false };
     let yes = user.process.must_stop.load(Ordering::SeqCst) || is_killed(user);
     if yes {
         raise_attention();
@@ -309,7 +309,7 @@ pub fn is_dying() -> bool {
 /// As [`is_dying`], for waits that end by themselves: who is on its way out already, and still has words in its memory to write, waits for
 /// those pages as before.
 pub fn gives_up() -> bool {
-    let exits = sched::current().user.as_ref().is_some_and(|user| user.exiting.load(Ordering::Relaxed));
+    let exits = thread::part(sched::current()).is_some_and(|user| user.exiting.load(Ordering::Relaxed));
     !exits && is_dying()
 }
 

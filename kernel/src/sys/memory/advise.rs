@@ -2,7 +2,6 @@
 
 use super::{PAGE, Span, aligned, each_part, populate, range};
 use crate::fs::regular;
-use crate::mem::page::KernelPage;
 use crate::mem::user::{UserSlice, in_range};
 use crate::mem::{Backing, EditError, Fault, Flags, Page, PageRange, Prot, Segment, Space, memory};
 use crate::proc::thread::user;
@@ -118,7 +117,7 @@ pub fn mincore(r: &mut UserRegs) -> SysResult {
     let space = &user().memory().space;
     // As Linux: a segment at a time, and of it a page of answers, which are there before more is looked at, up to the first hole.
     let mut page = range.start;
-    let mut bytes = KernelPage::awaited().ok_or(EAGAIN)?;
+    let mut bytes = crate::swap::shortage::page().ok_or(EAGAIN)?;
     while page < range.end {
         let segment = space.find_arrived(page).filter(|s| s.range.start <= page).ok_or(ENOMEM)?;
         let end = segment.range.end.min(range.end);

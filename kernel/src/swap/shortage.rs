@@ -4,11 +4,12 @@
 //! caller is being killed itself; or there is nobody left to end. Whoever can be told ENOMEM and wants many frames at once
 //! ([`room_for`]) gets them by reclaim or not at all: nobody is ended for him.
 
-use super::memory;
+use super::relief::{self, Relief};
+use crate::mem::memory;
+use crate::mem::page::KernelPage;
 use crate::proc;
 use crate::sched;
 use crate::sched::timer;
-use crate::swap::relief::{self, Relief};
 use core::sync::atomic::{AtomicBool, Ordering};
 use quire_base::cpu;
 use quire_base::wait::Wait;
@@ -74,6 +75,11 @@ pub fn insist<T>(mut get: impl FnMut() -> Option<T>) -> Option<T> {
         }
     }
     None
+}
+
+/// A page of the kernel's, for who can wait until memory comes back, with nothing locked that others need to end.
+pub fn page() -> Option<KernelPage> {
+    insist(KernelPage::new)
 }
 
 /// Makes `want` frames free for somebody who can be refused. Where they are few, a victim is chosen as for anybody.

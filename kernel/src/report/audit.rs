@@ -1,13 +1,13 @@
 //! The audit of a machine at rest: every frame accounted for.
 
-use super::memory;
+use crate::mem::{Space, memory};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use quire_base::cpu;
 use quire_mm::{Machine, Report};
 
 /// Audits all of memory while `spaces` are the only ones alive and nobody runs in them. `Err`: no memory for the counters.
-pub fn audit(spaces: &[Arc<super::Space>]) -> Result<Report, ()> {
+pub fn audit(spaces: &[Arc<Space>]) -> Result<Report, ()> {
     let m = memory();
     let mut counts: Vec<u32> = Vec::new();
     counts.try_reserve_exact(m.machine.frame_words().len()).map_err(|_| ())?;

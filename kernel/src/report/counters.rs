@@ -1,6 +1,6 @@
 //! The kernel's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
-use super::memory;
+use crate::mem::memory;
 use crate::sched;
 use alloc::string::String;
 use core::fmt::Write;

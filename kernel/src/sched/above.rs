@@ -1,0 +1,28 @@
+//! What the scheduler asks of the kernel above it: it is told once, at boot.
+
+use super::Thread;
+use quire_arch::stack::Stack;
+use quire_base::hook::Hook;
+
+/// The answers. But for `stack`, they are given with interrupts off and wait for nothing.
+pub struct Above {
+    /// A CPU begins to take timer interrupts, at this time.
+    pub begin: fn(u64),
+    /// A CPU's timer interrupt, at this time; whether it came from a program.
+    pub tick: fn(u64, bool),
+    /// Whether timers of a thread's processor time may be due: the running one's.
+    pub is_watched: fn(&Thread) -> bool,
+    /// Looks whether a device has an answer, for a CPU that would halt else.
+    pub look_at_devices: fn(),
+    /// A stack for a new thread, waited for if memory is short.
+    pub stack: fn() -> Option<Stack>,
+}
+
+/// Until somebody is above, nothing is to be done.
+pub static ABOVE: Hook<Above> = Hook::new(&Above {
+    begin: |_| {},
+    tick: |_, _| {},
+    is_watched: |_| false,
+    look_at_devices: || {},
+    stack: Stack::new,
+});
