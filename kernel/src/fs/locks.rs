@@ -52,6 +52,12 @@ impl Table {
     fn in_the_way(&self, key: Key, new: &Held) -> Option<Held> {
         self.held.get(&key)?.iter().find(|held| held.conflicts(new)).copied()
     }
+
+    /// The first lock that the owner has in a range.
+    fn own(&self, key: Key, range: &Held) -> Option<Held> {
+        let own = self.held.get(&key)?.iter().filter(|held| held.owner == range.owner && held.meets(range));
+        own.min_by_key(|held| held.from).copied()
+    }
 }
 
 /// A leaf lock.
@@ -59,6 +65,8 @@ static TABLE: Mutex<Table> = Mutex::new(Table { held: BTreeMap::new(), waiting: 
 
 /// As on Linux: longer chains of waiting processes are not followed.
 const LONGEST_CHAIN: usize = 11;
+/// Most locks of a kind on one file: who looks through them has locked all others out. Linux has no such limit, but this error.
+const MOST: usize = 1 << 13;
 /// Wakes who waits for a lock.
 static CHANGED: WaitQueue = WaitQueue::new();
 
@@ -112,13 +120,14 @@ fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
     false
 }
 
-/// Sets a lock. `None`: somebody else's is in the way. `waiter` waits then: its process and thread.
+/// Sets a lock. `None`: somebody else's is in the way. `waiter` waits then, and not otherwise: its process and thread.
 fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
     let mut guard = TABLE.lock();
     let table = &mut *guard;
     if let Some(held) = table.in_the_way(key, &new) {
         let waiter = waiter?;
         if waits_for(table, held.owner, waiter.0) {
+            table.waiting.remove(&waiter);
             return Some(Err(EDEADLK));
         }
         if !crate::mem::heap_has(size_of::<((u32, u32), Key, Held)>() * 16) {
@@ -127,8 +136,10 @@ fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result
         table.waiting.insert(waiter, (key, new));
         return None;
     }
+    // It waits no more: were it known to until it runs, whom it is now in the way of would seem to wait for itself.
+    waiter.inspect(|waiter| _ = table.waiting.remove(waiter));
     let list = table.held.entry(key).or_default();
-    if !crate::mem::heap_has(size_of::<Held>()) || list.try_reserve(2).is_err() {
+    if list.len() + 2 > MOST || !crate::mem::heap_has(size_of::<Held>()) || list.try_reserve(2).is_err() {
         return Some(Err(ENOLCK));
     }
     carve(list, new.owner, new.from, new.to);
@@ -151,7 +162,8 @@ fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
     let mut table = TABLE.lock();
     let Some(list) = table.held.get_mut(&key) else { return Ok(()) };
     // Only to take a piece out of the middle.
-    if list.iter().any(|h| h.owner == owner && h.from < from && to < h.to) && list.try_reserve(1).is_err() {
+    let splits = list.iter().any(|held| held.owner == owner && held.from < from && to < held.to);
+    if splits && (list.len() + 1 > MOST || list.try_reserve(1).is_err()) {
         return Err(ENOLCK);
     }
     carve(list, owner, from, to);
@@ -161,6 +173,11 @@ fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
     drop(table);
     CHANGED.wake_all();
     Ok(())
+}
+
+/// Takes all away that the owner has on a file. No piece comes out of the middle, so this needs no memory.
+fn unset_all(key: Key, owner: Owner) {
+    let _ = unset(key, owner, 0, END);
 }
 
 fn set(key: Key, new: Held, wait: bool) -> SysResult {
@@ -189,7 +206,10 @@ pub fn flock(file: &OpenFile, operation: u32) -> SysResult {
     let (key, owner) = (key(file, false), owner_of(file));
     let wait = operation & l::LOCK_NB == 0;
     let exclusive = match operation & !l::LOCK_NB {
-        l::LOCK_UN => return unset(key, owner, 0, END).map(|()| 0),
+        l::LOCK_UN => {
+            unset_all(key, owner);
+            return Ok(0);
+        }
         l::LOCK_SH => false,
         l::LOCK_EX => true,
         _ => return Err(EINVAL),
@@ -200,7 +220,7 @@ pub fn flock(file: &OpenFile, operation: u32) -> SysResult {
         return result.map(|()| 0);
     }
     // As on Linux, who asks for another kind and cannot have it has lost the one that it had.
-    unset(key, owner, 0, END)?;
+    unset_all(key, owner);
     set(key, new, wait)
 }
 
@@ -250,14 +270,19 @@ pub fn of_range(file: &Arc<OpenFile>, fd: i32, command: u32, at: usize) -> SysRe
     let exclusive = match u32::from(raw.kind) {
         l::F_RDLCK => false,
         l::F_WRLCK => true,
-        l::F_UNLCK if !matches!(command, l::F_GETLK | l::F_OFD_GETLK) => {
+        // Asked for as this, one of its own is told.
+        l::F_UNLCK if command == l::F_OFD_GETLK => false,
+        l::F_UNLCK if command != l::F_GETLK => {
             return unset(key, owner, from, to).map(|()| 0);
         }
         _ => return Err(EINVAL),
     };
     let new = Held { owner, from, to, exclusive };
     if matches!(command, l::F_GETLK | l::F_OFD_GETLK) {
-        let other = TABLE.lock().in_the_way(key, &new);
+        let own = u32::from(raw.kind) == l::F_UNLCK;
+        let table = TABLE.lock();
+        let other = if own { table.own(key, &new) } else { table.in_the_way(key, &new) };
+        drop(table);
         raw.kind = l::F_UNLCK as u16;
         if let Some(held) = other {
             raw.kind = if held.exclusive { l::F_WRLCK } else { l::F_RDLCK } as u16;
@@ -278,9 +303,10 @@ pub fn of_range(file: &Arc<OpenFile>, fd: i32, command: u32, at: usize) -> SysRe
         false => current().has_locks.store(true, Ordering::Relaxed),
     }
     set(key, new, matches!(command, l::F_SETLKW | l::F_OFD_SETLKW))?;
-    // Another thread may have closed the descriptor meanwhile, and the locks of its file have gone before this one was there.
+    // Another thread may have closed the descriptor meanwhile, and the locks of its file have gone before this one was there. It has
+    // taken the place of others, so all go.
     if !of_open && !user().files().get_any(fd).is_ok_and(|now| Arc::ptr_eq(&now, file)) {
-        unset(key, owner, from, to)?;
+        unset_all(key, owner);
         return Err(EBADF);
     }
     Ok(0)
@@ -289,16 +315,14 @@ pub fn of_range(file: &Arc<OpenFile>, fd: i32, command: u32, at: usize) -> SysRe
 /// An open file goes.
 pub fn forget_open(file: &OpenFile) {
     for of_ranges in [false, true] {
-        // All of it is taken away, never a piece out of the middle: this needs no memory.
-        let _ = unset(key(file, of_ranges), owner_of(file), 0, END);
+        unset_all(key(file, of_ranges), owner_of(file));
     }
 }
 
 /// The current process has closed a descriptor of this file.
 pub fn closed(file: &OpenFile) {
     if current().has_locks.load(Ordering::Relaxed) {
-        // As above.
-        let _ = unset(key(file, true), Owner::Process(current().pid), 0, END);
+        unset_all(key(file, true), Owner::Process(current().pid));
     }
 }
 

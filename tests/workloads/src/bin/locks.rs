@@ -113,8 +113,28 @@ fn whole(a: &File, b: &File) {
     check!(flock(a, libc::LOCK_UN) == 0, "not given back");
 }
 
+/// An open file's own locks are told to who asks so: with F_UNLCK.
+fn own(file: &File) {
+    let told = |command: i32, start: i64, len: i64| {
+        let mut lock = lock_of(libc::F_UNLCK, start, len);
+        // SAFETY: the lock lives through the call.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+        if done == 0 { Ok((i32::from(lock.l_type), lock.l_start, lock.l_len, lock.l_pid)) } else { Err(errno()) }
+    };
+    check!(told(libc::F_GETLK, 0, 0) == Err(libc::EINVAL), "a process's are not told");
+    for start in [20, 10] {
+        check!(fcntl(file, libc::F_OFD_SETLK, libc::F_WRLCK, start, 5) == 0, "no lock");
+    }
+    check!(told(libc::F_OFD_GETLK, 0, 0) == Ok((libc::F_WRLCK, 10, 5, -1)), "the first of two is not told");
+    check!(told(libc::F_OFD_GETLK, 12, 9) == Ok((libc::F_WRLCK, 10, 5, -1)), "one that begins before is not told");
+    check!(told(libc::F_OFD_GETLK, 16, 9) == Ok((libc::F_WRLCK, 20, 5, -1)), "the second is not told");
+    check!(told(libc::F_OFD_GETLK, 15, 5).is_ok_and(|found| found.0 == libc::F_UNLCK), "one is told where none is");
+    check!(fcntl(file, libc::F_OFD_SETLK, libc::F_UNLCK, 0, 0) == 0, "not given back");
+}
+
 /// fcntl: ranges split and join, belong to the process, and go when it closes any descriptor of the file.
 fn ranges(file: &File, open: &dyn Fn() -> File) {
+    own(file);
     let me = std::process::id() as i32;
     let other = |what: &'static str, expected: (i32, i64, i64, i32), start: i64, len: i64| {
         let child = fork(|| {
