@@ -141,9 +141,7 @@ const OUT: u32 = l::POLLOUT | l::POLLWRNORM | l::POLLERR;
 const EXCEPT: u32 = l::POLLPRI;
 
 fn select_until(n: usize, sets: [usize; 3], deadline: Option<u64>, now: bool) -> SysResult {
-    if n as i32 as i64 != n as i64 || (n as i32) < 0 {
-        return Err(EINVAL);
-    }
+    let n = usize::try_from(n as i32).map_err(|_| EINVAL)?;
     let table = user().files();
     // As on Linux, what lies behind the table is not looked at.
     let n = n.min(table.room());
@@ -154,15 +152,14 @@ fn select_until(n: usize, sets: [usize; 3], deadline: Option<u64>, now: bool) ->
             *set = UserPtr::<u64>::new(at).read_vec(bytes / 8)?;
         }
     }
-    let mut files = Vec::new();
-    for fd in 0..n {
-        let bit = |set: &Vec<u64>| set.get(fd / 64).is_some_and(|w| w >> (fd % 64) & 1 != 0);
-        let asked = [bit(&wanted[0]), bit(&wanted[1]), bit(&wanted[2])];
-        if asked.contains(&true) {
-            files.push((fd, asked, table.get_any(fd as i32)?));
-        }
+    let of = |fd: usize| wanted.each_ref().map(|set| set.get(fd / 64).is_some_and(|w| w >> (fd % 64) & 1 != 0));
+    let all = || (0..n).map(|fd| (fd, of(fd))).filter(|(_, asked)| asked.contains(&true));
+    let mut files = crate::mem::vec(all().count())?;
+    for (fd, asked) in all() {
+        files.push((fd, asked, table.get_any(fd as i32)?));
     }
-    let mut out = wanted.clone();
+    // From here on they hold the answer.
+    let mut out = wanted;
     let mut look = || {
         out.iter_mut().for_each(|set| set.fill(0));
         let mut count = 0;

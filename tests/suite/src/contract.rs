@@ -264,7 +264,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("more names and interests than the kernel has room for", |door| {
         let output = door.exec(&["--mem", "64", "--cpus", "2", "--audit", &door.program("crammed")], b"");
         expect(&output, 0)?;
-        same("output", &output.stdout, b"crammed: ok\n")
+        same("output", &output.stdout, b"crammed: ok\n")?;
+        let output = door.exec(&["--mem", "96", "--audit", &door.program("crammed"), "selects"], b"");
+        expect(&output, 0)?;
+        same("output of selects", &output.stdout, b"crammed: ok\n")
     }),
     ("instructions counted twice give the same time", |door| {
         let arguments = ["--icount", "--cpus", "1", &door.program("carrier"), "clock"];

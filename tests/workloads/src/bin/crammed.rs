@@ -1,16 +1,21 @@
 //! Small things that the kernel keeps for programs, until there is no more room for them: directories, links, and the interests of
-//! sets of descriptors. Whoever asks for more is told so, and the machine goes on.
+//! sets of descriptors; with `selects`, what select keeps of a million. Whoever asks for more is told so, and the machine goes on.
 //!
 //! Not for a machine with other work: the kernel's heap stays as large as it has become.
 
 use std::fs;
 use std::io::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use quire_workloads::{Area, check, ok};
 
 const MOST: usize = 400_000;
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|what| what == "selects") {
+        return selects();
+    }
     check!(fs::create_dir("/tmp/crammed").is_ok(), "no directory");
     for (what, one) in [("directories", directory as fn(usize) -> i32), ("links", link), ("interests", interest)] {
         let refused = (0..MOST).map(one).enumerate().find(|(_, error)| *error != 0);
@@ -66,4 +71,38 @@ fn interest(n: usize) -> i32 {
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
     // SAFETY: the event lives through the call.
     if unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, counter, &raw mut event) } == 0 { 0 } else { errno() }
+}
+
+/// Threads that wait at once for each of a million descriptors.
+fn selects() {
+    const DESCRIPTORS: usize = 1_000_000;
+    const THREADS: usize = 8;
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    let limit = libc::rlimit { rlim_cur: DESCRIPTORS as u64, rlim_max: DESCRIPTORS as u64 };
+    // SAFETY: the limit is readable; makes a descriptor, which stays open on purpose.
+    let never = unsafe {
+        check!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0, "not so many descriptors");
+        libc::eventfd(0, 0)
+    };
+    let wait = || {
+        let mut set = vec![u64::MAX; DESCRIPTORS / 64];
+        // Not the streams.
+        set[0] &= !7;
+        READY.fetch_add(1, Ordering::Relaxed);
+        while READY.load(Ordering::Relaxed) < THREADS + 1 {
+            thread::yield_now();
+        }
+        let (none, now) = (std::ptr::null_mut(), &mut libc::timeval { tv_sec: 0, tv_usec: 0 });
+        // SAFETY: the set has a bit for each of them; both live through the call.
+        let found = unsafe { libc::select(DESCRIPTORS as i32, set.as_mut_ptr().cast(), none, none, now) };
+        check!(found == 0 || errno() == libc::ENOMEM, "select: {found}, {}", errno());
+    };
+    let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(wait)).collect();
+    for to in (3..DESCRIPTORS as i32).filter(|to| *to != never) {
+        // SAFETY: as above.
+        check!(unsafe { libc::dup2(never, to) } == to, "no descriptor {to}");
+    }
+    READY.fetch_add(1, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| check!(thread.join().is_ok(), "a thread fails"));
+    ok();
 }
