@@ -10,11 +10,11 @@
 //! A shared mapping outlives the descriptor by which it was made. It counts in the object, before that descriptor can be closed; the
 //! program looks there once it has the number below zero, and from then on no descriptor comes by which one could be made.
 
-use super::Regular;
+use super::{Inode, Regular};
 use crate::proc::vm;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering};
-use quire_base::errno::{ETXTBSY, Errno};
+use quire_base::errno::{EACCES, ETXTBSY, Errno};
 
 /// The number.
 pub struct Busy(AtomicI32);
@@ -55,14 +55,15 @@ impl Drop for Writing {
     }
 }
 
-/// A program's file. Nobody writes it meanwhile.
-pub struct Running(Arc<Regular>);
+/// A program's file, and the node by which it was found. Nobody writes it meanwhile.
+pub struct Running(Arc<Regular>, Arc<Inode>);
 
 impl Running {
-    /// ETXTBSY: somebody may write it.
-    pub fn new(file: &Arc<Regular>) -> Result<Self, Errno> {
+    /// ETXTBSY: somebody may write it. EACCES: it is no file.
+    pub fn new(node: &Arc<Inode>) -> Result<Self, Errno> {
+        let file = node.regular().ok_or(EACCES)?;
         file.busy.enter(-1)?;
-        let running = Running(file.clone());
+        let running = Running(file.clone(), node.clone());
         if file.counts_writers() && vm::has_writers(&*file.object()?) {
             return Err(ETXTBSY);
         }
@@ -73,13 +74,18 @@ impl Running {
     pub fn file(&self) -> &Arc<Regular> {
         &self.0
     }
+
+    /// Its node.
+    pub fn node(&self) -> &Arc<Inode> {
+        &self.1
+    }
 }
 
 impl Clone for Running {
     fn clone(&self) -> Self {
         // Below zero it is already: the number needs no look.
         self.0.busy.0.fetch_sub(1, Ordering::Relaxed);
-        Running(self.0.clone())
+        Running(self.0.clone(), self.1.clone())
     }
 }
 

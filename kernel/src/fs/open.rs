@@ -137,8 +137,8 @@ impl OpenFile {
         }
     }
     /// Its path as /proc shows it.
-    pub fn shown_path(&self) -> Vec<u8> {
-        self.inode.as_ref().map_or_else(|| self.path.to_vec(), |inode| shown_path(inode, &self.path))
+    pub fn shown_path(&self) -> Result<Vec<u8>, Errno> {
+        self.inode.as_ref().map_or_else(|| Ok(self.path.to_vec()), |inode| shown_path(inode, &self.path))
     }
     fn is_dir(&self) -> bool {
         self.inode.as_ref().is_some_and(|i| i.is_dir())

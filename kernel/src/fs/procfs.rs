@@ -4,7 +4,7 @@ use super::busy::Running;
 use super::proc_text as text;
 use super::stat::kind;
 use super::text::copied;
-use super::walk::root;
+use super::walk::{root, shown_path};
 use super::{FileTable, Inode, Kind, OpenFile};
 use crate::mem::memory;
 use crate::proc::charge;
@@ -381,11 +381,11 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
             let me = thread::user();
             Ok(alloc::format!("/proc/{}/task/{}", me.process.pid, me.tid()).into_bytes())
         }
-        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).map(|f| f.shown_path()),
+        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).and_then(|f| f.shown_path()),
         ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
             (_, None) => Err(ENOENT),
-            (Place::Exe, Some(process)) => exe_of(&process).map(|(path, file)| file.file().shown_now(&path)),
-            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).map(|fs| fs.shown_cwd()),
+            (Place::Exe, Some(process)) => exe_of(&process).and_then(|(path, file)| shown_path(file.node(), &path)),
+            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).and_then(|fs| fs.shown_cwd()),
             (Place::Root, Some(process)) => process.fs().ok_or(ENOENT).map(|_| b"/".to_vec()),
         },
         _ => return None,
@@ -404,7 +404,7 @@ pub fn follow(entry: &ProcEntry) -> Option<Result<Followed, Errno>> {
         ProcEntry::Fd(pid, fd) => file_of(pid, fd).map(|file| (file.node(), file.path.to_vec())),
         ProcEntry::Link(pid, Place::Exe) => process(pid).and_then(|process| {
             let (path, file) = exe_of(&process)?;
-            Ok((Inode::new(Kind::Regular(file.file().clone()), 0), path.to_vec()))
+            Ok((file.node().clone(), path.to_vec()))
         }),
         ProcEntry::Link(pid, Place::Cwd) => {
             process(pid).and_then(|process| Ok(process.fs().ok_or(ENOENT)?.cwd.lock().clone()))

@@ -46,7 +46,7 @@ static MAPPED: Mutex<BTreeMap<u64, Weak<Regular>>> = Mutex::new(BTreeMap::new())
 pub fn path_of(object: &ObjectRef) -> Option<Vec<u8>> {
     let file = MAPPED.lock().get(&object.id())?.upgrade()?;
     let path = file.path.lock().clone()?;
-    Some(file.shown_as(&path))
+    Some(if file.is_nameless() { walk::deleted(&path) } else { path.to_vec() })
 }
 
 /// Makes the bytes `from .. to` of what a mapping shows zeros, and gives their pages back: of a file, or of shared memory without
@@ -186,19 +186,9 @@ impl Regular {
         self.linkable.store(was_first, Ordering::Relaxed);
     }
 
-    /// The path of a file as /proc shows it.
-    pub fn shown_as(&self, path: &[u8]) -> Vec<u8> {
-        // A memfd's says so itself.
-        let gone = self.links.load(Ordering::Relaxed) == 0 && !path.ends_with(b" (deleted)");
-        [path, if gone { b" (deleted)" } else { b"" }].concat()
-    }
-
-    /// As [`Regular::shown_as`], where it is by now if it has got another name.
-    pub fn shown_now(&self, path: &[u8]) -> Vec<u8> {
-        match self.links.load(Ordering::Relaxed) {
-            0 => self.shown_as(path),
-            _ => walk::shown(self.ino, path),
-        }
+    /// Whether it has no name, not any more or not yet.
+    pub fn is_nameless(&self) -> bool {
+        self.links.load(Ordering::Relaxed) == 0
     }
 
     /// The seals.
@@ -581,7 +571,7 @@ impl File for Arc<Regular> {
     }
     fn held(&self, _: bool) -> u64 {
         // What has a name stays, whoever ends.
-        if self.image.is_some() || !(self.nameless || self.links.load(Ordering::Relaxed) == 0) {
+        if self.image.is_some() || !(self.nameless || self.is_nameless()) {
             return 0;
         }
         let object = self.object.try_lock().and_then(|object| object.clone());

@@ -2,10 +2,12 @@
 
 use super::inode::Entries;
 use super::{Inode, Kind, procfs};
+use crate::proc::charge;
 use crate::proc::thread::user;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
@@ -108,7 +110,7 @@ fn where_to(node: &Inode, last: bool) -> Result<Option<Leads>, Errno> {
         // Nothing is in one that has been removed.
         Err(why) if why != ENOENT || !last => Err(why),
         _ => {
-            let path = shown_path(&thing, &known);
+            let path = shown_path(&thing, &known)?;
             Ok(Some(Leads::To(thing, path)))
         }
     }
@@ -133,6 +135,10 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 pub fn walk(base: &[u8], path: &[u8], last_is: Last) -> Result<Place, Errno> {
     if path.is_empty() {
         return Err(ENOENT);
+    }
+    // Where a path begins may be as deep as programs make directories: a name takes a vector here, and a place among those gone through.
+    if !crate::mem::heap_has((base.len() + path.len()) * 2 * size_of::<Vec<u8>>()) {
+        return Err(ENOMEM);
     }
     let mut todo: VecDeque<Vec<u8>> = VecDeque::new();
     if path[0] != b'/' {
@@ -234,52 +240,100 @@ pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Ve
 /// name since, and another one its old name: the node is what counts.
 pub fn path_now(dir: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
     match dir.kind {
-        Kind::Dir(_) => path_of(dir.ino, known),
+        Kind::Dir(_) => path_of(dir, known),
         // Entries of /proc are made when they are looked at, and stay where they are.
         _ => Ok(known.to_vec()),
     }
 }
 
-/// Whether the node with a number is at `known`, which has no links. None is followed: what it says may be asked for by this look.
-fn is_at(ino: u64, known: &[u8]) -> bool {
-    let node = parts(known).try_fold(root(), |at, name| child(&at, name).ok().flatten());
-    node.is_some_and(|node| node.ino == ino)
+/// Whether a node is at `known`, which has no links. None is followed: what it says may be asked for by this look.
+fn is_at(node: &Arc<Inode>, known: &[u8]) -> bool {
+    let found = parts(known).try_fold(root(), |at, name| child(&at, name).ok().flatten());
+    found.is_some_and(|found| Arc::ptr_eq(&found, node))
 }
 
-/// Where the node with a number is that was at `known`; ENOENT when it is nowhere.
-fn path_of(ino: u64, known: &[u8]) -> Result<Vec<u8>, Errno> {
-    if is_at(ino, known) {
+/// A directory that a search of the tree has come to, its name, and which one of them it is in.
+type Seen = (Arc<Inode>, Vec<u8>, usize);
+
+/// So many entries of a directory are looked at while it is locked.
+const AT_ONCE: usize = 32;
+
+/// Where a node is that was at `known`; ENOENT when it is nowhere. A file has a node for each of its names, so what is found is the name.
+fn path_of(node: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
+    if is_at(node, known) {
         return Ok(known.to_vec());
     }
-    // Rare, so that no node needs to know the directory that it is in: the tree is searched.
-    let mut todo = alloc::vec![(root(), Vec::new())];
-    while let Some((at, path)) = todo.pop() {
-        if at.ino == ino {
-            return Ok(if path.is_empty() { b"/".to_vec() } else { path });
-        }
-        let Kind::Dir(entries) = &at.kind else { continue };
-        for (name, node) in entries.lock().iter() {
-            if node.ino == ino || matches!(node.kind, Kind::Dir(_)) {
-                todo.try_reserve(1).map_err(|_| ENOMEM)?;
-                todo.push((node.clone(), [&path[..], b"/", name].concat()));
+    // Rare, so that no node needs to know the directory that it is in: the tree is searched. Programs choose how large that is.
+    let mut seen: Vec<Seen> = crate::mem::vec(AT_ONCE)?;
+    seen.push((root(), Vec::new(), 0));
+    let (mut at, mut steps) = (0, 0);
+    while at < seen.len() {
+        let (mut last, mut before) = (None, seen.len());
+        while let Some(more) = look_at(&mut seen, at, last.as_ref(), node)? {
+            if let Some(found) = seen[before..].iter().position(|(found, ..)| Arc::ptr_eq(found, node)) {
+                return path_to(&seen, before + found);
+            }
+            (last, before) = (Some(more), seen.len());
+            steps += 1;
+            if !charge::go_on(steps) {
+                return Err(EINTR);
             }
         }
+        at += 1;
     }
     Err(ENOENT)
 }
 
-/// The path of what was at `known`, as /proc shows it.
-pub fn shown_path(inode: &Inode, known: &[u8]) -> Vec<u8> {
-    match &inode.kind {
-        Kind::Regular(file) => file.shown_now(known),
-        Kind::Dir(_) => shown(inode.ino, known),
-        _ => known.to_vec(),
+/// Looks at some entries of a directory behind the name `last`, and adds its directories to those seen, and the node looked for. Returns
+/// the last name looked at; `None`: there are no more.
+fn look_at(
+    seen: &mut Vec<Seen>,
+    at: usize,
+    last: Option<&Vec<u8>>,
+    node: &Arc<Inode>,
+) -> Result<Option<Vec<u8>>, Errno> {
+    if !crate::mem::heap_has(AT_ONCE * NAME_LIMIT) || seen.try_reserve(AT_ONCE).is_err() {
+        return Err(ENOMEM);
     }
+    let dir = seen[at].0.clone();
+    let Kind::Dir(entries) = &dir.kind else { return Ok(None) };
+    let entries = entries.lock();
+    let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut upto = None;
+    for (name, entry) in entries.range::<Vec<u8>, _>((behind, Bound::Unbounded)).take(AT_ONCE) {
+        if Arc::ptr_eq(entry, node) || matches!(entry.kind, Kind::Dir(_)) {
+            seen.push((entry.clone(), name.clone(), at));
+        }
+        upto = Some(name);
+    }
+    Ok(upto.cloned())
 }
 
-/// As [`shown_path`], by the node's number.
-pub fn shown(ino: u64, known: &[u8]) -> Vec<u8> {
-    path_of(ino, known).unwrap_or_else(|_| [known, b" (deleted)"].concat())
+/// The path of one that has been seen.
+fn path_to(seen: &[Seen], found: usize) -> Result<Vec<u8>, Errno> {
+    let above = |n: &usize| (*n > 0).then(|| seen[*n].2);
+    let names = || core::iter::successors(Some(found), above).map(|n| &seen[n].1[..]).filter(|name| !name.is_empty());
+    let mut path = crate::mem::vec(names().map(|name| name.len() + 1).sum())?;
+    // From the end to the beginning, each name back to front.
+    names().for_each(|name| path.extend(name.iter().rev().chain(b"/")));
+    path.reverse();
+    Ok(path)
+}
+
+/// The path of what was at `known`, as /proc shows it.
+pub fn shown_path(inode: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
+    let found = match &inode.kind {
+        Kind::Proc(_) | Kind::Open(_) => return Ok(known.to_vec()),
+        Kind::Regular(file) if file.is_nameless() => Err(ENOENT),
+        _ => path_of(inode, known),
+    };
+    if found == Err(ENOENT) { Ok(deleted(known)) } else { found }
+}
+
+/// The path of what is nowhere any more. That of what was never anywhere says so itself.
+pub fn deleted(known: &[u8]) -> Vec<u8> {
+    const MARK: &[u8] = b" (deleted)";
+    [known, if known.ends_with(MARK) { b"" } else { MARK }].concat()
 }
 
 /// The directory from which `path` starts for the *at calls.

@@ -178,11 +178,10 @@ fn executable(cwd: &[u8], name: &[u8], follow: bool) -> Result<(Running, Vec<u8>
     if matches!(node.kind, Kind::Link(_)) {
         return Err(ELOOP);
     }
-    let file = node.regular().ok_or(EACCES)?;
-    if node.mode() & 0o111 == 0 {
+    if node.regular().is_none() || node.mode() & 0o111 == 0 {
         return Err(EACCES);
     }
-    Ok((Running::new(&file)?, path))
+    Ok((Running::new(&node)?, path))
 }
 
 /// The program that a descriptor means, whatever its path names by now.
@@ -192,13 +191,11 @@ fn opened(fd: i32) -> Result<(Running, Vec<u8>), Errno> {
         return Err(EACCES);
     }
     let open = user().files().get_any(fd)?;
-    // One that only names its file has no other way to it.
-    let of_node = || open.inode.as_ref().and_then(|node| node.regular());
-    let file = open.regular().cloned().or_else(of_node).ok_or(EACCES)?;
-    if open.stat().mode & 0o111 == 0 {
+    let node = open.node();
+    if node.regular().is_none() || node.mode() & 0o111 == 0 {
         return Err(EACCES);
     }
-    Ok((Running::new(&file)?, open.path.to_vec()))
+    Ok((Running::new(&node)?, open.path.to_vec()))
 }
 
 /// Strings one after the other, each with the zero behind it.

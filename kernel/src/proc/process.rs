@@ -62,7 +62,7 @@ impl FsContext {
         path_now(&node, &known)
     }
     /// The working directory as /proc shows it.
-    pub fn shown_cwd(&self) -> Vec<u8> {
+    pub fn shown_cwd(&self) -> Result<Vec<u8>, Errno> {
         let (node, known) = self.cwd.lock().clone();
         shown_path(&node, &known)
     }

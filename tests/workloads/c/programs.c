@@ -237,6 +237,18 @@ static void mapped(const char *what) {
     fclose(maps);
 }
 
+/* What a link says, below the directory in which the program runs. */
+static void says(const char *what, const char *path) {
+    char link[5000];
+    long size = answer(readlink(path, link, sizeof link - 1));
+    link[size < 0 ? 0 : size] = 0;
+    printf("%s: %s %ld\n", what, link + (strncmp(link, base, strlen(base)) ? 0 : strlen(base)), size < 0 ? size : 0);
+}
+static void fd_says(const char *what, int fd) { sprintf(text, "/proc/self/fd/%d", fd), says(what, text); }
+
+/* A path that begins at a descriptor. */
+static char *from(int fd, const char *rest) { return sprintf(text, "/proc/self/fd/%d%s", fd, rest), text; }
+
 /* The links of descriptors whose files have lost their names; maps. */
 static void gone(void) {
     char link[300];
@@ -277,17 +289,26 @@ static void gone(void) {
     MUST(fchdir(home)), close_all();
 }
 
-/* What a link says, below the directory in which the program runs. */
-static void says(const char *what, const char *path) {
-    char link[5000];
-    long size = answer(readlink(path, link, sizeof link - 1));
-    link[size < 0 ? 0 : size] = 0;
-    printf("%s: %s %ld\n", what, link + (strncmp(link, base, strlen(base)) ? 0 : strlen(base)), size < 0 ? size : 0);
+/* Of two names of a file, the one by which it was opened is gone, comes again, is called like the other. */
+static void of_two(void) {
+    int fd[3];
+    MUST(fd[0] = open("h1", O_RDWR | O_CREAT, 0600)), MUST(link("h1", "h2")), MUST(fd[1] = open("h2", O_RDONLY));
+    MUST(unlink("h1")), fd_says("one of two", fd[0]), fd_says("the other", fd[1]);
+    MUST(link("h2", "h1")), fd_says("again", fd[0]), MUST(fd[2] = open(from(fd[0], ""), O_RDONLY)), fd_says("opened again", fd[2]);
+    MUST(rename("h2", "h3")), fd_says("renamed", fd[1]), MUST(rename("h1", "h3")), fd_says("both there", fd[1]);
+    MUST(mkdir("d", 0700)), MUST(rename("h3", "d/h1")), fd_says("replaced", fd[1]), MUST(unlink("h1")), fd_says("moved", fd[1]);
+    for (int i = 0; i < 200; i++)
+        sprintf(text, "d/%03d", i), MUST(i % 2 ? mkdir(text, 0700) : symlink("x", text));
+    MUST(rename("d/h1", "d/199/n")), fd_says("below many", fd[1]), MUST(unlink("d/199/n"));
+    for (int i = 0; i < 200; i++)
+        sprintf(text, "d/%03d", i), MUST(i % 2 ? rmdir(text) : unlink(text));
+    MUST(rmdir("d")), close_all();
+    /* A pipe by a name, and a link itself. */
+    MUST(mkfifo("p", 0600)), MUST(symlink("p", "l")), MUST(fd[0] = open("l", O_RDWR)), MUST(fd[1] = open("l", O_PATH | O_NOFOLLOW));
+    MUST(rename("p", "q")), MUST(rename("l", "m")), fd_says("a pipe", fd[0]), fd_says("a link", fd[1]);
+    MUST(fd[0] = open("q", O_RDWR)), MUST(fd[1] = open("m", O_PATH | O_NOFOLLOW)), MUST(unlink("q")), MUST(unlink("m"));
+    fd_says("a pipe", fd[0]), fd_says("a link", fd[1]), close_all();
 }
-static void fd_says(const char *what, int fd) { sprintf(text, "/proc/self/fd/%d", fd), says(what, text); }
-
-/* A path that begins at a descriptor. */
-static char *from(int fd, const char *rest) { return sprintf(text, "/proc/self/fd/%d%s", fd, rest), text; }
 
 /* What is opened through the link of a descriptor, or of the working directory, is known by where it is. */
 static void through(void) {
@@ -434,6 +455,7 @@ int main(int argc, char **argv) {
     scripts();
     settings();
     gone();
+    of_two();
     through();
     zombies();
     end();

@@ -398,7 +398,8 @@ fn do_rename(from_fd: usize, from_at: usize, to_fd: usize, to_at: usize, flags: 
         return Err(EROFS);
     }
     if let Some(there) = &to.node {
-        if Arc::ptr_eq(there, &node) {
+        // As on Linux, of two names of one thing neither goes.
+        if there.ino == node.ino {
             return Ok(0);
         }
         match (node.is_dir(), there.is_dir()) {
@@ -460,7 +461,9 @@ fn do_link(from_fd: usize, from_at: usize, to_fd: usize, to_at: usize, flags: u3
     // Counted before the name is there: whoever takes that away takes one off.
     let file = node.regular();
     let first = file.as_ref().map_or(Ok(false), |file| file.add_link())?;
-    if let Err(why) = make(to_fd, to_at, false, || Ok(node.clone())) {
+    // Each name of a file has a node of its own: /proc shows what has become of that by which it was opened.
+    let named = || file.clone().map_or_else(|| node.clone(), |file| Inode::new(Kind::Regular(file), 0));
+    if let Err(why) = make(to_fd, to_at, false, || Ok(named())) {
         file.inspect(|file| file.drop_link(first));
         return Err(why);
     }
