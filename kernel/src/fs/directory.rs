@@ -81,6 +81,7 @@ fn entries(dir: &Directory, position: u64, most: usize) -> Result<Vec<Entry>, Er
             let range = all.range::<Vec<u8>, _>((from, Bound::Unbounded));
             out.extend(range.skip(skip).take(room).map(|(name, inode)| (name.clone(), inode.ino, inode.file_type())));
         }
+        Kind::Proc(entry) if !entry.is_there() => return Err(ENOENT),
         Kind::Proc(entry) => {
             procfs::list(entry, skip, room, &mut out);
         }

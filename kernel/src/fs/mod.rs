@@ -33,6 +33,7 @@ pub mod text;
 pub mod timerfd;
 pub mod times;
 pub mod walk;
+pub mod who;
 
 pub use inode::{Inode, Kind};
 pub use io::{MAX_PARTS, UserIo};

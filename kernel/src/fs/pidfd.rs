@@ -4,6 +4,7 @@
 
 use super::procfs::ProcEntry;
 use super::stat::{Stat, kind};
+use super::who::Who;
 use super::{File, Kind, OpenFile, poll};
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Process, arc};
@@ -109,12 +110,12 @@ pub fn send_signal(r: &mut UserRegs) -> SysResult {
     }
     let file = user().files().get_any(fd)?;
     let directory = file.inode.as_ref().and_then(|node| match node.kind {
-        Kind::Proc(ProcEntry::Process(pid)) => Some(pid),
+        Kind::Proc(ProcEntry::Process(who)) => Some(who),
         _ => None,
     });
     let process = match (file.file.as_any().downcast_ref(), directory) {
         (Some(PidFd(process)), _) => process.clone(),
-        (None, Some(pid)) => tree::process(pid).ok_or(ESRCH)?,
+        (None, Some(who)) => who.process().ok_or(ESRCH)?,
         (None, None) => return Err(EBADF),
     };
     let info = if info_at == 0 {
@@ -146,6 +147,6 @@ pub fn getfd(r: &mut UserRegs) -> SysResult {
     }
     let (process, _) = process_of(fd)?;
     // Whoever is ending has no descriptors any more.
-    let files = process.files().ok_or(ESRCH)?;
+    let files = Who::of(&process).files().map_err(|_| ESRCH)?;
     user().files().add(files.get_any(wanted)?, true)
 }

@@ -92,11 +92,11 @@ fn shown(process: &Process, thread: Option<&ThreadRef>) -> Option<ThreadRef> {
     thread.cloned().or_else(|| process.leader())
 }
 
-/// The name of a thread, or else of the process's leader.
+/// The name of a thread, or else of the process's leader; the first process has none.
 pub fn name_of(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let of_gone = || process.threads.lock().leader_ended.map(|(_, name)| name);
     let living = shown(process, thread).map(|t| *of(&t).name.lock());
-    let name = living.or_else(of_gone).unwrap_or([0; 16]);
+    let name = living.or_else(of_gone).unwrap_or(*b"init\0\0\0\0\0\0\0\0\0\0\0\0");
     name.iter().copied().take_while(|b| *b != 0).collect()
 }
 
@@ -187,7 +187,9 @@ pub fn statm(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
 /// The state of a thread, or of the process's leader, as Linux shows it: that is gone before the others where the letter is Z.
 fn state(process: &Process, thread: Option<&ThreadRef>) -> char {
     match shown(process, thread) {
-        None => 'Z',
+        None if process.has_lost_leader() => 'Z',
+        // The first process has no threads.
+        None => 'S',
         Some(_) if process.stopped.load(Ordering::Relaxed) => 'T',
         Some(thread) if thread.is_runnable() => 'R',
         Some(_) => 'S',

@@ -5,7 +5,8 @@ use super::proc_text as text;
 use super::stat::kind;
 use super::text::copied;
 use super::walk::{root, shown_path};
-use super::{FileTable, Inode, Kind, OpenFile};
+use super::who::Who;
+use super::{Inode, Kind};
 use crate::mem::memory;
 use crate::proc::charge;
 use crate::proc::process::Process;
@@ -30,21 +31,19 @@ pub enum ProcEntry {
     /// /proc/thread-self: a link to the current thread's directory.
     ThreadSelf,
     /// /proc/N.
-    Process(u32),
+    Process(Who),
     /// /proc/N/task.
-    Tasks(u32),
-    /// /proc/N/task/T: the process and the thread.
-    Task(u32, u32),
-    /// /proc/N/fd.
-    Fds(u32),
+    Tasks(Who),
+    /// /proc/N/task/T.
+    Task(Who),
+    /// /proc/N/fd, and that of a thread.
+    Fds(Who),
     /// /proc/N/fd/M.
-    Fd(u32, i32),
+    Fd(Who, i32),
     /// /proc/N/exe, cwd, root.
-    Link(u32, Place),
-    /// A file of a process.
-    Of(u32, Text),
-    /// A file of a thread.
-    OfTask(u32, Text),
+    Link(Who, Place),
+    /// A file of a process or a thread.
+    Of(Who, Text),
     /// A file of the system.
     System(System),
 }
@@ -138,6 +137,8 @@ const SYSCTL: [(&str, System); 13] = [
     ("net/core/somaxconn", System::Fixed("4096\n")),
 ];
 
+const MOUNTS: &[u8] = b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
+
 impl ProcEntry {
     /// Files that live in ordinary directories outside /proc.
     pub const SYSTEM_FILES: &'static [(&'static [u8], ProcEntry)] = &[
@@ -151,19 +152,14 @@ impl ProcEntry {
 
     /// Whether it takes what is written to it.
     pub fn is_written(&self) -> bool {
-        matches!(
-            self,
-            ProcEntry::Of(_, Text::OomScoreAdj | Text::Comm)
-                | ProcEntry::OfTask(_, Text::OomScoreAdj | Text::Comm)
-                | ProcEntry::System(System::MaxMapCount)
-        )
+        matches!(self, ProcEntry::Of(_, Text::OomScoreAdj | Text::Comm) | ProcEntry::System(System::MaxMapCount))
     }
 
     /// Whether it has entries.
     pub fn is_dir(&self) -> bool {
         matches!(
             self,
-            ProcEntry::Root | ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Task(..) | ProcEntry::Fds(_)
+            ProcEntry::Root | ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Task(_) | ProcEntry::Fds(_)
         )
     }
     /// Its file type.
@@ -177,27 +173,44 @@ impl ProcEntry {
 }
 
 impl ProcEntry {
+    /// Whom it is about, if it is not of the system.
+    fn who(&self) -> Option<Who> {
+        match *self {
+            ProcEntry::Process(who) | ProcEntry::Tasks(who) | ProcEntry::Task(who) | ProcEntry::Fds(who) => Some(who),
+            ProcEntry::Fd(who, _) | ProcEntry::Link(who, _) | ProcEntry::Of(who, _) => Some(who),
+            ProcEntry::Root | ProcEntry::SelfLink | ProcEntry::ThreadSelf | ProcEntry::System(_) => None,
+        }
+    }
+
+    /// Whether it is still there: whom it is about may be gone, and another one have the number.
+    pub fn is_there(&self) -> bool {
+        self.who().is_none_or(|who| who.process().is_some())
+    }
+
     /// The inode number, the same whenever somebody looks; those of constants are given when their nodes are made, once.
     pub fn number(&self) -> u64 {
-        let (code, pid, which) = match *self {
-            ProcEntry::Root => (1, 0, 0),
-            ProcEntry::SelfLink => (2, 0, 0),
-            ProcEntry::Process(pid) => (3, pid, 0),
-            ProcEntry::Tasks(pid) => (4, pid, 0),
-            ProcEntry::Fds(pid) => (5, pid, 0),
-            ProcEntry::Fd(pid, fd) => (6, pid, fd as u64),
-            ProcEntry::Link(pid, place) => (7, pid, place as u64),
-            ProcEntry::Of(pid, text) => (8, pid, text as u64),
-            ProcEntry::Task(_, tid) => (10, tid, 0),
-            ProcEntry::OfTask(tid, text) => (11, tid, text as u64),
-            ProcEntry::ThreadSelf => (12, 0, 0),
+        let (code, which) = match *self {
+            ProcEntry::Root => (1, 0),
+            ProcEntry::SelfLink => (2, 0),
+            ProcEntry::Process(_) => (3, 0),
+            ProcEntry::Tasks(_) => (4, 0),
+            ProcEntry::Fds(_) => (5, 0),
+            ProcEntry::Fd(_, fd) => (6, fd as u64),
+            ProcEntry::Link(_, place) => (7, place as u64),
+            ProcEntry::Of(_, text) => (8, text as u64),
+            ProcEntry::Task(_) => (10, 0),
+            ProcEntry::ThreadSelf => (12, 0),
             ProcEntry::System(System::Fixed(_)) => return super::inode::new_number(),
-            ProcEntry::System(file) => {
-                (9, 0, SYSTEM.iter().position(|(_, s)| *s == file).unwrap_or(SYSTEM.len()) as u64)
-            }
+            ProcEntry::System(file) => (9, SYSTEM.iter().position(|(_, s)| *s == file).unwrap_or(SYSTEM.len()) as u64),
+        };
+        // Of a thread by its own number, and all unlike those of the process.
+        let (of_thread, id) = match self.who() {
+            Some(Who { tid: 0, pid, .. }) => (0, pid),
+            Some(Who { tid, .. }) => (16, tid),
+            None => (0, 0),
         };
         // Descriptors are smaller than 2^20, process ids than 2^22.
-        1 << 62 | code << 48 | u64::from(pid) << 20 | which
+        1 << 62 | (code + of_thread) << 48 | u64::from(id) << 20 | which
     }
 }
 
@@ -221,47 +234,26 @@ pub fn lookup(dir: &ProcEntry, name: &[u8]) -> Option<Arc<Inode>> {
         ProcEntry::Root => match text {
             "self" => ProcEntry::SelfLink,
             "thread-self" => ProcEntry::ThreadSelf,
-            "mounts" => ProcEntry::Of(thread::current().pid, Text::Mounts),
+            "mounts" => ProcEntry::Of(Who::of(thread::current()), Text::Mounts),
             "sys" => return Some(sysctl()),
             _ => match SYSTEM.iter().find(|(n, _)| *n == text) {
                 Some((_, file)) => ProcEntry::System(*file),
-                None => {
-                    let pid = number(name)?;
-                    let process = tree::process(pid).or_else(|| Some(of(&*tree::thread(pid)?).process.clone()))?;
-                    ProcEntry::Process(process.pid)
-                }
+                None => ProcEntry::Process(Who::of(&*tree::process_of(number(name)?)?)),
             },
         },
-        ProcEntry::Process(pid) => match text {
-            "fd" => ProcEntry::Fds(*pid),
-            "task" => ProcEntry::Tasks(*pid),
-            _ => {
-                let link = LINKS.iter().find(|(n, _)| *n == text).map(|(_, p)| ProcEntry::Link(*pid, *p));
-                let file = || TEXTS.iter().find(|(n, _)| *n == text).map(|(_, t)| ProcEntry::Of(*pid, *t));
-                link.or_else(file)?
-            }
-        },
-        ProcEntry::Tasks(pid) => {
-            let tid = number(name)?;
-            // A leader that is gone stays until the process is waited for.
-            let is_leader = || tid == *pid && tree::process(tid).is_some();
-            if tree::thread(tid).is_none_or(|t| of(&t).process.pid != *pid) && !is_leader() {
-                return None;
-            }
-            ProcEntry::Task(*pid, tid)
+        ProcEntry::Process(_) | ProcEntry::Tasks(_) | ProcEntry::Task(_) if !dir.is_there() => return None,
+        ProcEntry::Process(who) if text == "task" => ProcEntry::Tasks(*who),
+        ProcEntry::Process(who) | ProcEntry::Task(who) if text == "fd" => ProcEntry::Fds(*who),
+        ProcEntry::Process(who) | ProcEntry::Task(who) => {
+            let link = LINKS.iter().find(|(n, _)| *n == text).map(|(_, place)| ProcEntry::Link(*who, *place));
+            let file = || TEXTS.iter().find(|(n, _)| *n == text).map(|(_, text)| ProcEntry::Of(*who, *text));
+            link.or_else(file)?
         }
-        ProcEntry::Task(pid, tid) => match text {
-            "fd" => ProcEntry::Fds(*pid),
-            _ => {
-                let link = LINKS.iter().find(|(n, _)| *n == text).map(|(_, p)| ProcEntry::Link(*pid, *p));
-                let file = || TEXTS.iter().find(|(n, _)| *n == text).map(|(_, t)| ProcEntry::OfTask(*tid, *t));
-                link.or_else(file)?
-            }
-        },
-        ProcEntry::Fds(pid) => {
+        ProcEntry::Tasks(who) => ProcEntry::Task(who.thread_of(number(name)?)?),
+        ProcEntry::Fds(who) => {
             let fd = number(name)? as i32;
-            file_of(*pid, fd).ok()?;
-            ProcEntry::Fd(*pid, fd)
+            who.file(fd).ok()?;
+            ProcEntry::Fd(*who, fd)
         }
         _ => return None,
     };
@@ -321,54 +313,43 @@ pub fn list(dir: &ProcEntry, skip: usize, room: usize, out: &mut Vec<Listed>) {
                 tree::lock().processes.range((from, Bound::Unbounded)).next().map(|(pid, _)| *pid)
             });
             let all = fixed.chain(own).chain(sys).map(Ok).chain(pids.map(Err)).skip(skip).take(room);
-            out.extend(all.map(|entry| entry.unwrap_or_else(|pid| numbered(pid, ProcEntry::Process(pid)))));
+            out.extend(
+                all.map(|entry| entry.unwrap_or_else(|pid| numbered(pid, ProcEntry::Process(Who::listed(pid, 0))))),
+            );
         }
-        ProcEntry::Process(pid) => {
-            let texts = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::Of(*pid, *text)));
-            let links = LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place)));
-            let dirs = [one("fd", ProcEntry::Fds(*pid)), one("task", ProcEntry::Tasks(*pid))];
+        ProcEntry::Process(who) | ProcEntry::Task(who) => {
+            let texts = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::Of(*who, *text)));
+            let links = LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*who, *place)));
+            let tasks = (who.tid == 0).then(|| one("task", ProcEntry::Tasks(*who)));
+            let dirs = [one("fd", ProcEntry::Fds(*who))].into_iter().chain(tasks);
             out.extend(texts.chain(links).chain(dirs).skip(skip).take(room));
         }
-        ProcEntry::Tasks(pid) => {
-            let Some(process) = tree::process(*pid) else { return };
+        ProcEntry::Tasks(who) => {
+            let Some(process) = who.process() else { return };
             let mut n = skip;
             let tids = numbers(|_| {
                 let threads = process.threads.lock();
                 n += 1;
                 match threads.leader_ended {
-                    Some(_) if n == 1 => Some(*pid),
+                    Some(_) if n == 1 => Some(who.pid),
                     gone => threads.list.get(n - 1 - usize::from(gone.is_some())).map(|t| of(t).tid()),
                 }
             });
-            out.extend(tids.take(room).map(|tid| numbered(tid, ProcEntry::Task(*pid, tid))));
+            out.extend(tids.take(room).map(|tid| numbered(tid, ProcEntry::Task(Who::listed(who.pid, tid)))));
         }
-        ProcEntry::Task(pid, tid) => {
-            let texts = TEXTS.iter().map(|(n, text)| one(n, ProcEntry::OfTask(*tid, *text)));
-            let links = LINKS.iter().map(|(n, place)| one(n, ProcEntry::Link(*pid, *place)));
-            out.extend(texts.chain(links).chain([one("fd", ProcEntry::Fds(*pid))]).skip(skip).take(room));
-        }
-        ProcEntry::Fds(pid) => {
-            let Ok(files) = files_of(*pid) else { return };
+        ProcEntry::Fds(who) => {
+            let Ok(files) = who.files() else { return };
             let fds = numbers(|last| files.next(last.map_or(0, |fd| fd as usize + 1)).map(|fd| fd as u32));
-            out.extend(fds.skip(skip).take(room).map(|fd| numbered(fd, ProcEntry::Fd(*pid, fd as i32))));
+            out.extend(fds.skip(skip).take(room).map(|fd| numbered(fd, ProcEntry::Fd(*who, fd as i32))));
         }
         _ => {}
     }
 }
 
-/// The descriptors of a process, which may end meanwhile.
-fn files_of(pid: u32) -> Result<Arc<FileTable>, Errno> {
-    tree::process(pid).and_then(|process| process.files()).ok_or(ENOENT)
-}
-
-/// What a descriptor of a process means.
-pub fn file_of(pid: u32, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    files_of(pid)?.get_any(fd).map_err(|_| ENOENT)
-}
-
-/// The program of a process, which may have ended.
-fn exe_of(process: &Process) -> Result<(Arc<[u8]>, Running), Errno> {
-    process.shown_memory(None).ok_or(ENOENT)?;
+/// The program of a process, as long as that, or the thread that is asked about, has its memory.
+fn exe_of(who: Who) -> Result<(Arc<[u8]>, Running), Errno> {
+    let (process, thread) = who.with_thread().ok_or(ENOENT)?;
+    process.shown_memory(thread.as_ref()).ok_or(ENOENT)?;
     let exe = process.exe.lock().clone();
     exe.file.map(|file| (exe.path, file)).ok_or(ENOENT)
 }
@@ -381,13 +362,10 @@ pub fn read_link(entry: &ProcEntry) -> Option<Result<Vec<u8>, Errno>> {
             let me = thread::user();
             Ok(alloc::format!("/proc/{}/task/{}", me.process.pid, me.tid()).into_bytes())
         }
-        ProcEntry::Fd(pid, fd) => file_of(*pid, *fd).and_then(|f| f.shown_path()),
-        ProcEntry::Link(pid, place) => match (place, tree::process(*pid)) {
-            (_, None) => Err(ENOENT),
-            (Place::Exe, Some(process)) => exe_of(&process).and_then(|(path, file)| shown_path(file.node(), &path)),
-            (Place::Cwd, Some(process)) => process.fs().ok_or(ENOENT).and_then(|fs| fs.shown_cwd()),
-            (Place::Root, Some(process)) => process.fs().ok_or(ENOENT).map(|_| b"/".to_vec()),
-        },
+        ProcEntry::Fd(who, fd) => who.file(*fd).and_then(|file| file.shown_path()),
+        ProcEntry::Link(who, Place::Exe) => exe_of(*who).and_then(|(path, file)| shown_path(file.node(), &path)),
+        ProcEntry::Link(who, Place::Cwd) => who.fs().and_then(|fs| fs.map_or(Ok(b"/".to_vec()), |fs| fs.shown_cwd())),
+        ProcEntry::Link(who, Place::Root) => who.fs().map(|_| b"/".to_vec()),
         _ => return None,
     };
     Some(result)
@@ -399,41 +377,42 @@ pub type Followed = (Arc<Inode>, Vec<u8>);
 /// What a link of a process leads to, and the path by which that was opened, or made a program: the thing itself, which need not have
 /// a path any more. `None` when the entry is no such link.
 pub fn follow(entry: &ProcEntry) -> Option<Result<Followed, Errno>> {
-    let process = |pid| tree::process(pid).ok_or(ENOENT);
+    let at_root = || (root(), b"/".to_vec());
     Some(match *entry {
-        ProcEntry::Fd(pid, fd) => file_of(pid, fd).map(|file| (file.node(), file.path.to_vec())),
-        ProcEntry::Link(pid, Place::Exe) => process(pid).and_then(|process| {
-            let (path, file) = exe_of(&process)?;
-            Ok((file.node().clone(), path.to_vec()))
-        }),
-        ProcEntry::Link(pid, Place::Cwd) => {
-            process(pid).and_then(|process| Ok(process.fs().ok_or(ENOENT)?.cwd.lock().clone()))
-        }
-        ProcEntry::Link(pid, Place::Root) => {
-            process(pid).and_then(|process| process.fs().ok_or(ENOENT)).map(|_| (root(), b"/".to_vec()))
-        }
+        ProcEntry::Fd(who, fd) => who.file(fd).map(|file| (file.node(), file.path.to_vec())),
+        ProcEntry::Link(who, Place::Exe) => exe_of(who).map(|(path, file)| (file.node().clone(), path.to_vec())),
+        ProcEntry::Link(who, Place::Cwd) => who.fs().map(|fs| fs.map_or_else(at_root, |fs| fs.cwd.lock().clone())),
+        ProcEntry::Link(who, Place::Root) => who.fs().map(|_| at_root()),
         _ => return None,
     })
 }
 
-/// Whether a file can be opened: some need what a process that is ending has no more.
+/// Whether a file can be opened: some need what a process that is ending has no more. What is open can be read afterwards.
 pub fn opens(entry: &ProcEntry) -> Result<(), Errno> {
-    match entry {
-        ProcEntry::Of(_, Text::Environ | Text::Mounts) => contents(entry).map(drop),
+    let ProcEntry::Of(who, text) = entry else { return Ok(()) };
+    let (process, thread) = who.with_thread().ok_or(ENOENT)?;
+    let is_gone = thread.is_none() && process.has_lost_leader();
+    match text {
+        Text::Environ if is_gone => Err(ESRCH),
+        Text::Mounts if is_gone => Err(EINVAL),
         _ => Ok(()),
     }
+}
+
+/// Whether a file's process is looked for even by who reads no bytes: on Linux, those two are no sequences.
+pub fn always_looks(entry: &ProcEntry) -> bool {
+    matches!(entry, ProcEntry::Of(_, Text::Cmdline | Text::OomScoreAdj))
 }
 
 /// The contents of a file, made now.
 pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
     match entry {
-        ProcEntry::Of(pid, text) => {
-            let process = tree::process(*pid).ok_or(ESRCH)?;
-            of_process(&process, None, *text)
-        }
-        ProcEntry::OfTask(tid, text) => match tree::thread(*tid) {
-            Some(thread) => of_process(&of(&thread).process, Some(&thread), *text),
-            None => of_process(&tree::process(*tid).ok_or(ESRCH)?, None, *text),
+        ProcEntry::Of(who, text) => match (who.with_thread(), text) {
+            (Some((process, thread)), _) => of_process(&process, thread.as_ref(), *text),
+            // What was there when it was opened.
+            (None, Text::Mounts) => Ok(MOUNTS.to_vec()),
+            (None, Text::Environ) => Ok(Vec::new()),
+            (None, _) => Err(ESRCH),
         },
         ProcEntry::System(System::Fixed(text)) => Ok(text.as_bytes().to_vec()),
         ProcEntry::System(System::Meminfo) => Ok(text::meminfo()),
@@ -469,11 +448,10 @@ fn of_process(process: &Arc<Process>, thread: Option<&ThreadRef>, text: Text) ->
             name.push(b'\n');
             name
         }
-        Text::Environ => copied(&arguments().ok_or(ESRCH)?.envs)?,
+        Text::Environ => arguments().map_or(Ok(Vec::new()), |arguments| copied(&arguments.envs))?,
         Text::Limits => text::limits(process),
         Text::Cgroup => b"0::/\n".to_vec(),
-        Text::Mounts if thread.is_none() && process.leader().is_none() => return Err(EINVAL),
-        Text::Mounts => b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n".to_vec(),
+        Text::Mounts => MOUNTS.to_vec(),
         Text::OomScore => alloc::format!("{}\n", oom::score(process)).into_bytes(),
         Text::OomScoreAdj => alloc::format!("{}\n", process.oom_adj.load(Ordering::Relaxed)).into_bytes(),
     })

@@ -1,13 +1,13 @@
 //! A file of /proc that is open: its text as it was when it was last read from its beginning, and what is written to it.
 
 use super::io::short;
-use super::procfs::{ProcEntry, System, Text, contents, opens};
+use super::procfs::{ProcEntry, System, Text, always_looks, contents, opens};
 use super::stat::{Stat, kind};
 use super::{File, Inode, UserIo};
 use crate::mem::memory;
+use crate::proc::oom;
 use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
-use crate::proc::{oom, tree};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
@@ -16,9 +16,10 @@ use quire_base::errno::*;
 /// Takes what was written to a file.
 fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {
     match entry {
-        ProcEntry::Of(id, Text::Comm) | ProcEntry::OfTask(id, Text::Comm) => {
+        ProcEntry::Of(who, Text::Comm) => {
             // A process may name its own threads.
-            let thread = tree::thread(*id).ok_or(ESRCH)?;
+            let (process, thread) = who.with_thread().ok_or(ESRCH)?;
+            let thread = thread.or_else(|| process.leader()).ok_or(ESRCH)?;
             if of(&thread).process.pid != thread::current().pid {
                 return Err(EINVAL);
             }
@@ -27,10 +28,10 @@ fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {
             name[..len].copy_from_slice(&text[..len]);
             *of(&thread).name.lock() = name;
         }
-        ProcEntry::Of(id, _) | ProcEntry::OfTask(id, _) => {
+        ProcEntry::Of(who, _) => {
             let adj = i32::try_from(number_in(text)?).ok();
             let adj = adj.filter(|adj| (oom::NEVER..=oom::FIRST).contains(adj)).ok_or(EINVAL)?;
-            oom::adjust(&tree::process_of(*id).ok_or(ESRCH)?, adj);
+            oom::adjust(&who.process().ok_or(ESRCH)?, adj);
         }
         ProcEntry::System(System::MaxMapCount) => {
             let most = i32::try_from(number_in(text)?).ok().and_then(|most| u64::try_from(most).ok());
@@ -72,7 +73,10 @@ impl Snapshot {
 impl File for Snapshot {
     fn read(&self, io: &mut UserIo, at: u64, _: bool) -> SysResult {
         let mut bytes = self.bytes.lock();
-        if at == 0 && io.left() > 0 {
+        if io.left() == 0 && !always_looks(&self.entry) {
+            return Ok(0);
+        }
+        if at == 0 {
             *bytes = None;
         }
         let text = match &*bytes {

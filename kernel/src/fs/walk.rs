@@ -1,6 +1,7 @@
 //! Paths: from names to nodes.
 
 use super::inode::Entries;
+use super::procfs::ProcEntry;
 use super::{Inode, Kind, procfs};
 use crate::proc::charge;
 use crate::proc::thread::user;
@@ -241,7 +242,8 @@ pub fn resolve(base: &[u8], path: &[u8], follow: bool) -> Result<(Arc<Inode>, Ve
 pub fn path_now(dir: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
     match dir.kind {
         Kind::Dir(_) => path_of(dir, known),
-        // Entries of /proc are made when they are looked at, and stay where they are.
+        // Entries of /proc are made when they are looked at, and stay where they are; but their numbers are used again.
+        Kind::Proc(entry) if !entry.is_there() => Err(ENOENT),
         _ => Ok(known.to_vec()),
     }
 }
@@ -346,7 +348,11 @@ pub fn base_of(fd: i32, path: &[u8]) -> Result<Vec<u8>, Errno> {
     }
     let file = user().files().get_any(fd)?;
     match &file.inode {
-        Some(inode) if inode.is_dir() => path_now(inode, &file.path),
+        Some(inode) if inode.is_dir() => path_now(inode, &file.path).map_err(|why| match &inode.kind {
+            // As on Linux, but for a list of descriptors.
+            Kind::Proc(entry) if !matches!(entry, ProcEntry::Fds(_)) => ESRCH,
+            _ => why,
+        }),
         _ => Err(ENOTDIR),
     }
 }

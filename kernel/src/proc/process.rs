@@ -8,7 +8,7 @@ use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::fs::busy::Running;
 use crate::fs::walk::shown_path;
-use crate::fs::{FileTable, Inode, path_now};
+use crate::fs::{Inode, path_now};
 use crate::sched::{ThreadRef, WaitQueue, timer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -223,6 +223,11 @@ impl Process {
         self.threads.lock().list.iter().find(|t| super::thread::of(t).tid() == self.pid).cloned()
     }
 
+    /// Whether its leader is gone. The first process has never had one.
+    pub fn has_lost_leader(&self) -> bool {
+        self.threads.lock().leader_ended.is_some()
+    }
+
     /// How many threads /proc counts: a leader that is gone stays until the process is waited for.
     pub fn thread_count(&self) -> usize {
         let threads = self.threads.lock();
@@ -234,16 +239,6 @@ impl Process {
         let shown = thread.is_some() || self.leader().is_some();
         let memory = self.memory.lock().clone();
         memory.filter(|_| shown)
-    }
-
-    /// The descriptors of its leader.
-    pub fn files(&self) -> Option<Arc<FileTable>> {
-        self.leader().and_then(|leader| super::thread::of(&leader).shown_files())
-    }
-
-    /// The directory and umask of its leader.
-    pub fn fs(&self) -> Option<Arc<FsContext>> {
-        self.leader().map(|leader| super::thread::of(&leader).fs.clone())
     }
 
     /// What all threads have used, past and present.

@@ -403,6 +403,63 @@ static void tell_all(int pid) {
 
 static void *stays(void *unused) { return (void)unused, usleep(50000), pause(), NULL; }
 
+/* A thread whose leader is gone: what it has is shown by its own directory. */
+static void *left(void *leader) {
+    static const char *const of[] = {"thread-self", "self"}, *const names[] = {"exe", "cwd", "root", "fd/0", "fd", "environ", "mounts", "statm"};
+    char path[100];
+    pthread_join(*(pthread_t *)leader, NULL);
+    while (sprintf(path, "/proc/%d/root", getpid()), readlink(path, text, 10) >= 0)
+        usleep(1000);
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < 8; i++) {
+            sprintf(path, "/proc/%s/%s", of[k], names[i]);
+            long says = i < 4 ? answer(readlink(path, text, sizeof text)) : 0, fd = answer(open(path, O_RDONLY));
+            printf("left, %s: says %ld, open %ld", path, says < 0 ? says : 0, fd < 0 ? fd : 0);
+            printf(", read %d\n", i > 4 && fd >= 0 ? answer(read(fd, text, 5)) > 0 : 0), fd >= 0 ? close(fd) : 0;
+        }
+    fflush(stdout), _exit(0);
+}
+
+/* What is open when its process ends. */
+static void outlives(void) {
+    static const char *const files[] = {"stat", "status", "statm", "cmdline", "environ", "comm", "maps", "limits", "oom_score", "oom_score_adj",
+                                        "cgroup", "mounts", "task", "fd", ""};
+    enum { N = sizeof files / sizeof *files };
+    int fd[N], task[N];
+    char path[100];
+    siginfo_t info;
+    fflush(stdout);
+    pid_t pid = begun("/proc/self/exe");
+    for (int i = 0; i < N; i++) {
+        sprintf(path, "/proc/%d/%s", pid, files[i]), fd[i] = MUST(open(path, O_RDONLY));
+        sprintf(path, "/proc/%d/task/%d/%s", pid, pid, files[i]), task[i] = i < 12 ? MUST(open(path, O_RDONLY)) : fd[i];
+    }
+    for (int round = 0; round < 3; round++) {
+        round == 1 ? kill(pid, SIGKILL), waitid(P_PID, pid, &info, WEXITED | WNOWAIT) : round == 2 ? waitpid(pid, NULL, 0) : 0;
+        for (int i = 0; i < N; i++) {
+            long read_0 = answer(read(fd[i], text, 0)), size = answer(read(fd[i], text, 10)), of_task = answer(read(task[i], text, 10));
+            if (i >= 12)
+                size = of_task = CALL(getdents64, fd[i], buffer, 1000);
+            printf("outlived, %d %s: %ld %ld %ld\n", round, files[i], read_0, size < 0 ? size : size > 0, of_task < 0 ? of_task : of_task > 0);
+            lseek(fd[i], 0, SEEK_SET), lseek(task[i], 0, SEEK_SET);
+        }
+        ONE("below", answer(openat(fd[N - 1], "stat", O_RDONLY)) < 0 ? -errno : 0);
+        ONE("below task", answer(openat(fd[N - 3], ".", O_PATH)) < 0 ? -errno : 0);
+        ONE("below fd", answer(openat(fd[N - 2], "0", O_RDONLY)) < 0 ? -errno : 0);
+    }
+    for (int i = 0; i < N; i++)
+        close(fd[i]), i < 12 ? close(task[i]) : 0;
+}
+
+/* The first process is no zombie. */
+static void first(void) {
+    for (const char *const *file = (const char *const[]){"mounts", "status", "cmdline", NULL}; *file; file++)
+        sprintf(text, "/proc/1/%s", *file), printf("first, %s: %d\n", *file, answer(open(text, O_RDONLY)) < 0 ? -errno : 0);
+    close_all();
+    int fd = MUST(open("/proc/1/stat", O_RDONLY));
+    MUST(read(fd, text, sizeof text)), printf("a zombie: %d\n", strchr(text, ')')[2] == 'Z'), close(fd);
+}
+
 /* What has ended and was not waited for; whose leader is gone; what is gone. */
 static void zombies(void) {
     siginfo_t info;
@@ -429,6 +486,10 @@ static void zombies(void) {
         read(file, text, 100), close(file), strncpy(name, strchr(text, ')'), 4), usleep(1000);
     }
     puts("leader"), tell_all(pid), kill(pid, SIGKILL), waitpid(pid, NULL, 0);
+    fflush(stdout), pid = fork();
+    if (pid == 0)
+        thread = pthread_self(), pthread_create(&(pthread_t){0}, NULL, left, &thread), pthread_exit(NULL);
+    waitpid(pid, NULL, 0), outlives(), first();
 
     fd[0] = MUST(open("/proc/self/comm", O_RDONLY));
     for (int i = 0; i < 4; i++) {
