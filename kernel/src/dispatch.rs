@@ -1,10 +1,13 @@
-//! Who answers what the lower rooms ask: the one place where the machine, the scheduler and memory meet those above them.
+//! Who answers what the lower rooms ask: the one place where the machine, the scheduler, memory and swapping meet those above them.
 
 use crate::debug::{provoke, stall};
+use crate::fs::regular::each_written;
 use crate::mem::machine;
-use crate::proc::{clock, fault, signal};
+use crate::proc::{clock, fault, memory, oom, signal};
+use crate::swap::above::Owner;
 use crate::swap::shortage;
 use crate::{debug, host, mem, sched, swap, sys};
+use alloc::sync::Arc;
 use quire_arch::UserRegs;
 use quire_arch::above::{ABOVE, Above};
 use quire_arch::stack::Stack;
@@ -47,11 +50,20 @@ static FOR_SCHED: sched::above::Above = sched::above::Above {
 static FOR_MEMORY: machine::Above =
     machine::Above { give_way: sched::give_way, pager: || swap::area().map(|area| area as &dyn Pager) };
 
+static FOR_SWAPPING: swap::above::Above = swap::above::Above {
+    is_dying: signal::is_dying,
+    gives_up: signal::gives_up,
+    end_largest: |is_over| oom::end_largest(is_over),
+    next_owner: |after| memory::next(after).map(|(id, memory)| (id, memory.map(|memory| memory as Arc<dyn Owner>))),
+    each_written: |after, see| each_written(after, see),
+};
+
 /// Puts the rooms above those that call up.
 pub fn init() {
     ABOVE.set(&ANSWERS);
     sched::above::ABOVE.set(&FOR_SCHED);
     machine::ABOVE.set(&FOR_MEMORY);
+    swap::above::ABOVE.set(&FOR_SWAPPING);
     syscall::TABLE.set(&sys::TABLE);
 }
 

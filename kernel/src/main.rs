@@ -8,6 +8,7 @@ mod debug;
 mod dispatch;
 mod fs;
 mod host;
+mod init;
 mod mem;
 mod proc;
 mod report;
@@ -67,7 +68,7 @@ extern "C" fn kernel_entry(start_info: u64) -> ! {
     let job = unsafe {
         core::slice::from_raw_parts(phys_to_virt(info.initrd.start), (info.initrd.end - info.initrd.start) as usize)
     };
-    proc::start_init(job); //                      the first program
+    init::start_init(job); //                      the first program
     sched::idle()
 }
 

@@ -137,14 +137,20 @@ pub type Handler = fn(&mut UserRegs) -> isize;
 pub const COUNT: usize = 512;
 
 /// The handler of every number; set at boot.
-pub static TABLE: Hook<[Handler; COUNT]> = Hook::new(&[|regs| (ABOVE.get().unknown_call)(regs); COUNT]);
+pub static TABLE: Hook<[Handler; COUNT]> = Hook::new(&[unknown; COUNT]);
+
+#[cold]
+#[inline(never)]
+fn unknown(regs: &mut UserRegs) -> isize {
+    (ABOVE.get().unknown_call)(regs)
+}
 
 /// Calls the handler of the program's system call.
 extern "C" fn dispatch(regs: &mut UserRegs) {
     let number = regs.orig_rax as usize;
     let result = match TABLE.get().get(number) {
         Some(handler) => handler(regs),
-        None => (ABOVE.get().unknown_call)(regs),
+        None => unknown(regs),
     };
     regs.rax = result as u64;
 }

@@ -1,7 +1,7 @@
 //! The time stamp counter as the monotonic clock. The machine measures it once at boot; until then no time passes.
 
+use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use x86::time::rdtsc;
 
 /// Nanoseconds per tick, as a fraction of 2^32.
 static MULTIPLIER: AtomicU64 = AtomicU64::new(0);
@@ -16,7 +16,7 @@ static EPOCH: AtomicU64 = AtomicU64::new(0);
 #[inline]
 pub fn tsc() -> u64 {
     // SAFETY: the counter is readable in the kernel.
-    unsafe { rdtsc() }
+    unsafe { _rdtsc() }
 }
 
 /// Nanoseconds since the first instruction of the kernel. 0 until [`begin`].

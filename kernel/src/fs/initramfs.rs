@@ -1,7 +1,7 @@
 //! The tree as the initramfs describes it, and what a Linux program expects beside it.
 
 use super::dev::Device;
-use super::procfs::ProcEntry;
+use super::entry::ProcEntry;
 use super::{Inode, Kind, Regular, inode, procfs, rights, walk};
 use crate::proc::shm;
 use alloc::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a path names.
 
 use super::dev::Device;
-use super::procfs::ProcEntry;
+use super::entry::ProcEntry;
 use super::stat::{Stat, kind};
 use super::{OpenFile, Regular, Times, pipe};
 use crate::mem::{heap_has, memory};
@@ -87,7 +87,7 @@ impl Inode {
         let ino = match &kind {
             Kind::Regular(file) => file.number(),
             Kind::Fifo(pipe) => pipe.number(),
-            Kind::Proc(entry) => entry.number(),
+            Kind::Proc(entry) => entry.number().unwrap_or_else(new_number),
             _ => new_number(),
         };
         Arc::new(Inode { ino, mode: AtomicU32::new(mode), times: Times::new(), kind })

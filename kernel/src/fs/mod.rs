@@ -10,6 +10,7 @@ pub mod busy;
 pub mod console;
 pub mod dev;
 pub mod directory;
+mod entry;
 pub mod epoll;
 pub mod eventfd;
 pub mod initramfs;
@@ -42,7 +43,7 @@ pub use regular::Regular;
 pub use stat::Stat;
 pub use table::FileTable;
 pub use times::Times;
-pub use walk::{base_of, path_now, resolve};
+pub use walk::{base_of, resolve};
 
 use crate::mem::ObjectRef;
 use core::any::Any;

@@ -2,9 +2,9 @@
 //!
 //! It means one process for ever. An id is given again when its process has been waited for; whoever holds the descriptor is told ESRCH.
 
-use super::procfs::ProcEntry;
+use super::entry::ProcEntry;
+use super::entry::Who;
 use super::stat::{Stat, kind};
-use super::who::Who;
 use super::{File, Kind, OpenFile, poll};
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Process, arc};

@@ -8,8 +8,9 @@ use crate::mem::{ObjectRef, Quota, memory};
 use crate::proc::charge::{self, Found};
 use crate::proc::limits;
 use crate::proc::process::arc;
-use crate::proc::sleep::SleepMutex;
 use crate::proc::vm;
+use crate::sched::SleepMutex;
+use crate::swap::above::See;
 use crate::swap::area::open_pages;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -522,7 +523,7 @@ impl Drop for Regular {
 
 /// Visits the object of each file that is no image, in order, from the one behind number `after` on; `see` says whether to go on.
 /// Nothing is locked meanwhile. For swapping: pages of files that nobody maps are found by no other way.
-pub fn each_written<E>(mut after: u64, mut see: impl FnMut(u64, &ObjectRef) -> Result<(), E>) -> Result<(), E> {
+pub fn each_written(mut after: u64, see: See<'_>) -> Result<(), Errno> {
     loop {
         let next = WRITTEN.lock().range(after + 1..).next().map(|(&ino, cell)| (ino, cell.upgrade()));
         let Some((ino, cell)) = next else { return Ok(()) };

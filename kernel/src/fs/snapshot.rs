@@ -1,13 +1,14 @@
 //! A file of /proc that is open: its text as it was when it was last read from its beginning, and what is written to it.
 
+use super::entry::{ProcEntry, System, Text};
 use super::io::short;
-use super::procfs::{ProcEntry, System, Text, always_looks, contents, opens};
+use super::procfs::{always_looks, contents, opens};
 use super::stat::{Stat, kind};
 use super::{File, Inode, UserIo};
 use crate::mem::memory;
 use crate::proc::oom;
-use crate::proc::sleep::SleepMutex;
 use crate::proc::thread::{self, of};
+use crate::sched::SleepMutex;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;

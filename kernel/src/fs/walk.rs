@@ -1,9 +1,10 @@
 //! Paths: from names to nodes.
 
+use super::entry::ProcEntry;
 use super::inode::Entries;
-use super::procfs::ProcEntry;
 use super::{Inode, Kind, procfs};
 use crate::proc::charge;
+use crate::proc::process::FsContext;
 use crate::proc::thread::user;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -336,6 +337,19 @@ pub fn shown_path(inode: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
 pub fn deleted(known: &[u8]) -> Vec<u8> {
     const MARK: &[u8] = b" (deleted)";
     [known, if known.ends_with(MARK) { b"" } else { MARK }].concat()
+}
+
+impl FsContext {
+    /// Where the working directory is now; ENOENT when it has been removed.
+    pub fn cwd_path(&self) -> Result<Vec<u8>, Errno> {
+        let (node, known) = self.cwd.lock().clone();
+        path_now(&node, &known)
+    }
+    /// The working directory as /proc shows it.
+    pub fn shown_cwd(&self) -> Result<Vec<u8>, Errno> {
+        let (node, known) = self.cwd.lock().clone();
+        shown_path(&node, &known)
+    }
 }
 
 /// The directory from which `path` starts for the *at calls.

@@ -1,5 +1,6 @@
 //! Whom the files of /proc are about.
 
+use super::entry::{ProcEntry, Who};
 use super::{FileTable, OpenFile};
 use crate::proc::process::{FsContext, Process};
 use crate::proc::thread::of;
@@ -7,18 +8,6 @@ use crate::proc::tree;
 use crate::sched::ThreadRef;
 use alloc::sync::Arc;
 use quire_base::errno::*;
-
-/// A process, or one of its threads. Its number may be another's later, so it says when this one began: what is open shows nobody else.
-///
-/// What /proc shows of a process is what its leader has, as on Linux, and is gone with that while other threads go on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Who {
-    /// The process.
-    pub pid: u32,
-    /// The thread; 0: it is about the whole process.
-    pub tid: u32,
-    began: u64,
-}
 
 impl Who {
     /// The process, as one.
@@ -87,5 +76,12 @@ impl Who {
             None if self.process().is_some_and(|process| !process.has_lost_leader()) => Ok(None),
             None => Err(ENOENT),
         }
+    }
+}
+
+impl ProcEntry {
+    /// Whether it is still there: whom it is about may be gone, and another one have the number.
+    pub fn is_there(&self) -> bool {
+        self.who().is_none_or(|who| who.process().is_some())
     }
 }

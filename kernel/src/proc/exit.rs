@@ -8,7 +8,7 @@ use crate::mem::user::UserPtr;
 use crate::sched;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::SysResult;
@@ -218,11 +218,14 @@ fn told(process: &Process) -> Option<Arc<Process>> {
     tree.parent(process)
 }
 
+/// The process of the job that runs: pid 1 waits for this child itself.
+pub static JOB: AtomicU32 = AtomicU32::new(0);
+
 /// Whether nobody will wait for a child of `parent` that has ended.
 fn forgets(parent: &Process, pid: u32, exit_signal: u8) -> bool {
     // Pid 1 is the kernel's own: orphans are buried at once, the job's process is waited for.
     if parent.pid == 1 {
-        return !super::init::waits_for(pid);
+        return JOB.load(Ordering::Relaxed) != pid;
     }
     let action = parent.actions.lock().get(SIGCHLD);
     exit_signal == SIGCHLD && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)

@@ -2,9 +2,10 @@
 
 use super::oom::Weight;
 use super::process::arc;
-use super::sleep::SleepMutex;
 use super::vm;
 use crate::mem::{EditError, Space, memory};
+use crate::sched::SleepMutex;
+use crate::swap::above::Owner;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -106,6 +107,15 @@ impl Memory {
             self.space.fork_into(&new.space)?;
             Ok(new)
         })
+    }
+}
+
+impl Owner for Memory {
+    fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+    fn scan_cursor(&self) -> &AtomicU64 {
+        &self.scan_cursor
     }
 }
 

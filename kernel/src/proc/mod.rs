@@ -16,7 +16,6 @@ pub mod exit;
 pub mod fault;
 pub mod fpu;
 pub mod futex;
-pub mod init;
 pub mod interval;
 pub mod itimer;
 pub mod limits;
@@ -35,6 +34,5 @@ pub mod tree;
 pub mod vm;
 pub mod wait;
 
-pub use init::start_init;
 pub use memory::Memory;
 pub use thread::UserThread;

@@ -6,9 +6,8 @@ use super::itimer::Places;
 use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::{Memory, tree};
+use crate::fs::Inode;
 use crate::fs::busy::Running;
-use crate::fs::walk::shown_path;
-use crate::fs::{Inode, path_now};
 use crate::sched::{ThreadRef, WaitQueue, timer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -56,16 +55,6 @@ pub struct FsContext {
 }
 
 impl FsContext {
-    /// Where the working directory is now; ENOENT when it has been removed.
-    pub fn cwd_path(&self) -> Result<Vec<u8>, Errno> {
-        let (node, known) = self.cwd.lock().clone();
-        path_now(&node, &known)
-    }
-    /// The working directory as /proc shows it.
-    pub fn shown_cwd(&self) -> Result<Vec<u8>, Errno> {
-        let (node, known) = self.cwd.lock().clone();
-        shown_path(&node, &known)
-    }
     /// A context of its own with the same contents.
     pub fn copy(&self) -> Result<Arc<Self>, Errno> {
         let cwd = self.cwd.lock().clone();

@@ -1,8 +1,8 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
 use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space, memory};
-use crate::proc::signal;
 use crate::sched;
+use crate::swap::above::{is_dying, next_owner};
 use crate::swap::bring::{self, Brought};
 use crate::swap::shortage::{self, ENOUGH, FEW, ROUNDS};
 use quire_base::errno::*;
@@ -39,7 +39,7 @@ pub fn retry<T>(mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Err
 fn retry_failed<T>(mut error: EditError, mut edit: impl FnMut() -> Result<T, EditError>) -> Result<T, Errno> {
     let mut want = ENOUGH;
     for _ in 0..ROUNDS {
-        if error != EditError::OutOfFrames || signal::is_dying() || !shortage::wait_for(want) {
+        if error != EditError::OutOfFrames || is_dying() || !shortage::wait_for(want) {
             break;
         }
         match edit() {
@@ -58,7 +58,7 @@ pub fn retry_whole<T>(space: &Space, mut edit: impl FnMut() -> Result<T, EditErr
     loop {
         match edit() {
             Ok(value) => return Ok(value),
-            Err(EditError::OutOfFrames) if rounds != 0 && !signal::is_dying() => {
+            Err(EditError::OutOfFrames) if rounds != 0 && !is_dying() => {
                 rounds -= 1;
                 let usage = space.usage();
                 if !shortage::room_for(usage.tables + usage.nodes + BESIDE) {
@@ -93,7 +93,7 @@ pub fn touch(space: &Space, page: Page, access: Access) -> Result<(), Errno> {
 pub fn provide(space: &Space, page: Page, needs: Fault, asked: &mut bool) -> Result<(), Errno> {
     match needs {
         Fault::Done => Ok(()),
-        Fault::OutOfFrames if !signal::is_dying() && crate::swap::shortage::wait_for_frames() => Ok(()),
+        Fault::OutOfFrames if !is_dying() && crate::swap::shortage::wait_for_frames() => Ok(()),
         Fault::OutOfFrames => Err(ENOMEM),
         Fault::SwapIn(slot) => came(bring::bring(space, page, slot)),
         Fault::Full if shortage::settle_quota(asked) => Ok(()),
@@ -109,12 +109,21 @@ fn came(brought: Brought) -> Result<(), Errno> {
     }
 }
 
+/// Visits all spaces, in the order of their making, and those that are made meanwhile.
+fn each_space(mut see: impl FnMut(&Space)) {
+    let mut after = 0;
+    while let Some((id, owner)) = next_owner(after) {
+        after = id;
+        owner.iter().for_each(|owner| see(owner.space()));
+    }
+}
+
 /// Closes an object to writers for ever, if there are none: no mapping may write it, no translation does. False: there are some.
 pub fn close_object(object: &Object) -> bool {
     let closed = memory().close_object(object, quire_base::cpu::online());
     if closed {
         // Edits that have taken a writable mapping out of a list may still be at their sweep.
-        super::memory::each(|memory| memory.space.await_edits());
+        each_space(|space| space.await_edits());
     }
     closed
 }
@@ -141,7 +150,7 @@ fn cut<'o>(object: &Object, holders: u64, mut act: impl FnMut() -> Result<Cut<'o
         match act() {
             Ok(cut) => {
                 if !cut.is_empty() && object.references() > holders {
-                    super::memory::each(|memory| memory.space.cut(&cut));
+                    each_space(|space| space.cut(&cut));
                 }
                 return Ok(());
             }

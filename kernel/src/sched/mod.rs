@@ -16,7 +16,7 @@
 //! # Map
 //! Here: parking, waking, the switch and the idle loop. `life`: from the making of a thread to its burial. `place`: which CPU a
 //! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
-//! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something.
+//! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something. `mutex`: a lock whose waiters sleep.
 //! `wake`: who interrupts an idle CPU. `look`: what a report may see.
 //! [`above`]: what the scheduler asks of the rooms above it.
 
@@ -26,6 +26,7 @@ pub mod timer;
 
 mod life;
 mod look;
+mod mutex;
 mod place;
 mod queue;
 mod switch;
@@ -37,6 +38,7 @@ mod wake;
 pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
+pub use mutex::{SleepGuard, SleepMutex};
 pub use thread::{Part, Thread, ThreadRef};
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};

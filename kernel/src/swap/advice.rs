@@ -1,8 +1,8 @@
 //! What programs say about their pages: cold, out, soon needed.
 
+use super::above::is_dying;
 use super::{area, open_area, relief};
 use crate::mem::Space;
-use crate::proc::signal;
 use quire_mm::{Page, PageRange, Slot};
 use quire_swapd::policy::MOST_AHEAD;
 
@@ -38,7 +38,7 @@ pub fn will_need(space: &Space, range: PageRange) {
         let Some(behind) = PageRange::new(next, rest.end.0 - next.0) else { return };
         rest = behind;
         quire_arch::interrupt_window();
-        if signal::is_dying() {
+        if is_dying() {
             return;
         }
     }

@@ -4,7 +4,7 @@ use super::disk::Unread;
 use super::host::Waker;
 use super::{AREA, Area, OPEN, area, daemon, disk};
 use crate::mem::{machine, memory};
-use crate::proc::sleep::SleepMutex;
+use crate::sched::SleepMutex;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 use quire_base::early;

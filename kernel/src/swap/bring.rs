@@ -1,10 +1,10 @@
 //! A fault that needs what a slot has: read it with its neighbours, wait, fault again.
 
+use super::above::{gives_up, is_dying};
 use super::daemon::marks;
 use super::shortage::wait_for_frames;
 use super::{Area, area, disk, host, poll};
 use crate::mem::{Space, memory};
-use crate::proc::signal;
 use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_base::wait::Wait;
@@ -52,7 +52,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
                 MAJOR.fetch_add(1, Ordering::Relaxed);
                 break;
             }
-            Err(ReadError::OutOfFrames) if wait_for_frames() && !signal::is_dying() => {}
+            Err(ReadError::OutOfFrames) if wait_for_frames() && !is_dying() => {}
             Err(ReadError::OutOfFrames) => return Brought::Dying,
             Err(ReadError::Full) => {
                 // Interrupts bring completions.
@@ -61,7 +61,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
             }
             Err(ReadError::Dead) => {}
         }
-        if signal::gives_up() {
+        if gives_up() {
             return Brought::Dying;
         }
         if disk::is_dead() {
@@ -73,7 +73,7 @@ pub fn read_and_wait(slot: Slot, ahead: &[Slot]) -> Brought {
 
 fn wait(area: &Area, slot: Slot) -> Brought {
     while host::queue(slot).wait(Some(timer::now_ns() + LOOK), false, || (!area.is_busy(slot)).then_some(())).is_err() {
-        if signal::gives_up() {
+        if gives_up() {
             return Brought::Dying;
         }
         poll();

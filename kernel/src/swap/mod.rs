@@ -20,6 +20,7 @@
 //! frames into this CPU's cache and wakes threads. Kernel code has interrupts off but where it waits, so the handler never meets
 //! a half-done operation on its own CPU.
 
+pub mod above;
 pub mod advice;
 pub mod area;
 pub mod bring;

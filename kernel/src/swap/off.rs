@@ -1,12 +1,11 @@
 //! swapoff: everything comes back into memory, then the area is closed. If it does not fit, nothing is lost and the area stays open.
 
+use super::above::{each_written, is_dying, next_owner};
 use super::area::{ADMIN, usable};
 use super::bring::{self, Brought};
 use super::daemon::marks;
 use super::{Area, OPEN, area, disk, is_open, poll};
-use crate::fs::regular::each_written;
 use crate::mem::{Space, memory};
-use crate::proc::{memory as spaces, signal};
 use core::sync::atomic::Ordering;
 use quire_base::errno::*;
 use quire_base::wait::Wait;
@@ -50,14 +49,14 @@ fn empty(area: &Area) -> Result<(), Errno> {
     let mut lost = 0;
     for _ in 0..ROUNDS {
         let mut after = 0;
-        while let Some((id, shared)) = spaces::next(after) {
+        while let Some((id, owner)) = next_owner(after) {
             after = id;
             // One that a fork fills has its turn in the next round.
-            if let Some(shared) = shared.filter(|shared| shared.space.is_ready()) {
-                empty_space(&shared.space, &mut lost)?;
+            if let Some(owner) = owner.filter(|owner| owner.space().is_ready()) {
+                empty_space(owner.space(), &mut lost)?;
             }
         }
-        each_written(0, |_, object| empty_object(object, &mut lost))?;
+        each_written(0, &mut |_, object| empty_object(object, &mut lost))?;
         memory().break_links(u64::MAX);
         let mut wait = Wait::new(&UNDER_WAY);
         loop {
@@ -66,8 +65,8 @@ fn empty(area: &Area) -> Result<(), Errno> {
                 break;
             }
             // What a dead disk has begun never ends.
-            if signal::is_dying() || disk::is_dead() {
-                return Err(if signal::is_dying() { EINTR } else { EIO });
+            if is_dying() || disk::is_dead() {
+                return Err(if is_dying() { EINTR } else { EIO });
             }
             poll();
             wait.pause(busy);
@@ -89,7 +88,7 @@ fn empty_space(space: &Space, lost: &mut u64) -> Result<(), Errno> {
     loop {
         match space.bring_back(&mut cursor, lost) {
             Back::Done => return Ok(()),
-            Back::Busy if signal::is_dying() => return Err(EINTR),
+            Back::Busy if is_dying() => return Err(EINTR),
             Back::Busy => {
                 poll();
                 wait.pause(cursor.0);
@@ -117,7 +116,7 @@ fn empty_object(object: &quire_mm::Object, lost: &mut u64) -> Result<(), Errno> 
 
 fn come(slot: Slot, ahead: &[Slot]) -> Result<(), Errno> {
     // The caller may be killed; nothing is lost then.
-    if signal::is_dying() {
+    if is_dying() {
         return Err(EINTR);
     }
     // The last frames are for those who need them: a swapoff is no reason to kill anybody.

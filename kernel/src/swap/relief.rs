@@ -2,11 +2,11 @@
 //!
 //! Called outside of every window, claim and lock: by a fault before it begins, and by whoever found no frame.
 
+use super::above::is_dying;
 use super::daemon::{self, marks};
 use super::scan::Scan;
 use super::{disk, is_open, open_area};
 use crate::mem::memory;
-use crate::proc::signal;
 use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_base::cpu::{self, CPUS};
@@ -112,7 +112,7 @@ pub fn reclaim_until(enough: u64) -> Relief {
     // A gentle tour finds nothing where one has just found nothing at all.
     let mut round = if begun < REST_UNTIL.load(Ordering::Relaxed) { LAST_ROUND } else { 0 };
     let mut taken = 0;
-    let has_enough = || memory().free_frames() >= enough || signal::is_dying();
+    let has_enough = || memory().free_frames() >= enough || is_dying();
     while taken < MOST {
         let seen = CAME.load(Ordering::Relaxed);
         let gone = if round < LAST_ROUND { shrink(area, &Scan, TURN, round) } else { last_tour(area, enough) };
@@ -153,7 +153,7 @@ fn last_tour(area: &super::Area, enough: u64) -> u64 {
     let mut wait = Wait::new(&TOUR);
     while TOURING.swap(true, Ordering::Acquire) {
         wait.pause(memory().free_frames());
-        if memory().free_frames() >= enough || BARREN.load(Ordering::Relaxed) != before || signal::is_dying() {
+        if memory().free_frames() >= enough || BARREN.load(Ordering::Relaxed) != before || is_dying() {
             return 0;
         }
     }

@@ -1,10 +1,10 @@
 //! Which space gives pages next: one after the other, however many processes share it, each from where its last scan ended.
 
+use super::above::{Owner, each_written, next_owner};
 use super::relief;
-use crate::fs::regular::each_written;
 use crate::mem::memory;
-use crate::proc::{Memory, memory as spaces};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use quire_base::errno::EINTR;
 use quire_base::wait::Wait;
 use quire_mm::{ObjectRef, Page, What};
 use quire_swapd::daemon::Reclaim;
@@ -30,7 +30,7 @@ impl Reclaim for Scan {
         let first = LAST.load(Ordering::Relaxed);
         let (mut after, mut wrapped, mut gone) = (first, false, 0);
         while gone < want {
-            let Some((id, shared)) = spaces::next(after) else {
+            let Some((id, owner)) = next_owner(after) else {
                 if wrapped {
                     break;
                 }
@@ -42,8 +42,8 @@ impl Reclaim for Scan {
             }
             after = id;
             LAST.store(after, Ordering::Relaxed);
-            if let Some(shared) = shared.filter(|shared| shared.space.is_ready()) {
-                gone += from_one(&shared, (want - gone).min(TURN), round);
+            if let Some(owner) = owner.filter(|owner| owner.space().is_ready()) {
+                gone += from_one(&*owner, (want - gone).min(TURN), round);
             }
         }
         if gone < want {
@@ -60,15 +60,15 @@ fn break_links() -> bool {
     super::open_area().is_some_and(|area| area.free_hint() != 0)
 }
 
-fn from_one(shared: &Memory, want: u64, round: u32) -> u64 {
+fn from_one(owner: &dyn Owner, want: u64, round: u32) -> u64 {
     // ordering: Relaxed; a place to begin, no more.
-    let mut cursor = Page(shared.scan_cursor.load(Ordering::Relaxed));
-    let mut done = shared.space.evict(want, round, &mut cursor);
+    let mut cursor = Page(owner.scan_cursor().load(Ordering::Relaxed));
+    let mut done = owner.space().evict(want, round, &mut cursor);
     if done.full && break_links() {
         relief::scanned(&done);
-        done = shared.space.evict(want, round, &mut cursor);
+        done = owner.space().evict(want, round, &mut cursor);
     }
-    shared.scan_cursor.store(cursor.0, Ordering::Relaxed);
+    owner.scan_cursor().store(cursor.0, Ordering::Relaxed);
     relief::scanned(&done);
     done.pages
 }
@@ -84,7 +84,7 @@ fn from_files(want: u64) -> u64 {
         let mut cursor = if FILE.swap(ino, Ordering::Relaxed) == ino { PAGE.load(Ordering::Relaxed) } else { 0 };
         gone += memory().evict_object(object, want - gone, &mut cursor);
         PAGE.store(cursor, Ordering::Relaxed);
-        if gone >= want { Err(()) } else { Ok(()) }
+        if gone >= want { Err(EINTR) } else { Ok(()) }
     };
     // The file that gave last is asked again first; then all others.
     if each_written(first.saturating_sub(1), &mut see).is_ok() && first != 0 {

@@ -4,10 +4,10 @@
 //! caller is being killed itself; or there is nobody left to end. Whoever can be told ENOMEM and wants many frames at once
 //! ([`room_for`]) gets them by reclaim or not at all: nobody is ended for him.
 
+use super::above::{ABOVE, is_dying};
 use super::relief::{self, Relief};
 use crate::mem::memory;
 use crate::mem::page::KernelPage;
-use crate::proc;
 use crate::sched;
 use crate::sched::timer;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ pub fn wait_for(want: u64) -> bool {
         Relief::Nothing => {}
         Relief::Enough | Relief::Some => return true,
     }
-    let is_over = || memory().free_frames() >= want || proc::signal::is_dying();
+    let is_over = || memory().free_frames() >= want || is_dying();
     static CHOICE: What = What { text: "another thread's choice of a victim", show: |n, f| write!(f, "{n} free") };
     let mut wait = Wait::new(&CHOICE);
     // ordering: Acquire and Release: the choice of one thread comes before that of the next.
@@ -53,7 +53,7 @@ pub fn wait_for(want: u64) -> bool {
         return true;
     }
     // What was free was looked at before this thread's turn came: the last victim's frames may be here.
-    let chosen = is_over() || proc::oom::end_largest(is_over);
+    let chosen = is_over() || (ABOVE.get().end_largest)(&is_over);
     static VICTIM: What = What { text: "the victim's frames", show: |n, f| write!(f, "{n} free") };
     let (mut wait, until) = (Wait::new(&VICTIM), timer::now_ns() + PATIENCE);
     while chosen && !is_over() && timer::now_ns() < until {
@@ -70,7 +70,7 @@ pub fn insist<T>(mut get: impl FnMut() -> Option<T>) -> Option<T> {
     quire_base::lock::may_wait();
     for _ in 0..ROUNDS {
         let got = get();
-        if got.is_some() || proc::signal::is_dying() || !wait_for_frames() {
+        if got.is_some() || is_dying() || !wait_for_frames() {
             return got;
         }
     }
@@ -98,7 +98,7 @@ pub fn room_for(want: u64) -> bool {
             return true;
         }
         turns -= 1;
-        if relief == Relief::Nothing || turns == 0 || proc::signal::is_dying() {
+        if relief == Relief::Nothing || turns == 0 || is_dying() {
             return false;
         }
     }

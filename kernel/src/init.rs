@@ -1,14 +1,15 @@
 //! Process 1: runs the jobs that the host asks for, one after the other, and reports how each ended.
 
-use super::exec::{Image, enter, new_space};
-use super::process::{Arguments, Ended, Exe, FsContext, Process, arc};
-use super::signal::{Actions, SIGKILL};
-use super::thread::{UserThread, of};
-use super::{exit, tree};
 use crate::debug::provoke;
 use crate::fs::console::Console;
 use crate::fs::{self, FileTable, OpenFile};
 use crate::host;
+use crate::proc::exec::{Image, enter, new_space};
+use crate::proc::exit::{self, JOB};
+use crate::proc::process::{Arguments, Ended, Exe, FsContext, Process, arc};
+use crate::proc::signal::{Actions, SIGKILL};
+use crate::proc::thread::{UserThread, of};
+use crate::proc::tree;
 use crate::report::{audit, counters};
 use crate::sched::{self, timer};
 use crate::swap;
@@ -49,15 +50,8 @@ struct Options {
 }
 
 static FIRST: Once<Arc<Process>> = Once::new();
-/// The process of the job that runs.
-static WAITED: AtomicU32 = AtomicU32::new(0);
 /// How long processes that outlive their job may go on.
 const GRACE: u64 = 1_000_000_000;
-
-/// Whether process 1 waits for this child itself.
-pub fn waits_for(pid: u32) -> bool {
-    WAITED.load(Ordering::Relaxed) == pid
-}
 
 static ARCHIVE: Once<&'static [u8]> = Once::new();
 
@@ -82,7 +76,7 @@ fn init(_: usize) {
             host::finish();
         }
     };
-    if super::timers::start().is_err() {
+    if crate::proc::timers::start().is_err() {
         info!("init: no memory for the timers' thread");
         host::finish();
     }
@@ -170,8 +164,8 @@ fn run(first: &Arc<Process>, job: &Job) -> Result<Ended, Errno> {
     let process = start(first, job)?;
     let ended = wait(first, &process);
     let mut tree = tree::lock();
-    super::wait::bury(&mut tree, Some(first), &process);
-    WAITED.store(0, Ordering::Relaxed);
+    crate::proc::wait::bury(&mut tree, Some(first), &process);
+    JOB.store(0, Ordering::Relaxed);
     Ok(ended)
 }
 
@@ -226,7 +220,7 @@ fn build(first: &Arc<Process>, job: &Job, cwd: &[u8], image: &Image, pid: u32) -
         tree.processes.insert(pid, process.clone());
         tree.threads.insert(pid, thread.clone());
     }
-    WAITED.store(pid, Ordering::Relaxed);
+    JOB.store(pid, Ordering::Relaxed);
     info!("job: {} is process {}", fs::Printable(&job.path), of(&thread).tid());
     host::started();
     sched::start(&thread);
