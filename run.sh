@@ -380,7 +380,7 @@ suffixes() {
 # Lines of code of the core: entry states, segment edits, walk, fault, sweep, fork; without comments, blank lines and attributes.
 lines() {
     local file count total=0
-    for file in entry list version splice/{mod,leaf} build/{mod,nodes} exchange error edit map place walk sweep flush fault slow fork; do
+    for file in entry tree/{mod,node,edit,copy,publish} list publish error edit map place walk sweep flush fault slow fork; do
         count=$(sed '/^ *\(\/\/\|#\[\|$\)/d' "$root/mm/src/$file.rs" | wc -l)
         printf '%6d  mm/src/%s.rs\n' "$count" "$file"
         total=$((total + count))

@@ -18,9 +18,7 @@ impl<M: Machine> Space<M> {
         }
         // SAFETY: the space is being dropped: no reader, no editor is left, and each node is linked once.
         unsafe {
-            for i in 0..if (*node).level == 0 { 0 } else { (*node).len as usize } {
-                self.free_list((*node).child(i).3);
-            }
+            (*node).children().for_each(|child| self.free_list(child));
             self.memory.release_node(node);
         }
     }

@@ -183,7 +183,7 @@ impl<M: Machine> Scan<'_, M> {
                                 page = next.min(page + GROUP as u32);
                             }
                             _ => {
-                                self.entry(&rest[0], &p, page);
+                                self.entry(&rest[0], p, page);
                                 page += 1;
                             }
                         }

@@ -165,9 +165,9 @@ impl<M: Machine> Space<M> {
             }
             // 5. One transition.
             return if e.is_empty() {
-                self.fill(arena, entry, e, &p, page, access)
+                self.fill(arena, entry, e, p, page, access)
             } else if e.is_present() {
-                self.present(arena, entry, e, &p, page, access)
+                self.present(arena, entry, e, p, page, access)
             } else if e.is_hidden() {
                 // Reading is granted at once, storing by the next window.
                 match entry.reveal(e, p.prot) {

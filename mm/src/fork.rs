@@ -17,7 +17,6 @@
 //! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
 
 use crate::arena::Arena;
-use crate::build::Builder;
 use crate::entry::{Entry, Table, Word, are_empty};
 use crate::error::EditError;
 use crate::frames::Frame;
@@ -29,7 +28,6 @@ use crate::sizes::{COURTESY, FEW};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{Ordering::*, fence};
-use crate::version::Version;
 use crate::walk::index;
 
 impl<M: Machine> Space<M> {
@@ -95,25 +93,14 @@ impl<M: Machine> Space<M> {
 
     fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {
         let m = self.memory();
-        let grown;
-        let root = {
+        // As on Linux, what is locked is locked for its own process only.
+        let keep = |p: &Part| {
+            let kept = !p.flags.contains(Flags::DONTFORK);
+            kept.then_some(Part { flags: p.flags - Flags::LOCKED, ..*p })
+        };
+        let (root, segments) = {
             let pin = m.pin();
-            let list = parent.list(&pin);
-            if list.root().is_null() {
-                return Ok(());
-            }
-            let mut built = Builder::start(m);
-            // As on Linux, what is locked is locked for its own process only.
-            let keep = |p: &Part| {
-                let kept = !p.flags.contains(Flags::DONTFORK);
-                kept.then_some(Part { flags: p.flags - Flags::LOCKED, ..*p })
-            };
-            // SAFETY: the read section keeps the parent's nodes; the claim keeps their list from changing.
-            let root = unsafe { built.copy(list.root(), &keep) }.map_err(|_| EditError::OutOfFrames)?;
-            built.own();
-            built.publish();
-            grown = built.grown();
-            root
+            self.copy_list(parent.list(&pin), &keep)?
         };
         if root.is_null() {
             return Ok(());
@@ -127,7 +114,7 @@ impl<M: Machine> Space<M> {
         };
         // The child is ours alone: no compare-and-swap.
         arena.list.store(root, Release);
-        arena.segments.store(grown as u64, Relaxed);
+        arena.segments.store(segments, Relaxed);
         if parent.is_guarded() {
             arena.guard();
         }

@@ -1,6 +1,5 @@
 //! Segments that grow down: stacks, and what MAP_GROWSDOWN asks for. Below them lies their [guard](crate::guard), which grows with them.
 
-use crate::build::Change;
 use crate::error::EditError;
 use crate::guard::GUARD;
 use crate::list::List;
@@ -54,13 +53,13 @@ impl<M: Machine> Space<M> {
         arena.guard();
         let object = core::ptr::null();
         let part = Part { start: lo, end: hi, prot: old.prot, flags: old.flags, object, offset: 0 };
-        self.publish(arena, lo, hi, &Change::Put(Some(part)), None, |list| {
-            let still = |p: Part, start: u32| p.start == start && p.prot == old.prot && p.flags == old.flags;
+        let check = |list: List<'_>| {
+            let still = |p: &Part, start: u32| p.start == start && p.prot == old.prot && p.flags == old.flags;
             let still = match list.at_or_above(lo) {
                 Some(p) => still(p, hi),
-                None => above != 0 && self.first(index + 1).is_some_and(|p| still(p, 0)),
+                None => above != 0 && self.first(index + 1).is_some_and(|p| still(&p, 0)),
             };
-            if !still || !list.is_free(lo, hi) {
+            if !still {
                 return Err(EditError::Exists);
             }
             let below = guard.by_arena().filter_map(|(i, from, to)| match i == index {
@@ -71,7 +70,8 @@ impl<M: Machine> Space<M> {
                 Some(p) if !p.prot.is_empty() && !p.flags.contains(Flags::GROWS_DOWN) => Err(EditError::NoSpace),
                 _ => Ok(()),
             }
-        })
+        };
+        self.publish(arena, lo, hi, Some(part), check, None).map(|_| ())
     }
 }
 

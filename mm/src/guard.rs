@@ -39,7 +39,7 @@ impl<M: Machine> Space<M> {
             None => return self.guarded_by_next(arena.index, end),
             Some(above) => above,
         };
-        (above.start - end < GUARD && above.flags.contains(Flags::GROWS_DOWN)).then_some(above)
+        (above.start - end < GUARD && above.flags.contains(Flags::GROWS_DOWN)).then_some(*above)
     }
 
     /// As [`Space::guarded`], where the arena `index` has nothing above `end`.
@@ -52,7 +52,7 @@ impl<M: Machine> Space<M> {
     pub(crate) fn first(&self, index: usize) -> Option<Part> {
         let arena = self.arena(index)?;
         let pin = self.memory().pin();
-        arena.list(&pin).at_or_above(0)
+        arena.list(&pin).at_or_above(0).copied()
     }
 
     /// Whether a range that is free can be mapped without asking for its place: no segment above it loses its guard. It stays so under

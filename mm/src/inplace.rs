@@ -9,15 +9,13 @@
 //! edited one arena after the other, under claims of all of it: nothing moves past the edit meanwhile.
 
 use crate::arena::Arena;
-use crate::build::Change;
-use crate::edit::Quick;
 use crate::error::EditError;
 use crate::machine::Machine;
 use crate::object::Object;
 use crate::page::{ARENA_PAGES, ENTRIES, Page, PageRange, Prot};
+use crate::publish::Change;
 use crate::segment::{Flags, Part, Seen};
 use crate::space::Space;
-use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::walk::index;
@@ -73,33 +71,19 @@ impl<M: Machine> Space<M> {
             _ => Ok(()),
         };
         let _claim = (!claimed).then(|| arena.claims.acquire_one(m, lo, hi));
-        let mut narrows = false;
-        let mut change = |p: &Part| {
+        let (mut narrows, mut widens) = (false, false);
+        let (hi, end) = self.change_each(arena, lo, hi, Holes::End, |p| {
+            may(p)?;
             narrows |= !prot.contains(p.prot);
-            may(p).is_ok().then_some(Part { prot, ..*p })
-        };
-        let (mut hi, mut end) = (hi, Ok(()));
-        match self.splice(arena, lo, hi, &mut Act::Each(&mut change))? {
-            Quick::Same => return Ok(()),
-            Quick::Done => {}
-            _ => {
-                let mut same = true;
-                narrows = false;
-                (hi, end) = self.reach(arena, lo, hi, Holes::End, |p| {
-                    may(p)?;
-                    narrows |= !prot.contains(p.prot);
-                    same &= p.prot == prot;
-                    Ok(())
-                });
-                if same {
-                    return end;
-                }
-                self.publish(arena, lo, hi, &Change::Each(&|p| Part { prot, ..p }), None, |_| Ok(()))?;
-            }
+            widens |= p.prot != prot;
+            Ok((prot, p.flags))
+        });
+        if hi == lo {
+            return end;
         }
         if narrows {
             self.sweep(arena, lo, hi, Fate::Narrow(prot));
-        } else if prot.contains(Prot::WRITE) {
+        } else if widens && prot.contains(Prot::WRITE) {
             self.widen_ahead(arena, lo, hi, prot);
         }
         end
@@ -142,20 +126,17 @@ impl<M: Machine> Space<M> {
         holes: Holes,
         takes: Takes<'_>,
     ) -> Result<(), EditError> {
-        let change = |p: Part| Part { flags: (p.flags - clear) | set, ..p };
         self.each_part(range, holes, |arena, lo, hi| {
             let mut same = true;
-            let (to, end) = self.reach(arena, lo, hi, holes, |p| {
+            let (_, end) = self.change_each(arena, lo, hi, holes, |p| {
                 taken(takes, p)?;
-                same &= change(*p).flags == p.flags;
-                Ok(())
+                let flags = (p.flags - clear) | set;
+                same &= flags == p.flags;
+                Ok((p.prot, flags))
             });
-            if !same {
-                self.publish(arena, lo, to, &Change::Each(&change), None, |_| Ok(()))?;
-                if set.contains(Flags::LOCKED) {
-                    // A scan that has read the older list still evicts.
-                    self.wait_for_scans(core::iter::once(arena));
-                }
+            if !same && set.contains(Flags::LOCKED) {
+                // A scan that has read the older list still evicts.
+                self.wait_for_scans(core::iter::once(arena));
             }
             end
         })
@@ -164,10 +145,10 @@ impl<M: Machine> Space<M> {
     /// Unlocks what is mapped in a range that the caller has claimed. What cannot be unlocked for want of memory stays locked.
     #[cold]
     pub(crate) fn unlock_claimed(&self, range: PageRange) {
-        let change = |p: Part| Part { flags: p.flags - Flags::LOCKS, ..p };
         for (index, lo, hi) in range.by_arena() {
             if let Some(arena) = self.arena(index) {
-                let _ = self.publish(arena, lo, hi, &Change::Each(&change), None, |_| Ok(()));
+                let unlocked = |p: &Part| Ok((p.prot, p.flags - Flags::LOCKS));
+                let _ = self.change_each(arena, lo, hi, Holes::Skip, unlocked);
             }
         }
     }
@@ -194,7 +175,7 @@ impl<M: Machine> Space<M> {
             loop {
                 let claim = arena.claims.acquire_one(m, lo, hi);
                 let Some((from, to)) = next(at) else { break };
-                self.publish(arena, from, to, &Change::Put(None), None, |_| Ok(()))?;
+                self.publish(arena, from, to, None, |_| Ok(()), None)?;
                 self.sweep(arena, from, to, Fate::Gone);
                 drop(claim);
                 self.left_bare(arena, from, to);
@@ -242,27 +223,54 @@ impl<M: Machine> Space<M> {
         holes: Holes,
         mut may: impl FnMut(&Part) -> Result<(), EditError>,
     ) -> (u32, Result<(), EditError>) {
-        let (mut at, mut hole, mut refused) = (lo, false, Ok(()));
-        let pin = self.memory().pin();
-        arena.list(&pin).each(lo, hi, &mut |p| {
-            hole |= p.start > at;
-            if hole && holes == Holes::End {
-                return false;
+        self.change_each(arena, lo, hi, holes, |p| may(p).map(|()| (p.prot, p.flags)))
+    }
+
+    /// Publishes other rights and flags of each segment in `lo .. hi`, one after the other: those that `change` says. Returns as
+    /// [`Space::reach`].
+    fn change_each(
+        &self,
+        arena: &Arena,
+        lo: u32,
+        hi: u32,
+        holes: Holes,
+        mut change: impl FnMut(&Part) -> Result<(Prot, Flags), EditError>,
+    ) -> (u32, Result<(), EditError>) {
+        let (mut at, mut hole) = (lo, false);
+        while at < hi {
+            // Where the next segment begins and ends, as far as it lies in the range.
+            let mut found = None;
+            let changed = self.publish_change(arena, |list| {
+                let reached = |p: &&Part| p.start < hi && (p.start <= at || holes == Holes::Skip);
+                let Some(p) = list.at_or_above(at).filter(reached) else { return Ok(None) };
+                let (start, end) = (p.start.max(lo), p.end.min(hi));
+                found = Some((start, end));
+                let (prot, flags) = change(p)?;
+                let other = (prot, flags) != (p.prot, p.flags);
+                Ok(other.then(|| Change { lo: start, hi: end, new: Some(Part { prot, flags, ..p.clip(lo, hi) }) }))
+            });
+            let Some((start, end)) = found else {
+                hole = true;
+                break;
+            };
+            hole |= start > at;
+            if let Err(why) = changed {
+                return (start, Err(why));
             }
-            refused = may(p);
-            at = if refused.is_ok() { p.end.min(hi) } else { p.start.max(lo) };
-            refused.is_ok()
-        });
-        match refused {
-            Err(_) => (at, refused),
-            Ok(()) if !hole && at == hi => (hi, Ok(())),
-            Ok(()) => (if holes == Holes::Skip { hi } else { at }, Err(EditError::NotMapped)),
+            at = end;
+            // There may be many, and others wait for answers.
+            self.memory().serve();
+        }
+        match hole {
+            false => (hi, Ok(())),
+            true => (if holes == Holes::Skip { hi } else { at }, Err(EditError::NotMapped)),
         }
     }
 
     /// After a wider protection: grants the right to store where pages are in memory and not shared, so that the next stores
     /// need no faults. Under the claim the range keeps `prot` and its tables, and no fork begins; so there is no list to be looked
     /// at. Nothing depends on it.
+    #[inline]
     fn widen_ahead(&self, arena: &Arena, lo: u32, hi: u32, prot: Prot) {
         let m = self.memory();
         if hi - lo > AHEAD || self.active.bits() & 1 << m.machine.cpu() == 0 {

@@ -3,19 +3,18 @@
 //! A mapping without a hint looks for a hole, then puts itself there by an edit that fails if the hole is none any more: the look is
 //! repeated, under the claim, in the root that is replaced (race 42).
 
-use crate::build::Change;
 use crate::edit::{Over, transit};
 use crate::error::EditError;
-use crate::exchange::Reserve;
 use crate::list::List;
 use crate::machine::Machine;
 use crate::page::{Page, PageRange, Prot};
 use crate::place::Place;
+use crate::publish::Reserve;
 use crate::segment::{Backing, Flags, Part};
 use crate::space::Space;
-use crate::splice::Act;
 use crate::stats::Counter;
 use crate::sweep::Fate;
+use crate::tree::See;
 use core::cell::Cell;
 
 impl<M: Machine> Space<M> {
@@ -85,12 +84,12 @@ impl<M: Machine> Space<M> {
             Part { start, end, prot, flags, object, offset }
         };
         if let Some((arena, lo, hi)) = range.one_arena() {
-            let act = &mut Act::Insert(part(arena, lo, hi));
+            let part = part(arena, lo, hi);
             let arena = self.arena_or_new(arena)?;
             if flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
-            return self.put(arena, lo, hi, act, over);
+            return self.put(arena, lo, hi, &part, over);
         }
         self.map_across(range, &part, over)
     }
@@ -157,8 +156,7 @@ impl<M: Machine> Space<M> {
     ) -> Result<(), EditError> {
         let arenas = range.by_arena().count();
         let at_once = arenas == 1 && over != Over::All;
-        let mut reserve =
-            Reserve::take(self.memory(), if at_once { 0 } else { arenas }).ok_or(EditError::OutOfFrames)?;
+        let reserve = Reserve::take(self.memory(), if at_once { 0 } else { arenas })?;
         range.by_arena().try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
         let claims = self.claim_ranges(claimed);
         check()?;
@@ -167,10 +165,13 @@ impl<M: Machine> Space<M> {
             if all.flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
-            self.publish(arena, lo, hi, &Change::Put(Some(all)), None, |list: List<'_>| {
-                let spaced = over != Over::Spaced || self.guarded(arena, list, hi).is_none();
-                if over == Over::All || spaced && list.is_free(lo, hi) { Ok(()) } else { Err(EditError::Exists) }
-            })
+            let spaced = |list: List<'_>| match over == Over::Spaced && self.guarded(arena, list, hi).is_some() {
+                true => Err(EditError::Exists),
+                false => Ok(()),
+            };
+            let mut refuse = |_: &Part| false;
+            let see: See<'_, Part> = if over == Over::All { None } else { Some(&mut refuse) };
+            self.publish(arena, lo, hi, Some(all), spaced, see).map(|_| ())
         };
         if at_once && let Some((index, lo, hi)) = range.one_arena() {
             return put(index, lo, hi, part(index, lo, hi));
@@ -190,7 +191,7 @@ impl<M: Machine> Space<M> {
         }
         for (index, lo, hi) in range.by_arena().take(marked) {
             let (arena, all) = (self.arena_or_new(index)?, result.is_ok().then(|| part(index, lo, hi)));
-            self.publish(arena, lo, hi, &Change::Put(all), Some(&mut reserve), |_| Ok(()))?;
+            self.publish_reserved(arena, lo, hi, all, &reserve)?;
             if result.is_err() {
                 // A table that is bare was not, as long as the mark was there.
                 self.sweep(arena, lo, hi, Fate::Gone);

@@ -13,16 +13,15 @@
 //! 7. Publish what the source is now (nothing, or the same segment, empty) and the final segment at the destination.
 //!
 //! Up to step 5 a shortage puts the source back, its pages waiting for faults; the destination becomes unmapped, as on Linux. What follows
-//! needs no memory that was not taken before: each mark is a segment by itself, which is exchanged ([`crate::exchange`]).
+//! needs no memory that was not taken before: each mark is a segment by itself, which needs no more nodes than are put aside ([`crate::publish`]).
 
 use crate::arena::Arena;
-use crate::build::Change;
 use crate::edit::{Over, transit};
 use crate::entry::{Entry, Word};
 use crate::error::EditError;
-use crate::exchange::Reserve;
 use crate::machine::Machine;
 use crate::page::{Page, PageRange, Prot};
+use crate::publish::Reserve;
 use crate::rcu::Pin;
 use crate::segment::{Flags, Part};
 use crate::space::Space;
@@ -108,7 +107,7 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Move, 1);
         let arenas = src.by_arena().count() + dst.by_arena().count();
-        let reserve = Reserve::take(m, arenas).ok_or(EditError::OutOfFrames)?;
+        let reserve = Reserve::take(m, arenas)?;
         // Before the source is claimed: see `whole`.
         let mut there = dst.by_arena();
         there.try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
@@ -235,7 +234,7 @@ impl<M: Machine> Move<'_, M> {
             if part.flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
-            if let Err(short) = self.space.publish(arena, lo, hi, &Change::Put(Some(mark)), None, |_| Ok(())) {
+            if let Err(short) = self.space.publish(arena, lo, hi, Some(mark), |_| Ok(()), None) {
                 let marked = PageRange { start: range.start, end: Page::of(index, lo) };
                 self.show(marked, back)?;
                 if back.is_none() {
@@ -252,7 +251,7 @@ impl<M: Machine> Move<'_, M> {
         for (index, lo, hi) in range.by_arena() {
             let arena = self.space.arena_or_new(index)?;
             let part = what.map(|p| p.shown_at(range, index, lo, hi));
-            self.space.publish(arena, lo, hi, &Change::Put(part), Some(&mut self.reserve), |_| Ok(()))?;
+            self.space.publish_reserved(arena, lo, hi, part, &self.reserve)?;
         }
         Ok(())
     }

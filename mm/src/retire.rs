@@ -2,11 +2,10 @@
 //! objects, tables are frames again. And what a CPU gives back when others are short of memory.
 
 use crate::frames::{Frame, Role};
-use crate::list::Node;
+use crate::list::{Node, disown, place_of};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::rcu::Bag;
-use crate::slab::NodePlace;
 
 impl<M: Machine> Memory<M> {
     /// Retires a chain of nodes (by their headers), already unlinked.
@@ -84,10 +83,9 @@ impl<M: Machine> Memory<M> {
     pub(crate) unsafe fn release_node(&self, node: *mut Node) {
         // SAFETY: by this function's contract the caller is the only one who has the node.
         unsafe {
-            let place: NodePlace = (*node).place;
-            (*node).disown();
+            disown(&*node);
             core::ptr::drop_in_place(node);
-            self.free_node(place);
+            self.free_node(place_of(node));
         }
     }
 }

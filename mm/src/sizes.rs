@@ -43,10 +43,8 @@ pub(crate) const CACHE_BATCH: usize = or(64, 1);
 
 /// Operations that can edit one arena at a time; more wait for a seat.
 pub(crate) const CLAIMS: usize = or(16, 3);
-/// A list's height never reaches this: see [`MOST`](crate::list::MOST).
-pub(crate) const HEIGHT: usize = 8;
-/// Nodes that the last publish of a replacement takes from its reserve: one for each level.
-pub(crate) const RESERVED: usize = or(HEIGHT, 2);
+/// Nodes that the last publish of a replacement takes from its reserve.
+pub(crate) const RESERVED: usize = or(crate::tree::REPLACING, 2);
 /// Frames that a flush gathers before a payment.
 pub(crate) const FLUSH_FRAMES: usize = or(256, 2);
 /// Tables that a flush gathers before a payment.

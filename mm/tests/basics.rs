@@ -99,6 +99,36 @@ fn fixed_replaces_and_no_replace_refuses() {
     finish(cpu, space);
 }
 
+/// Pieces of a range that grants nothing: where no page is, they are mapped as into a hole; a page that is hidden there goes.
+#[test]
+fn pieces_of_a_reservation_begin_with_zeros() {
+    let (mut cpu, space) = setup(4096);
+    let a = anon(&space, 600, Prot::empty());
+    let fixed = |i: u64, pages, prot| {
+        let at = Page(Page::containing(a).0 + i);
+        space.map(Place::Fixed(at), pages, prot, &Backing::Anonymous, Flags::empty()).unwrap();
+        range(at, pages)
+    };
+    for i in 0..600 {
+        let piece = fixed(i, 1, if i % 2 == 0 { RW } else { Prot::READ });
+        assert_eq!(cpu.read(a + i * 4096), Ok(0));
+        if i % 2 == 0 {
+            cpu.write(a + i * 4096, i + 1).unwrap();
+            space.protect(piece, Prot::empty()).unwrap();
+        }
+    }
+    assert_eq!(space.segments(), 600);
+    for i in [0, 2, 4, 510] {
+        fixed(i, 1, RW);
+        assert_eq!(cpu.read(a + i * 4096), Ok(0), "piece {i}");
+    }
+    // Over several segments that grant nothing, in two tables, of which some hold pages.
+    fixed(590, 10, Prot::empty());
+    fixed(512, 88, RW);
+    (512..600).for_each(|i| assert_eq!(cpu.read(a + i * 4096), Ok(0), "page {i}"));
+    finish(cpu, space);
+}
+
 #[test]
 fn fork_shares_until_somebody_writes() {
     let (mut cpu, space) = setup(4096);

@@ -10,6 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 const RO: Prot = Prot::READ;
 
+/// Counts one more when it goes.
+struct CountOnDrop<'a>(&'a AtomicU64);
+
+impl Drop for CountOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
 /// Runs `work` on CPUs `1 ..= n` in `space`, then audits with the space alive and with it gone.
 fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut Cpu, usize) + Sync) {
     let m = memory(frames);
@@ -18,13 +27,20 @@ fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut
     cpu.enter(&space);
     setup(&mut cpu);
     cpu.leave();
+    let done = AtomicU64::new(0);
     std::thread::scope(|s| {
         for id in 1..=n {
-            let (space, work) = (&space, &work);
+            let (space, work, done) = (&space, &work, &done);
             s.spawn(move || {
                 let mut cpu = Cpu::new(m, id);
                 cpu.enter(space);
-                work(&mut cpu, id);
+                {
+                    // Also when `work` panics, or the others would wait for ever.
+                    let _count = CountOnDrop(done);
+                    work(&mut cpu, id);
+                }
+                // Whoever has seen this CPU in the space may ask it for an answer: it serves until nobody can.
+                cpu.wait_until(|| done.load(SeqCst) == n as u64);
             });
         }
     });

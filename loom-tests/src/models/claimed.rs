@@ -10,7 +10,7 @@ use crate::world::{R, RW, Scene, World, script, spawn};
 use quire_mm::{Backing, EditError, Flags, ObjectRef, Page, Place, Prot, Remap, Space};
 
 pub const MODELS: &[Model] = &[
-    Model::new("future-replace", replace, &[&[FutureReadOnce]]),
+    Model::new("future-replace", replace, &[&[FutureReadOnce]]).bounds([Some(2), Some(3)], [Some(3), Some(4)]),
     Model::new("future-border", border, &[&[FutureReadOften]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("future-arena", arena, &[&[ArenaNoFence]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("grow-border", grow, &[&[GrowBesideBorder]]).bounds([Some(2); 2], [Some(3); 2]),

@@ -21,7 +21,7 @@ pub const MODELS: &[Model] = &[
     Model::new("claims-all", all, &[&[SomeSeats]]),
     Model::new("claims-wait", wait, &[&[WaitForNobody]]),
     Model::new("claims-sweep", sweep, &[&[NoClaim]]),
-    Model::new("hole", hole, &[&[HoleOnce]]),
+    Model::new("hole", hole, &[&[HoleOnce]]).bounds([Some(2), Some(3)], [Some(3), Some(4)]),
 ];
 
 struct Pages {

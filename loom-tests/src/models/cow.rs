@@ -10,7 +10,7 @@ use quire_mm::Counter;
 use quire_mm::sync::Ordering::*;
 
 pub const MODELS: &[Model] = &[
-    Model::new("cow-two", two, &[&[NoFresh]]),
+    Model::new("cow-two", two, &[&[NoFresh]]).bounds([Some(3), Some(2)], [Some(4); 2]),
     Model::new("cow-publish", publish, &[&[CopyWritable]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("cow-alone", alone, &[&[CopyAloneTooEarly]]),
     Model::new("cow-child", child, &[&[ReuseShared]]),

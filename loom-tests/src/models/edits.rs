@@ -12,7 +12,9 @@ pub const MODELS: &[Model] = &[
     Model::new("edits-disjoint", disjoint, &[&[PublishBlind]])
         .bounds([Some(2), Some(3)], [Some(3), Some(4)])
         .collecting(),
-    Model::new("edits-overlap", overlap, &[&[PublishBlind, NoClaim]]).collecting(),
+    Model::new("edits-overlap", overlap, &[&[PublishBlind, NoClaim]])
+        .bounds([Some(2), Some(3)], [Some(3); 2])
+        .collecting(),
     Model::new("edits-recycled", recycled, &[&[AdvanceEarly]]).bounds([Some(2); 2], [Some(3); 2]).collecting(),
     Model::new("lookup", lookup, &[&[PinNoFence], &[AdvanceEarly]]).collecting(),
     Model::new("lookup-idle", lookup_idle, &[&[AdvanceEarly]]).bounds([Some(2); 2], [Some(3); 2]).collecting(),

@@ -14,7 +14,7 @@ pub const MODELS: &[Model] = &[
     Model::new("shootdown-two", two, &[&[NoServe], &[NoInterrupt]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("shootdown-record", record, &[&[AnswerEarly]]),
     Model::new("shootdown-free", free, &[&[FreeBeforeAnswer], &[AnswerEarly], &[AnswerRelaxed]]),
-    Model::new("unmap-unmap", unmappers, &[&[NoClaim]]).bounds([Some(2), Some(3)], [Some(3), Some(4)]),
+    Model::new("unmap-unmap", unmappers, &[&[NoClaim]]).bounds([Some(2), Some(2)], [Some(3), Some(4)]),
 ];
 
 /// CPUs 0 and 1 ask each other and CPU 2, which only its interrupt reaches.

@@ -17,7 +17,7 @@ pub const MODELS: &[Model] = &[
     Model::new("swap-unmap-alone", unmap_alone, &[&[AloneBesideScan]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-protect", protect, &[&[NoParityFlip]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-fork", fork, &[&[HoldAfterShare], &[NoParityFlip]]).bounds([Some(2); 2], [Some(2); 2]),
-    Model::new("swap-fork-store", fork_store, &[&[EvictNoAnswer]]).bounds([Some(1), Some(2)], [Some(2); 2]),
+    Model::new("swap-fork-store", fork_store, &[&[EvictNoAnswer]]).bounds([Some(1), Some(1)], [Some(2); 2]),
     Model::new("swap-move", there_and_back, &[&[NoScanWait]]).bounds([Some(2); 2], [Some(2); 2]),
     Model::new("swap-move-narrow", narrow_between, &[&[MoveNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("swap-unmap-move", another_life, &[&[SweepNoAnswer]]).bounds([Some(2); 2], [Some(3); 2]),

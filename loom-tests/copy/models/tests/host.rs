@@ -22,6 +22,11 @@ mod found {
     }
 
     #[test]
+    fn pages_under_a_reservation_unseen() {
+        must_fail("basics::pieces_of_a_reservation_begin_with_zeros", &[IdleUnseen]);
+    }
+
+    #[test]
     fn a_look_before_the_claim() {
         must_fail("rights::a_view_for_reading_is_never_writable", &[ProtectLookedBefore]);
     }

@@ -88,6 +88,8 @@ const INSTRUCTIONS: &[Row] = &[
     row("random_10000", "random write fault among 10,000 segments", 4805, 1500),
     row("map_10000", "mapping one of 10,000 segments", 8662, 2000),
     row("unmap_10000", "unmapping one of 10,000 segments", 3828, 2000),
+    row("reserved_1000", "mapping over a reservation, 1,000 pieces", 8227, 3000),
+    row("reserved_10000", "mapping over a reservation, 10,000 pieces", 8662, 3500),
 ];
 
 /// Wall clock: name, meaning, and nanoseconds that were recorded of Linux with one thread and with four.

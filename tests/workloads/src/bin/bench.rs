@@ -52,6 +52,9 @@ fn instructions() {
         random_faults(segments);
     }
     many_segments();
+    for pieces in [1000, 10_000] {
+        reservation(pieces);
+    }
 }
 
 fn null_call() {
@@ -164,6 +167,17 @@ fn many_segments() {
         mapping
     });
     print("unmap_10000", unmapping.as_nanos() as f64 / SEGMENTS as f64);
+}
+
+/// One page after the other of a large range that was reserved without any right, as allocators and loaders do.
+fn reservation(pieces: usize) {
+    least(&format!("reserved_{pieces}"), pieces, || {
+        let area = Area::mapped(0, 2 * pieces, NONE, libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+        let rights = |page| if page % 2 == 0 { READ_WRITE } else { READ };
+        let mapping = timed(|| (0..pieces).for_each(|page| area.replace(page..page + 1, rights(page))));
+        area.unmap(0..2 * pieces);
+        mapping
+    });
 }
 
 fn wall() {
