@@ -1,7 +1,8 @@
 //! Policies of scheduling: recorded, told and inherited. There is one policy.
 
 use super::thread::{UserThread, of};
-use crate::sched::Thread;
+use crate::sched::{SLICE, Thread};
+use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_base::errno::{EINVAL, Errno};
@@ -15,19 +16,48 @@ pub struct Policy {
     pub priority: u32,
     /// Children begin with an ordinary one.
     pub reset: bool,
+    /// `sched_runtime` of an ordinary one, in nanoseconds: told, and no more. 0: what threads have here.
+    pub runtime: u32,
 }
+
+/// What an ordinary thread may ask for.
+const RUNTIMES: RangeInclusive<u64> = 100_000..=100_000_000;
 
 impl Policy {
     /// A thread's.
     pub fn of(thread: &UserThread) -> Self {
         let word = thread.policy.load(Ordering::Relaxed);
-        Policy { policy: word & 0xff, priority: word >> 8 & 0xff, reset: word & l::SCHED_RESET_ON_FORK != 0 }
+        let (runtime, word) = ((word >> 32) as u32, word as u32);
+        let reset = word & l::SCHED_RESET_ON_FORK != 0;
+        Policy { policy: word & 0xff, priority: word >> 8 & 0xff, reset, runtime }
     }
 
-    /// Gives it to a thread.
+    /// Gives it to a thread. As on Linux, timers of a real-time one have no slack, and its own are back behind it.
     pub fn set(self, thread: &UserThread) {
         let reset = if self.reset { l::SCHED_RESET_ON_FORK } else { 0 };
-        thread.policy.store(self.policy | self.priority << 8 | reset, Ordering::Relaxed);
+        let word = self.policy | self.priority << 8 | reset;
+        thread.policy.store(u64::from(self.runtime) << 32 | u64::from(word), Ordering::Relaxed);
+        let slack = &mut thread.settings.lock().slack;
+        match (self.is_realtime(), slack[0]) {
+            (true, _) => slack[0] = 0,
+            (false, 0) => slack[0] = slack[1],
+            _ => {}
+        }
+    }
+
+    /// As [`Policy::runtime`], of the number that a program gives.
+    pub fn runtime_of(asked: u64) -> u32 {
+        if asked == 0 { 0 } else { asked.clamp(*RUNTIMES.start(), *RUNTIMES.end()) as u32 }
+    }
+
+    /// For how long it runs in turn; real-time ones are not told of it so.
+    pub fn slice(&self) -> u64 {
+        if self.runtime == 0 { SLICE } else { u64::from(self.runtime) }
+    }
+
+    /// Whether it has a nice value and a runtime.
+    pub fn is_fair(&self) -> bool {
+        matches!(self.policy, l::SCHED_NORMAL | l::SCHED_BATCH)
     }
 
     /// Whether it has priorities.
@@ -51,7 +81,7 @@ pub fn inherit(parent: &Thread, child: &Thread) {
             true => (policy.policy, policy.priority, nice) = (l::SCHED_NORMAL, 0, 0),
             false => nice = nice.max(0),
         }
-        policy.reset = false;
+        (policy.reset, policy.runtime) = (false, 0);
     }
     policy.set(of(child));
     child.set_nice(nice);

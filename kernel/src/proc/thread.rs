@@ -107,7 +107,7 @@ pub struct UserThread {
     /// Where this thread waits, if it waits on a futex.
     pub futex: futex::Waiting,
     /// The policy of scheduling: see `sys::policy`.
-    pub policy: AtomicU32,
+    pub policy: AtomicU64,
     /// What prctl sets.
     pub settings: Mutex<Settings>,
     /// Set once the thread is past the point of no return.
@@ -146,7 +146,7 @@ impl UserThread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new(name),
             futex: futex::Waiting::new(),
-            policy: AtomicU32::new(0),
+            policy: AtomicU64::new(0),
             settings: Mutex::new(Settings::new()),
             exiting: AtomicBool::new(false),
             vfork: Mutex::new(None),

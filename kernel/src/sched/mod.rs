@@ -40,6 +40,7 @@ pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kern
 pub use look::{each_kernel_thread, progress};
 pub use mutex::{SleepGuard, SleepMutex};
 pub use thread::{Part, Thread, ThreadRef};
+pub use tick::SLICE;
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 

@@ -12,7 +12,7 @@ use quire_base::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
 use quire_base::time;
 
 /// The turn of a thread of nice 0 when others wait, in nanoseconds.
-const SLICE: u64 = 4_000_000;
+pub const SLICE: u64 = 4_000_000;
 /// What a thread gets beyond its slice to do what it has waited for, in nanoseconds.
 const GRACE: u64 = 200_000;
 

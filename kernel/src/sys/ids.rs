@@ -1,6 +1,7 @@
 //! Who a process is: ids, groups, sessions, names.
 
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
+use crate::proc::policy::Policy;
 use crate::proc::process::ALL_CAPABILITIES;
 use crate::proc::process::Process;
 use crate::proc::signal::MAX;
@@ -218,7 +219,10 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
         p::PR_GET_KEEPCAPS => Ok(usize::from(user().settings.lock().keep_caps)),
         p::PR_SET_TIMERSLACK => {
             let mut settings = user().settings.lock();
-            settings.slack[0] = if arg as isize <= 0 { settings.slack[1] } else { arg as u64 };
+            // A real-time thread has none, and keeps to it.
+            if !Policy::of(user()).is_realtime() {
+                settings.slack[0] = if arg == 0 { settings.slack[1] } else { arg as u64 };
+            }
             Ok(0)
         }
         p::PR_GET_TIMERSLACK => Ok(user().settings.lock().slack[0] as usize),

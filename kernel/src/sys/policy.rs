@@ -29,17 +29,22 @@ pub fn getscheduler(r: &mut UserRegs) -> SysResult {
     Ok((policy.policy | if policy.reset { l::SCHED_RESET_ON_FORK } else { 0 }) as usize)
 }
 
-/// A `sched_param`. As on Linux, none is another mistake than one that cannot be read.
-fn read_priority(at: usize) -> Result<u32, Errno> {
-    if at == 0 { Err(EINVAL) } else { UserPtr::<u32>::new(at).read() }
+/// A thread's number, and a `sched_param`. As on Linux, none of either is another mistake than one that cannot be read.
+fn read_priority(id: usize, at: usize) -> Result<u32, Errno> {
+    if at == 0 || (id as i32) < 0 { Err(EINVAL) } else { UserPtr::<u32>::new(at).read() }
 }
 
 /// `sched_setscheduler`
 pub fn setscheduler(r: &mut UserRegs) -> SysResult {
-    let (policy, priority) = (r.a1() as u32, read_priority(r.a2())?);
+    let policy = r.a1() as u32;
+    if (policy as i32) < 0 {
+        return Err(EINVAL);
+    }
+    let priority = read_priority(r.a0(), r.a2())?;
     let reset = policy & l::SCHED_RESET_ON_FORK != 0;
     let thread = target(r.a0())?;
-    Policy { policy: policy & !l::SCHED_RESET_ON_FORK, priority, reset }.check()?.set(of(&thread));
+    let old = Policy::of(of(&thread));
+    Policy { policy: policy & !l::SCHED_RESET_ON_FORK, priority, reset, ..old }.check()?.set(of(&thread));
     Ok(0)
 }
 
@@ -54,7 +59,7 @@ pub fn getparam(r: &mut UserRegs) -> SysResult {
 
 /// `sched_setparam`
 pub fn setparam(r: &mut UserRegs) -> SysResult {
-    let priority = read_priority(r.a1())?;
+    let priority = read_priority(r.a0(), r.a1())?;
     let thread = target(r.a0())?;
     Policy { priority, ..Policy::of(of(&thread)) }.check()?.set(of(&thread));
     Ok(0)
@@ -69,7 +74,8 @@ pub fn setattr(r: &mut UserRegs) -> SysResult {
     let (raw, size) = read_attr(at)?;
     let word = |n: usize| u32::from_ne_bytes([raw[n], raw[n + 1], raw[n + 2], raw[n + 3]]);
     let (policy, nice, priority) = (word(4), word(16) as i32, word(20));
-    let flags = u64::from(word(8)) | u64::from(word(12)) << 32;
+    let long = |n: usize| u64::from(word(n)) | u64::from(word(n + 4)) << 32;
+    let (flags, runtime) = (long(8), long(24));
     if flags & CLAMP != 0 && size < SIZE || (policy as i32) < 0 {
         return Err(EINVAL);
     }
@@ -80,11 +86,12 @@ pub fn setattr(r: &mut UserRegs) -> SysResult {
         policy: if keeps { old.policy } else { policy },
         priority: if keeps_params && old.is_realtime() { old.priority } else { priority },
         reset: if keeps { old.reset } else { flags & RESET != 0 },
+        runtime: old.runtime,
     };
     if flags & !KNOWN != 0 {
         return Err(EINVAL);
     }
-    let new = new.check()?;
+    let mut new = new.check()?;
     if flags & CLAMP != 0 {
         return Err(EOPNOTSUPP);
     }
@@ -93,29 +100,31 @@ pub fn setattr(r: &mut UserRegs) -> SysResult {
         Policy { reset: new.reset, ..old }.set(of(&thread));
         return Ok(0);
     }
-    new.set(of(&thread));
-    if matches!(new.policy, l::SCHED_NORMAL | l::SCHED_BATCH) {
+    if new.is_fair() {
+        new.runtime = Policy::runtime_of(runtime);
         thread.set_nice(nice);
     }
+    new.set(of(&thread));
     Ok(0)
 }
 
-/// A `struct sched_attr`, and how much of it there was. E2BIG, with the size that is known: another size, or more than is known.
+/// A `struct sched_attr`, and how much of it there was. E2BIG, with the size that is known, where it can be stored: another size, or
+/// more than is known.
 fn read_attr(at: usize) -> Result<([u8; SIZE], usize), Errno> {
-    let too_big = || -> Result<Errno, Errno> {
-        UserPtr::<u32>::new(at).write(SIZE as u32)?;
-        Ok(E2BIG)
+    let too_big = || {
+        let _ = UserPtr::<u32>::new(at).write(SIZE as u32);
+        E2BIG
     };
     let size = match UserPtr::<u32>::new(at).read()? as usize {
         0 => FIRST,
         size if (FIRST..=4096).contains(&size) => size,
-        _ => return Err(too_big()?),
+        _ => return Err(too_big()),
     };
     let mut raw = [0u8; SIZE];
     let known = size.min(SIZE);
     for more in SIZE..size {
         if UserPtr::<u8>::new(at + more).read()? != 0 {
-            return Err(too_big()?);
+            return Err(too_big());
         }
     }
     UserSlice::new(at, known)?.copy_in(&mut raw[..known])?;
@@ -134,11 +143,14 @@ pub fn getattr(r: &mut UserRegs) -> SysResult {
     let words = [size.min(SIZE) as u32, policy.policy, u32::from(policy.reset), 0, nice as u32, policy.priority];
     let mut raw = [0u8; SIZE];
     raw.chunks_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_ne_bytes()));
+    let runtime = if policy.is_realtime() { 0 } else { policy.slice() };
+    raw[24..32].copy_from_slice(&runtime.to_ne_bytes());
     let known = size.min(SIZE);
-    UserSlice::new(at, known)?.copy_out(&raw[..known])?;
-    if size > SIZE {
-        UserSlice::new(at + SIZE, size - SIZE)?.zero_some();
+    // What is behind it first, as on Linux.
+    if size > SIZE && UserSlice::new(at + SIZE, size - SIZE)?.zero_some() < size - SIZE {
+        return Err(EFAULT);
     }
+    UserSlice::new(at, known)?.copy_out(&raw[..known])?;
     Ok(0)
 }
 
@@ -161,6 +173,11 @@ pub fn priority_min(r: &mut UserRegs) -> SysResult {
 /// `sched_rr_get_interval`: what Linux says of the policy.
 pub fn rr_interval(r: &mut UserRegs) -> SysResult {
     let policy = Policy::of(of(&*target(r.a0())?));
-    store_timespec(r.a1(), if policy.policy == l::SCHED_RR { 100_000_000 } else { 0 })?;
+    let interval = match policy.policy {
+        l::SCHED_RR => 100_000_000,
+        l::SCHED_FIFO => 0,
+        _ => policy.slice(),
+    };
+    store_timespec(r.a1(), interval)?;
     Ok(0)
 }

@@ -1,7 +1,7 @@
 //! Clocks and sleeping.
 
 use crate::mem::user::UserPtr;
-use crate::mem::user_time::{Timespec, from_realtime, read_timespec, store_timespec};
+use crate::mem::user_time::{from_realtime, read_timespec, store_timespec};
 use crate::proc::clock::Clock;
 use crate::proc::signal::restart::deadline_after;
 use crate::proc::sleep::sleep_until;
@@ -49,14 +49,40 @@ pub fn clock_settime(r: &mut UserRegs) -> SysResult {
     if id > 0 {
         return Err(EINVAL);
     }
-    UserPtr::<Timespec>::new(r.a1()).read()?;
+    let [seconds, nanoseconds] = UserPtr::<[i64; 2]>::new(r.a1()).read()?;
     if id < 0 {
         Clock::of_cpu(id, false)?;
+    } else {
+        check_time(seconds, nanoseconds)?;
     }
     Err(EPERM)
 }
 
+/// Whether a clock can be set to this: as on Linux, it must be able to count on for thirty years.
+fn check_time(seconds: i64, nanoseconds: i64) -> Result<(), Errno> {
+    const LAST: i64 = i64::MAX / 1_000_000_000 - 30 * 365 * 24 * 3600;
+    let fits = (0..LAST).contains(&seconds) && (0..1_000_000_000).contains(&nanoseconds);
+    if fits { Ok(()) } else { Err(EINVAL) }
+}
+
 /// `settimeofday`: the clock is the machine's.
+pub fn settimeofday(r: &mut UserRegs) -> SysResult {
+    let mut to = None;
+    if r.a0() != 0 {
+        let [seconds, micros] = UserPtr::<[i64; 2]>::new(r.a0()).read()?;
+        if !(0..1_000_000).contains(&micros) {
+            return Err(EINVAL);
+        }
+        to = Some((seconds, micros * 1000));
+    }
+    if r.a1() != 0 {
+        UserPtr::<[u32; 2]>::new(r.a1()).read()?;
+    }
+    to.map_or(Ok(()), |(seconds, nanoseconds)| check_time(seconds, nanoseconds))?;
+    Err(EPERM)
+}
+
+/// What only the machine's owner could.
 pub fn not_permitted(_: &mut UserRegs) -> SysResult {
     Err(EPERM)
 }

@@ -2,6 +2,7 @@
 #include "calls.h"
 #include <pthread.h>
 #include <sched.h>
+#include <sys/prctl.h>
 
 enum { RESET = 0x40000000, GET = 512 };
 
@@ -14,14 +15,24 @@ struct attributes {
     uint32_t clamp[2];
 };
 
+/* What is told of a thread that never asked for another runtime: it depends on the machine. */
+static uint64_t usual;
+
+/* In hundredths of a second, so that the machine's ticks do not matter. */
+static long slice_of(int id) {
+    struct timespec slice = {9, 9};
+    long done = CALL(sched_rr_get_interval, id, &slice);
+    return done ? done : (slice.tv_sec * 1000000000 + slice.tv_nsec + 5000000) / 10000000;
+}
+
 static void show(const char *when) {
     struct attributes a = {0};
-    struct timespec slice = {9, 9};
     int priority = 9;
     long got = CALL(sched_getattr, 0, &a, sizeof a, 0), known = CALL(sched_getparam, 0, &priority);
     printf("%s: policy %lx, priority %d (%ld), %ld: size %u policy %u flags %lx nice %d priority %u", when, CALL(sched_getscheduler, 0), priority, known,
            got, a.size, a.policy, (long)a.flags, a.nice, a.priority);
-    printf(", nice %ld, slice %ld %ld\n", CALL(getpriority, PRIO_PROCESS, 0), CALL(sched_rr_get_interval, 0, &slice), slice.tv_nsec);
+    printf(", nice %ld, slice %ld, runtime %ld, slack %ld\n", CALL(getpriority, PRIO_PROCESS, 0), slice_of(0), a.times[0] == usual ? 1 : (long)a.times[0],
+           CALL(prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0));
 }
 
 static void *thread(void *unused) {
@@ -68,6 +79,19 @@ static void policies(void) {
         printf("%d: from %ld to %ld\n", policy, CALL(sched_get_priority_min, policy), CALL(sched_get_priority_max, policy));
 }
 
+/* Of real-time threads timers have no slack. */
+static void slacks(void) {
+    ONE("slack", CALL(prctl, PR_SET_TIMERSLACK, 7)), show("7"), inherited();
+    for (int reset = 0; reset < 2; reset++) {
+        CALL(sched_setscheduler, 0, SCHED_FIFO | (reset ? RESET : 0), (int[]){3}), show("fifo"), ONE("slack", CALL(prctl, PR_SET_TIMERSLACK, 9)), show("set there");
+        fflush(stdout);
+        if (fork() == 0)
+            show("  child"), plain(), show("  back"), exit(0);
+        wait(NULL), plain(), show("back");
+    }
+    ONE("negative", CALL(prctl, PR_SET_TIMERSLACK, -1L)), show("largest"), ONE("none", CALL(prctl, PR_SET_TIMERSLACK, 0L)), show("usual");
+}
+
 static void set(const char *what, struct attributes a) {
     long done = CALL(sched_setattr, 0, &a, 0);
     printf("%s: %ld, size %u\n", what, done, a.size);
@@ -85,6 +109,12 @@ static void attributes(void) {
         a.size = 48, a.policy = SCHED_FIFO, set("  first size", a);
         a.size = 56, a.priority = 3, set("  priority", a), plain();
     }
+    static const uint64_t runtimes[] = {20000000, 1, 99999, 100001, 100000001, 1ull << 63, -1ull};
+    for (int i = 0; i < 7; i++)
+        a = (struct attributes){.size = 56, .times = {runtimes[i], 5, 6}}, set("runtime", a), inherited();
+    a.times[0] = 40000000, a.policy = SCHED_IDLE, set("idle", a), a.policy = SCHED_BATCH, a.flags = 1, set("reset", a), inherited(), a.flags = 16, a.times[0] = 20000000;
+    set("keep all", a), a.flags = 8, set("keep the policy", a), a.flags = 0, a.policy = SCHED_RR, a.priority = 3, set("round robin", a), plain(), show("plain");
+    setpriority(PRIO_PROCESS, 0, 3), show("nice"), a.policy = a.priority = a.times[0] = 0, set("usual again", a), plain();
     a = (struct attributes){.size = 56, .policy = 1u << 31}, set("negative", a), a.policy = 6, set("unknown", a), a.policy = 0, a.priority = 1u << 31, set("far", a);
     a = (struct attributes){.size = 0, .policy = SCHED_BATCH}, set("size 0", a), a.policy = 0;
     for (int size = 47; size <= 49; size++)
@@ -99,6 +129,19 @@ static void attributes(void) {
         memset(page, 9, 4096);
         printf("get %d: %ld", sizes[i], CALL(sched_getattr, 0, page, sizes[i], 0)), printf(" %d %d %d\n", *(int *)page, page[56], page[4095]);
     }
+    for (int size = 56; size < 70; size += 4)
+        memset(page, 9, 4096), printf("get, cut off at %d: %ld", size, CALL(sched_getattr, 0, hole - 60, size, 0)), printf(" %d\n", *(int *)(hole - 60));
+    char *fixed = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *nowhere = (char *)4096;
+    static const unsigned bad[] = {1, 47, 57, 4096, 4097};
+    for (int i = 0; i < 5; i++) {
+        MUST(mprotect(fixed, 4096, PROT_READ | PROT_WRITE)), memset(fixed, 9, 4096), *(unsigned *)fixed = bad[i], MUST(mprotect(fixed, 4096, PROT_READ));
+        printf("size %u, read only: %ld\n", bad[i], CALL(sched_setattr, 0, fixed, 0));
+    }
+    munmap(fixed, 4096);
+    for (int who = -1; who < 1; who++)
+        for (int policy = -1; policy < 2; policy++)
+            printf("%d, policy %d, nowhere: %ld %ld %ld %ld\n", who, policy, CALL(sched_setscheduler, who, policy, nowhere), CALL(sched_setparam, who, nowhere),
+                   CALL(sched_getparam, who, nowhere), CALL(sched_rr_get_interval, who, nowhere));
     ONE("get NULL", CALL(sched_getattr, 0, NULL, 56, 0)), ONE("get, flags", CALL(sched_getattr, 0, page, 56, 1));
     ONE("get, hole", CALL(sched_getattr, 0, hole, 56, 0)), ONE("get, nobody", CALL(sched_getattr, 4000000, page, 56, 0));
     ONE("get, negative", CALL(sched_getattr, -1, page, 56, 0));
@@ -139,6 +182,14 @@ static void clocks(void) {
                CALL(clock_nanosleep, clock, 0, &t, 0), CALL(clock_nanosleep, clock, 1, &t, 0), CALL(timer_create, clock, 0, &id),
                dup_close(CALL(timerfd_create, clock, 0)));
     }
+    static const struct timespec bad[] = {{1, -1}, {1, 1000000000}, {-1, 0}, {1L << 62, 0}};
+    static const struct timeval worse[] = {{1, -1}, {1, 1000000}, {1, 1000001}, {-1, 0}, {1L << 62, 0}};
+    /* Never one that could be set: that would be the host's. */
+    for (int i = 0; i < 4; i++)
+        printf("set to what is none: %ld, a count %ld\n", CALL(clock_settime, 0, &bad[i]), CALL(clock_settime, -2, &bad[i]));
+    for (int i = 0; i < 5; i++)
+        printf("of the day: %ld, %ld\n", CALL(settimeofday, &worse[i], NULL), CALL(settimeofday, &worse[i], hole));
+    ONE("of the day, hole", CALL(settimeofday, hole, NULL)), ONE("zone, hole", CALL(settimeofday, NULL, hole));
     for (int clock = -9; clock < 13; clock++)
         if (clock)
             printf("set clock %d: %ld, NULL %ld\n", clock, CALL(clock_settime, clock, &t), CALL(clock_settime, clock, NULL));
@@ -150,7 +201,10 @@ int main(int argc, char **argv) {
     if (argc == 1 && !strcmp(argv[0], "barriers"))
         return ONE("a new program", CALL(membarrier, GET, 0, 0)), 0;
     begin();
+    struct attributes a = {0};
+    MUST(CALL(sched_getattr, 0, &a, sizeof a, 0)), usual = a.times[0];
     policies();
+    slacks();
     attributes();
     barriers();
     clocks();
