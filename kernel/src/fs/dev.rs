@@ -104,6 +104,9 @@ impl File for Device {
             _ => Err(ENODEV),
         }
     }
+    fn takes_copies(&self) -> bool {
+        *self != Device::Full
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -108,6 +108,9 @@ impl File for EventFd {
     fn edges(&self) -> [u64; 2] {
         [self.written.load(Ordering::SeqCst), self.read.load(Ordering::SeqCst)]
     }
+    fn takes_copies(&self) -> bool {
+        false
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

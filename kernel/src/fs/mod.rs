@@ -83,6 +83,10 @@ pub trait File: Send + Sync + Any {
     fn edges(&self) -> [u64; 2] {
         [0, 0]
     }
+    /// Whether sendfile can write to it: not where it comes down to single calls, on Linux.
+    fn takes_copies(&self) -> bool {
+        true
+    }
     /// Whether it has positions.
     fn seekable(&self) -> bool {
         false

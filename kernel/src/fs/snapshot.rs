@@ -115,6 +115,9 @@ impl File for Snapshot {
     fn seekable(&self) -> bool {
         true
     }
+    fn takes_copies(&self) -> bool {
+        false
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -94,7 +94,9 @@ pub fn sendfile(r: &mut UserRegs) -> SysResult {
     if wraps || !from.file.seekable() || is_dir || to.appends() {
         return Err(EINVAL);
     }
-    let done = copy(&from, position, count, |piece, _| to.write(&mut UserIo::kernel(piece)?))?;
+    let takes = to.file.takes_copies();
+    let put = |piece: &mut [u8], _| if takes { to.write(&mut UserIo::kernel(piece)?) } else { Err(EINVAL) };
+    let done = copy(&from, position, count, put)?;
     from.accessed();
     end(&from, r.a2(), position + done as u64)?;
     Ok(done)
@@ -103,6 +105,7 @@ pub fn sendfile(r: &mut UserRegs) -> SysResult {
 /// `copy_file_range`: between regular files.
 pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     let (from, to, count) = (file(r.a0())?, file(r.a2())?, r.a4());
+    let (at, behind) = (place(&from, r.a1())?, place(&to, r.a3())?);
     if r.a5() as u32 != 0 {
         return Err(EINVAL);
     }
@@ -117,7 +120,6 @@ pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     if to.appends() {
         return Err(EBADF);
     }
-    let (at, behind) = (place(&from, r.a1())?, place(&to, r.a3())?);
     let ends = |at: i64| (at as u64).checked_add(count as u64).ok_or(EOVERFLOW);
     ends(at)?;
     ends(behind)?;
@@ -140,7 +142,10 @@ pub fn copy_file_range(r: &mut UserRegs) -> SysResult {
     let count = count.min(MAX_BYTES as u64) as usize;
     let done = copy(&from, at, count, |piece, done| to.write_at(&mut UserIo::kernel(piece)?, behind + done, false))?;
     from.accessed();
-    end(&from, r.a1(), at + done as u64)?;
-    end(&to, r.a3(), behind + done as u64)?;
+    if done > 0 {
+        // As on Linux, each whether the other one can be stored or not.
+        let stored = [end(&from, r.a1(), at + done as u64), end(&to, r.a3(), behind + done as u64)];
+        stored.into_iter().collect::<Result<(), Errno>>()?;
+    }
     Ok(done)
 }

@@ -454,6 +454,36 @@ static void copies(void) {
     close_all();
 }
 
+/* What copies look at first, and where they store how far they came. */
+static void orders(void) {
+    char *nowhere = (char *)4096, *fixed = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int f = MUST(open("f", O_RDWR | O_CREAT | O_TRUNC, 0600)), g = MUST(open("g", O_RDWR | O_CREAT | O_TRUNC, 0600)), counter = MUST(eventfd(0, 0)), p[2];
+    MUST(pipe(p)), MUST(pwrite(f, "hello world 123456", 18, 0));
+    const struct { const char *name; int fd; } ends[] = {{"file", f}, {"directory", MUST(open(".", O_RDONLY))}, {"to read", MUST(open("f", O_RDONLY))},
+        {"to append", MUST(open("g", O_RDWR | O_APPEND))}, {"to write", MUST(open("g", O_WRONLY))}, {"pipe", p[1]}, {"closed", 999}};
+    for (int i = 0; i < 7; i++)
+        for (int flags = 0; flags < 2; flags++) {
+            printf("copy_file_range, %s, %d: from %ld to %ld", ends[i].name, flags, CALL(copy_file_range, ends[i].fd, nowhere, g, 0, 5, flags),
+                   CALL(copy_file_range, f, 0, ends[i].fd, nowhere, 5, flags));
+            printf(", from nowhere else %ld %ld\n", CALL(copy_file_range, ends[i].fd, 0, g, nowhere, 5, flags), CALL(copy_file_range, ends[i].fd, 0, g, 0, 5, flags | 2));
+        }
+    for (long at = 10; at < 20; at += 8)
+        for (int count = 0; count < 6; count += 5)
+            for (int to = 0; to < 2; to++) {
+                MUST(mprotect(fixed, 4096, PROT_READ | PROT_WRITE)), *(long *)fixed = at, MUST(mprotect(fixed, 4096, PROT_READ));
+                lseek(f, at, SEEK_SET), lseek(g, 0, SEEK_SET), MUST(ftruncate(g, 0));
+                long done = to ? CALL(copy_file_range, f, 0, g, fixed, count, 0) : CALL(copy_file_range, f, fixed, g, 0, count, 0);
+                printf("place that stays, %ld %d %d: %ld, at %ld %ld of %ld\n", at, count, to, done, (long)lseek(f, 0, SEEK_CUR), (long)lseek(g, 0, SEEK_CUR), (long)lseek(g, 0, SEEK_END));
+            }
+    const struct { const char *name; int fd; } sinks[] = {{"counter", counter}, {"null", MUST(open("/dev/null", O_WRONLY))}, {"full", MUST(open("/dev/full", O_WRONLY))},
+        {"name", MUST(open("/proc/self/comm", O_WRONLY))}, {"file", g}};
+    for (int i = 0; i < 5; i++)
+        for (int count = 0; count < 9; count += 8)
+            for (int at = 0; at < 19; at += 18)
+                lseek(f, at, SEEK_SET), printf("sendfile to %s, %d from %d: %ld", sinks[i].name, count, at, CALL(sendfile, sinks[i].fd, f, 0, count)), printf(" at %ld\n", (long)lseek(f, 0, SEEK_CUR));
+    munmap(fixed, 4096), close_all();
+}
+
 int main(void) {
     begin();
     faults();
@@ -461,6 +491,7 @@ int main(void) {
     holes();
     limits();
     copies();
+    orders();
     pipes();
     unlink("f"), unlink("g");
     end();
