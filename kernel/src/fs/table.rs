@@ -72,6 +72,13 @@ impl FileTable {
         self.slots.lock().room
     }
 
+    /// It takes the place of another one, which had more room.
+    pub fn keep_room_of(&self, old: &FileTable) {
+        let room = old.room();
+        let mut slots = self.slots.lock();
+        slots.room = slots.room.max(room);
+    }
+
     /// A table of its own with the same open files.
     pub fn copy(&self) -> Result<Arc<Self>, Errno> {
         let mut slots = Vec::new();

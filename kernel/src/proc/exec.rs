@@ -357,6 +357,10 @@ fn run(
     thread.set_memory(Some(memory.clone()));
     let old_memory = process.memory.lock().replace(memory);
     drop(old_memory);
+    // As on Linux, a table that nobody shared is the old one, and as large.
+    if Arc::strong_count(thread.files()) == 1 {
+        files.keep_room_of(thread.files());
+    }
     let old_files = thread.set_files(Some(files));
     drop(old_files);
     thread.files().close_on_exec();

@@ -207,6 +207,10 @@ fn open_node(inode: &Arc<Inode>, parent: &Inode, path: &[u8], flags: u32) -> Res
 
 /// Sets the length of a file that a path has led to.
 fn cut(file: &Arc<Regular>, len: u64) -> Result<(), Errno> {
+    // Before it is asked who runs it, as on Linux.
+    if file.is_image() {
+        return Err(EROFS);
+    }
     let _writing = Writing::new(file)?;
     file.set_len(len)
 }
