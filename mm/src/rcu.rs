@@ -193,7 +193,7 @@ impl Rcu {
         self.epoch.load(Acquire) >= epoch
     }
 
-    /// Whether this CPU waits for a grace period: an idle CPU calls [`Memory::collect`] until it does not.
+    /// Whether this CPU waits for a grace period: an idle CPU calls [`collect`](crate::Memory::collect) until it does not.
     pub fn has_retired<M: Machine>(&self, machine: &M) -> bool {
         self.bags.with(machine, |b| b.retired != 0)
     }
