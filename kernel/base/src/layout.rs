@@ -10,6 +10,8 @@
 //!
 //! The five top-level entries are made at boot and never change, so every top-level table can copy them.
 
+/// First address that a program can never use (Linux's `TASK_SIZE`: the last page of the lower half is a guard).
+pub const USER_END: usize = 0x7fff_ffff_f000;
 /// Where physical memory begins.
 pub const PHYS_BASE: u64 = 0xffff_8000_0000_0000;
 /// Where kernel stacks begin.

@@ -1,9 +1,4 @@
-//! Locks on files: those of `flock` on a whole file, and those of `fcntl` on ranges of bytes. The two kinds do not see each other,
-//! as on Linux.
-//!
-//! A lock belongs to an open file (`flock`, `F_OFD_SETLK`) and goes with it, or to a process (`F_SETLK`) and goes when the process
-//! closes any descriptor of the file, or ends. A process that would wait, directly or through others, for itself gets EDEADLK; who
-//! waits for whom is not known where open files own the locks.
+//! The calls for locks on files: what they mean is said in [`quire_unix::locks`].
 
 use super::OpenFile;
 use super::stat::kind;
@@ -12,167 +7,44 @@ use crate::proc::process::Process;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::{current, user};
 use crate::sched::WaitQueue;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
-
-/// The file: type and inode number, and which kind of locks.
-type Key = (u32, u64, bool);
-
-/// Whose it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Process(u32),
-    /// The address of an [`OpenFile`] that gives its locks back before it goes.
-    Open(usize),
-}
-
-/// A lock on the bytes `from .. to`.
-#[derive(Clone, Copy)]
-struct Held {
-    owner: Owner,
-    from: u64,
-    to: u64,
-    exclusive: bool,
-}
-
-struct Table {
-    held: BTreeMap<Key, Vec<Held>>,
-    /// What each process waits for: one entry for each thread that does. Who has it is looked up when it is asked: whoever was in the way
-    /// may have given it back, and the thread does not know yet.
-    waiting: BTreeMap<(u32, u32), (Key, Held)>,
-}
-
-impl Table {
-    /// A lock of somebody else's that is in the way of `new`.
-    fn in_the_way(&self, key: Key, new: &Held) -> Option<Held> {
-        self.held.get(&key)?.iter().find(|held| held.conflicts(new)).copied()
-    }
-
-    /// The first lock that the owner has in a range.
-    fn own(&self, key: Key, range: &Held) -> Option<Held> {
-        let own = self.held.get(&key)?.iter().filter(|held| held.owner == range.owner && held.meets(range));
-        own.min_by_key(|held| held.from).copied()
-    }
-}
+use quire_unix::locks::{self, END, Held, Key, Owner, Table};
 
 /// A leaf lock.
-static TABLE: Mutex<Table> = Mutex::new(Table { held: BTreeMap::new(), waiting: BTreeMap::new() });
+static TABLE: Mutex<Table> = Mutex::new(Table::new());
 
-/// As on Linux: longer chains of waiting processes are not followed.
-const LONGEST_CHAIN: usize = 11;
-/// Most locks of a kind on one file: who looks through them has locked all others out. Linux has no such limit, but this error.
-const MOST: usize = 1 << 13;
 /// Wakes who waits for a lock.
 static CHANGED: WaitQueue = WaitQueue::new();
-
-/// Behind the last byte.
-const END: u64 = i64::MAX as u64 + 1;
 
 fn key(file: &OpenFile, of_ranges: bool) -> Key {
     let stat = file.stat();
     (stat.mode & kind::MASK, stat.ino, of_ranges)
 }
 
-impl Held {
-    fn meets(&self, other: &Held) -> bool {
-        self.from < other.to && other.from < self.to
-    }
-    fn conflicts(&self, other: &Held) -> bool {
-        self.owner != other.owner && self.meets(other) && (self.exclusive || other.exclusive)
-    }
-}
-
-/// Takes what the owner has in `from .. to` away. The list has room for one more.
-fn carve(list: &mut Vec<Held>, owner: Owner, from: u64, to: u64) {
-    let mut at = 0;
-    while at < list.len() {
-        let held = list[at];
-        if held.owner != owner || held.to <= from || held.from >= to {
-            at += 1;
-            continue;
-        }
-        list.swap_remove(at);
-        if held.from < from {
-            list.push(Held { to: from, ..held });
-        }
-        if held.to > to {
-            list.push(Held { from: to, ..held });
-        }
-    }
-}
-
-/// Whether `other` waits, directly or through others, for process `pid`.
-fn waits_for(table: &Table, mut other: Owner, pid: u32) -> bool {
-    for _ in 0..LONGEST_CHAIN {
-        let Owner::Process(waiter) = other else { return false };
-        let Some((_, (key, wish))) = table.waiting.range((waiter, 0)..=(waiter, u32::MAX)).next() else { return false };
-        let Some(next) = table.in_the_way(*key, wish) else { return false };
-        if next.owner == Owner::Process(pid) {
-            return true;
-        }
-        other = next.owner;
-    }
-    false
-}
-
 /// Sets a lock. `None`: somebody else's is in the way. `waiter` waits then, and not otherwise: its process and thread.
-fn try_set(key: Key, mut new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
-    let mut guard = TABLE.lock();
-    let table = &mut *guard;
-    if let Some(held) = table.in_the_way(key, &new) {
-        let waiter = waiter?;
-        if waits_for(table, held.owner, waiter.0) {
-            table.waiting.remove(&waiter);
-            return Some(Err(EDEADLK));
-        }
-        if !crate::mem::heap_has(size_of::<((u32, u32), Key, Held)>() * 16) {
-            return Some(Err(ENOLCK));
-        }
-        table.waiting.insert(waiter, (key, new));
-        return None;
+fn try_set(key: Key, new: Held, waiter: Option<(u32, u32)>) -> Option<Result<(), Errno>> {
+    let mut table = TABLE.lock();
+    let result = table.set(key, new, waiter, crate::mem::heap_has);
+    drop(table);
+    if result == Some(Ok(())) {
+        // A lock that was exclusive may be shared now.
+        CHANGED.wake_all();
     }
-    // It waits no more: were it known to until it runs, whom it is now in the way of would seem to wait for itself.
-    waiter.inspect(|waiter| _ = table.waiting.remove(waiter));
-    let list = table.held.entry(key).or_default();
-    if list.len() + 2 > MOST || !crate::mem::heap_has(size_of::<Held>()) || list.try_reserve(2).is_err() {
-        return Some(Err(ENOLCK));
-    }
-    carve(list, new.owner, new.from, new.to);
-    // Neighbours of the same kind are one lock.
-    list.retain(|held| {
-        let joins = held.owner == new.owner && held.exclusive == new.exclusive;
-        let (before, behind) = (joins && held.to == new.from, joins && held.from == new.to);
-        new.from = if before { held.from } else { new.from };
-        new.to = if behind { held.to } else { new.to };
-        !before && !behind
-    });
-    list.push(new);
-    drop(guard);
-    // A lock that was exclusive may be shared now.
-    CHANGED.wake_all();
-    Some(Ok(()))
+    result
 }
 
 fn unset(key: Key, owner: Owner, from: u64, to: u64) -> Result<(), Errno> {
     let mut table = TABLE.lock();
-    let Some(list) = table.held.get_mut(&key) else { return Ok(()) };
-    // Only to take a piece out of the middle.
-    let splits = list.iter().any(|held| held.owner == owner && held.from < from && to < held.to);
-    if splits && (list.len() + 1 > MOST || list.try_reserve(1).is_err()) {
-        return Err(ENOLCK);
-    }
-    carve(list, owner, from, to);
-    if list.is_empty() {
-        table.held.remove(&key);
-    }
+    let result = table.unset(key, owner, from, to);
     drop(table);
-    CHANGED.wake_all();
-    Ok(())
+    if result == Ok(true) {
+        CHANGED.wake_all();
+    }
+    result.map(|_| ())
 }
 
 /// Takes all away that the owner has on a file. No piece comes out of the middle, so this needs no memory.
@@ -189,7 +61,7 @@ fn set(key: Key, new: Held, wait: bool) -> SysResult {
         Some(result) => result,
         None if wait => {
             let result = wait_on(&CHANGED, None, || try_set(key, new, waiter));
-            waiter.inspect(|waiter| _ = TABLE.lock().waiting.remove(waiter));
+            waiter.inspect(|waiter| TABLE.lock().stop_waiting(*waiter));
             result?
         }
         None => Err(EAGAIN),
@@ -246,14 +118,7 @@ fn range(file: &OpenFile, raw: &Raw) -> Result<(u64, u64), Errno> {
         l::SEEK_END => file.stat().size as i64,
         _ => return Err(EINVAL),
     };
-    let start = base.checked_add(raw.start).ok_or(EOVERFLOW)?;
-    // In both directions; a length of 0 is as far as it goes.
-    let (from, to) = match raw.len {
-        0 => (start, None),
-        1.. => (start, Some(start.checked_add(raw.len - 1).ok_or(EOVERFLOW)?)),
-        _ => (start.checked_add(raw.len).ok_or(EINVAL)?, Some(start.checked_sub(1).ok_or(EINVAL)?)),
-    };
-    if from < 0 { Err(EINVAL) } else { Ok((from as u64, to.map_or(END, |last| last as u64 + 1))) }
+    locks::range(base, raw.start, raw.len)
 }
 
 /// `F_GETLK`, `F_SETLK`, `F_SETLKW` and those of open files.
@@ -329,10 +194,7 @@ pub fn closed(file: &OpenFile) {
 /// A process ends.
 pub fn forget_process(process: &Process) {
     if process.has_locks.load(Ordering::Relaxed) {
-        TABLE.lock().held.retain(|_, list| {
-            list.retain(|held| held.owner != Owner::Process(process.pid));
-            !list.is_empty()
-        });
+        TABLE.lock().forget(Owner::Process(process.pid));
         CHANGED.wake_all();
     }
 }

@@ -11,8 +11,7 @@ use core::mem::MaybeUninit;
 use quire_arch::usercopy;
 use quire_base::errno::{EFAULT, ENAMETOOLONG, ENOMEM, Errno};
 
-/// First address that a program can never use (Linux's `TASK_SIZE`: the last page of the lower half is a guard).
-pub const USER_END: usize = 0x7fff_ffff_f000;
+pub use quire_base::layout::USER_END;
 
 /// A type whose values are plain bytes: every bit pattern is a value, and there is no padding to leak.
 ///

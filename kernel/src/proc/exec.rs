@@ -1,13 +1,13 @@
 //! execve: a new program in an old process.
 
-use super::elf::{self, Program};
+use super::limits;
 use super::memory::{Heap, Layout};
 use super::process::{Arguments, Ended, Exe, Process, arc};
-use super::script::{self, Line};
+use super::signal::frame;
 use super::signal::{self, AltStack, SIGCHLD, SIGKILL};
-use super::stack::{self, Facts};
 use super::thread::{UserThread, of, user};
 use super::{Memory, exit, fpu, tree, vm};
+use crate::fs::Regular;
 use crate::fs::busy::Running;
 use crate::fs::{self, Kind};
 use crate::mem::machine::prepare_here;
@@ -17,10 +17,15 @@ use crate::sched;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::arch::x86_64::__cpuid;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_base::random;
+use quire_unix::elf::{self, Malformed, Source};
+use quire_unix::script::{self, Line};
+use quire_unix::stack::{self, Facts};
 
 /// Where position-independent programs go, as on Linux without randomisation.
 const PIE_BASE: u64 = 0x5555_5555_4000;
@@ -52,6 +57,36 @@ pub struct Start {
     pub rsp: u64,
 }
 
+impl Source for Regular {
+    fn size(&self) -> u64 {
+        self.len()
+    }
+    fn read_at(&self, at: u64, to: &mut [u8]) -> usize {
+        Regular::read_at(self, at, to).unwrap_or(0)
+    }
+}
+
+/// A checked program file.
+pub type Program = elf::Program<Arc<Regular>>;
+
+/// Checks a program's file. What is wrong is in the log; the number is always ENOEXEC (or ENOMEM).
+fn read_program(file: &Arc<Regular>, path: &Arc<[u8]>) -> Result<Program, Errno> {
+    elf::parse(file.clone(), path.clone()).map_err(|why| match why {
+        Malformed("") => ENOMEM,
+        Malformed(why) => {
+            log::info!("exec: {}: not a program: {why}", fs::Printable(path));
+            ENOEXEC
+        }
+    })
+}
+
+/// The first line of a script; `None`: it is none.
+fn first_line(file: &Regular) -> Result<Option<Line>, Errno> {
+    let mut head = [0; script::LONGEST];
+    file.read_at(0, &mut head)?;
+    script::parse(&head)
+}
+
 impl Image {
     /// Finds and checks the program `name` as seen from `cwd`.
     pub fn open(cwd: &[u8], name: &[u8], args: Vec<Vec<u8>>, envs: Vec<Vec<u8>>) -> Result<Self, Errno> {
@@ -70,7 +105,7 @@ impl Image {
     ) -> Result<Self, Errno> {
         let mut called = name.clone();
         for depth in 1.. {
-            let Some(Line { interpreter, argument }) = script::read(file.file())? else { break };
+            let Some(Line { interpreter, argument }) = first_line(file.file())? else { break };
             if hidden {
                 return Err(ENOENT);
             }
@@ -85,13 +120,13 @@ impl Image {
                 return Err(ELOOP);
             }
         }
-        stack::check(&name, &args, &envs)?;
+        stack::check(limits::stack_limit(), &name, &args, &envs)?;
         let path: Arc<[u8]> = Arc::from(path);
-        let program = elf::read(file.file(), &path)?;
+        let program = read_program(file.file(), &path)?;
         let interpreter = match &program.interpreter {
             Some(at) => {
                 let (file, path) = executable(&base(at)?, at, true)?;
-                Some((elf::read(file.file(), &Arc::from(path))?, file))
+                Some((read_program(file.file(), &Arc::from(path))?, file))
             }
             None => None,
         };
@@ -136,7 +171,11 @@ impl Image {
             header_count: self.program.header_count,
             interpreter_base: 0,
             entry: self.program.entry.wrapping_add(bias),
+            signal_stack: frame::minimum_stack(),
+            hwcap: u64::from(__cpuid(1).edx),
+            random: [0; 16],
         };
+        random::fill(&mut facts.random);
         let mut rip = facts.entry;
         if let Some((interpreter, _)) = &self.interpreter {
             let room = stack_limit.clamp(STACK_ROOM.0, STACK_ROOM.1) + (u64::from(GUARD) << 12);

@@ -1,7 +1,7 @@
 //! Who a process is: ids, groups, sessions, names.
 
 use crate::mem::user::{UserPtr, UserSlice, read_cstr};
-use crate::proc::policy::Policy;
+use crate::proc::policy;
 use crate::proc::process::ALL_CAPABILITIES;
 use crate::proc::process::Process;
 use crate::proc::signal::MAX;
@@ -220,7 +220,7 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
         p::PR_SET_TIMERSLACK => {
             let mut settings = user().settings.lock();
             // A real-time thread has none, and keeps to it.
-            if !Policy::of(user()).is_realtime() {
+            if !policy::get(user()).is_realtime() {
                 settings.slack[0] = if arg == 0 { settings.slack[1] } else { arg as u64 };
             }
             Ok(0)

@@ -3,11 +3,13 @@
 use super::schedule::target;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::mem::user_time::store_timespec;
-use crate::proc::policy::Policy;
+use crate::proc::policy;
 use crate::proc::thread::of;
+use crate::sched::SLICE;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_unix::policy::Policy;
 
 // Linux's flags of `struct sched_attr`, and of those the ones that are taken.
 const RESET: u64 = l::SCHED_FLAG_RESET_ON_FORK as u64;
@@ -25,7 +27,7 @@ const SIZE: usize = 56;
 
 /// `sched_getscheduler`
 pub fn getscheduler(r: &mut UserRegs) -> SysResult {
-    let policy = Policy::of(of(&*target(r.a0())?));
+    let policy = policy::get(of(&*target(r.a0())?));
     Ok((policy.policy | if policy.reset { l::SCHED_RESET_ON_FORK } else { 0 }) as usize)
 }
 
@@ -36,15 +38,16 @@ fn read_priority(id: usize, at: usize) -> Result<u32, Errno> {
 
 /// `sched_setscheduler`
 pub fn setscheduler(r: &mut UserRegs) -> SysResult {
-    let policy = r.a1() as u32;
-    if (policy as i32) < 0 {
+    let number = r.a1() as u32;
+    if (number as i32) < 0 {
         return Err(EINVAL);
     }
     let priority = read_priority(r.a0(), r.a2())?;
-    let reset = policy & l::SCHED_RESET_ON_FORK != 0;
+    let reset = number & l::SCHED_RESET_ON_FORK != 0;
     let thread = target(r.a0())?;
-    let old = Policy::of(of(&thread));
-    Policy { policy: policy & !l::SCHED_RESET_ON_FORK, priority, reset, ..old }.check()?.set(of(&thread));
+    let old = policy::get(of(&thread));
+    let new = Policy { policy: number & !l::SCHED_RESET_ON_FORK, priority, reset, ..old }.check()?;
+    policy::set(of(&thread), new);
     Ok(0)
 }
 
@@ -53,7 +56,7 @@ pub fn getparam(r: &mut UserRegs) -> SysResult {
     if r.a1() == 0 {
         return Err(EINVAL);
     }
-    UserPtr::<u32>::new(r.a1()).write(Policy::of(of(&*target(r.a0())?)).priority)?;
+    UserPtr::<u32>::new(r.a1()).write(policy::get(of(&*target(r.a0())?)).priority)?;
     Ok(0)
 }
 
@@ -61,7 +64,8 @@ pub fn getparam(r: &mut UserRegs) -> SysResult {
 pub fn setparam(r: &mut UserRegs) -> SysResult {
     let priority = read_priority(r.a0(), r.a1())?;
     let thread = target(r.a0())?;
-    Policy { priority, ..Policy::of(of(&thread)) }.check()?.set(of(&thread));
+    let new = Policy { priority, ..policy::get(of(&thread)) }.check()?;
+    policy::set(of(&thread), new);
     Ok(0)
 }
 
@@ -80,7 +84,7 @@ pub fn setattr(r: &mut UserRegs) -> SysResult {
         return Err(EINVAL);
     }
     let thread = target(r.a0())?;
-    let old = Policy::of(of(&thread));
+    let old = policy::get(of(&thread));
     let (keeps, keeps_params) = (flags & KEEP_POLICY != 0, flags & KEEP_PARAMS != 0);
     let new = Policy {
         policy: if keeps { old.policy } else { policy },
@@ -97,14 +101,14 @@ pub fn setattr(r: &mut UserRegs) -> SysResult {
     }
     if keeps_params {
         // As on Linux, the policy is one of them.
-        Policy { reset: new.reset, ..old }.set(of(&thread));
+        policy::set(of(&thread), Policy { reset: new.reset, ..old });
         return Ok(0);
     }
     if new.is_fair() {
         new.runtime = Policy::runtime_of(runtime);
         thread.set_nice(nice);
     }
-    new.set(of(&thread));
+    policy::set(of(&thread), new);
     Ok(0)
 }
 
@@ -138,12 +142,12 @@ pub fn getattr(r: &mut UserRegs) -> SysResult {
         return Err(EINVAL);
     }
     let thread = target(r.a0())?;
-    let policy = Policy::of(of(&thread));
+    let policy = policy::get(of(&thread));
     let nice = if policy.is_realtime() { 0 } else { thread.nice() };
     let words = [size.min(SIZE) as u32, policy.policy, u32::from(policy.reset), 0, nice as u32, policy.priority];
     let mut raw = [0u8; SIZE];
     raw.chunks_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_ne_bytes()));
-    let runtime = if policy.is_realtime() { 0 } else { policy.slice() };
+    let runtime = if policy.is_realtime() { 0 } else { policy.slice(SLICE) };
     raw[24..32].copy_from_slice(&runtime.to_ne_bytes());
     let known = size.min(SIZE);
     // What is behind it first, as on Linux.
@@ -172,11 +176,11 @@ pub fn priority_min(r: &mut UserRegs) -> SysResult {
 
 /// `sched_rr_get_interval`: what Linux says of the policy.
 pub fn rr_interval(r: &mut UserRegs) -> SysResult {
-    let policy = Policy::of(of(&*target(r.a0())?));
+    let policy = policy::get(of(&*target(r.a0())?));
     let interval = match policy.policy {
         l::SCHED_RR => 100_000_000,
         l::SCHED_FIFO => 0,
-        _ => policy.slice(),
+        _ => policy.slice(SLICE),
     };
     store_timespec(r.a1(), interval)?;
     Ok(0)
