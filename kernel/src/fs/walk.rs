@@ -6,10 +6,12 @@ use super::{Inode, Kind, procfs};
 use crate::proc::charge;
 use crate::proc::process::FsContext;
 use crate::proc::thread::user;
+use crate::sched;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
@@ -261,30 +263,68 @@ type Seen = (Arc<Inode>, Vec<u8>, usize);
 /// So many entries of a directory are looked at while it is locked.
 const AT_ONCE: usize = 32;
 
+/// How often names have begun to move and have arrived, together: odd while one moves. Who moves them holds the lock of all names.
+static MOVES: AtomicU64 = AtomicU64::new(0);
+
+/// Names that move, until it is dropped: a search that finds nothing meanwhile has missed them.
+pub struct Moving(());
+
+impl Moving {
+    /// Before the first list is changed.
+    pub fn begin() -> Self {
+        // ordering: Relaxed; who finds a list changed has taken its lock after this.
+        MOVES.fetch_add(1, Ordering::Relaxed);
+        Moving(())
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        // Pairs with the Acquire in `path_of`: who sees this finds the lists as they are now.
+        MOVES.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// Where a node is that was at `known`; ENOENT when it is nowhere. A file has a node for each of its names, so what is found is the name.
 fn path_of(node: &Arc<Inode>, known: &[u8]) -> Result<Vec<u8>, Errno> {
     if is_at(node, known) {
         return Ok(known.to_vec());
     }
     // Rare, so that no node needs to know the directory that it is in: the tree is searched. Programs choose how large that is.
+    let mut steps = 0;
+    loop {
+        let before = MOVES.load(Ordering::Acquire);
+        if let Some(path) = search(node, &mut steps)? {
+            return Ok(path);
+        }
+        // A name that moves can be missed: in the list where it is not yet, and in the one where it is not any more.
+        // ordering: Relaxed; a move that has misled the search had locked a list before the search did.
+        if before.is_multiple_of(2) && MOVES.load(Ordering::Relaxed) == before {
+            return Err(ENOENT);
+        }
+        sched::yield_now();
+    }
+}
+
+/// Looks for a node in the whole tree, as long as the caller is not being killed.
+fn search(node: &Arc<Inode>, steps: &mut usize) -> Result<Option<Vec<u8>>, Errno> {
     let mut seen: Vec<Seen> = crate::mem::vec(AT_ONCE)?;
     seen.push((root(), Vec::new(), 0));
-    let (mut at, mut steps) = (0, 0);
+    let mut at = 0;
+    let mut last = None;
     while at < seen.len() {
-        let (mut last, mut before) = (None, seen.len());
-        while let Some(more) = look_at(&mut seen, at, last.as_ref(), node)? {
-            if let Some(found) = seen[before..].iter().position(|(found, ..)| Arc::ptr_eq(found, node)) {
-                return path_to(&seen, before + found);
-            }
-            (last, before) = (Some(more), seen.len());
-            steps += 1;
-            if !charge::go_on(steps) {
-                return Err(EINTR);
-            }
+        let before = seen.len();
+        last = look_at(&mut seen, at, last.as_ref(), node)?;
+        if let Some(found) = seen[before..].iter().position(|(found, ..)| Arc::ptr_eq(found, node)) {
+            return path_to(&seen, before + found).map(Some);
         }
-        at += 1;
+        at += usize::from(last.is_none());
+        *steps += 1;
+        if !charge::go_on(*steps) {
+            return Err(EINTR);
+        }
     }
-    Err(ENOENT)
+    Ok(None)
 }
 
 /// Looks at some entries of a directory behind the name `last`, and adds its directories to those seen, and the node looked for. Returns

@@ -19,7 +19,7 @@ use crate::fs::inode::Entries;
 use crate::fs::pipe::{End, Pipe};
 use crate::fs::snapshot::Snapshot;
 use crate::fs::stat::kind;
-use crate::fs::walk::{Last, NoName, Place, entries, walk};
+use crate::fs::walk::{Last, Moving, NoName, Place, entries, walk};
 use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, inode};
 use crate::mem::user::read_path;
 use crate::proc::process::arc;
@@ -418,19 +418,25 @@ fn do_rename(from_fd: usize, from_at: usize, to_fd: usize, to_at: usize, flags: 
             return Err(ENOTEMPTY);
         }
     }
-    // One after the other: a moment without a name is not seen by anyone who holds the file open.
+    // One after the other: who looks for a name meanwhile looks again.
     let (from_list, to_list) = (entries(&from.parent)?, entries(&to.parent)?);
+    let moving = Moving::begin();
     let replaced = to_list.lock().insert(to.name, node.clone());
     node.times().changed();
     let old = match replaced {
         Some(there) if exchange => {
             there.times().changed();
-            from_list.lock().insert(from.name, there)
+            let moved = from_list.lock().insert(from.name, there);
+            drop(moving);
+            moved
         }
         replaced => {
             replaced.iter().for_each(|node| lost_name(node));
+            let moved = from_list.lock().remove(&from.name);
+            drop(moving);
+            // The last of a file may go here, and that takes its time.
             drop(replaced);
-            from_list.lock().remove(&from.name)
+            moved
         }
     };
     noted(&from.parent);

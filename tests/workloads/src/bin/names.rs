@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ const FILES: usize = 2500;
 const THREADS: usize = 4;
 const RACES: usize = 150;
 const DEEP: usize = 300;
+const LOOKS: usize = 3000;
 
 fn main() {
     let home = PathBuf::from(format!("/tmp/names-{}", std::process::id()));
@@ -22,6 +24,7 @@ fn main() {
         deleted_while_read(&home.join("many"));
         jumps(&home.join("jumps"));
         races(&home);
+        moved(&home.join("from"), &home.join("to"));
         deep(&home);
     }
     check!(fs::remove_dir(&home).is_ok(), "something is left");
@@ -70,6 +73,36 @@ fn jumps(dir: &Path) {
         libc::closedir(stream);
     }
     check!(fs::remove_dir_all(dir).is_ok(), "does not go");
+}
+
+/// Where an open file is, is known while it moves to and fro, and changes places with another.
+fn moved(from: &Path, to: &Path) {
+    check!(fs::create_dir(from).is_ok() && fs::create_dir(to).is_ok(), "no directories");
+    let (here, there) = (from.join("name"), to.join("name"));
+    make(&here);
+    let Ok(file) = File::open(&here) else { quire_workloads::violated(format_args!("not opened")) };
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let done = AtomicUsize::new(0);
+    let [a, b] = [&here, &there].map(|p| CString::new(p.to_string_lossy().as_bytes()).unwrap_or_default());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Ordering::Relaxed) == 0 {
+                check!(fs::rename(&here, &there).is_ok(), "does not move");
+                make(&here);
+                // SAFETY: the names live through the call.
+                let exchanged = unsafe {
+                    libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), 2)
+                };
+                check!(exchanged == 0 && fs::remove_file(&there).is_ok(), "does not change places");
+            }
+        });
+        for _ in 0..LOOKS {
+            let said = fs::read_link(&link).unwrap_or_default();
+            check!(said == here || said == there, "an open file is said to be at {}", said.display());
+        }
+        done.store(1, Ordering::Relaxed);
+    });
+    check!(fs::remove_dir_all(from).is_ok() && fs::remove_dir_all(to).is_ok(), "does not go");
 }
 
 /// Of several threads that make a file that must be new, or delete or rename one, one succeeds.
