@@ -377,15 +377,28 @@ suffixes() {
 
 # --- Lines ----------------------------------------------------------------------------------------------------------
 
-# Lines of code of the core: entry states, segment edits, walk, fault, sweep, fork; without comments, blank lines and attributes.
+# Lines of code of the core, without comments, blank lines and attributes: the heart, then with each group the sum so far, and at last
+# what the proof needs besides.
 lines() {
-    local file count total=0
-    for file in entry tree/{mod,node,edit,copy,publish} list publish error edit map place walk sweep flush fault slow fork; do
+    local total=0
+    count_lines heart walk sweep flush edit fault
+    count_lines protocol entry fork slow place
+    count_lines list tree/{mod,node,edit,copy,publish} list publish
+    count_lines edits error map inplace
+    total=0
+    count_lines "besides" claims arena space link bare blank mv cut whole retire rcu shootdown wait
+}
+
+# count_lines NAME FILE...: files of mm, and the sum with all before.
+count_lines() {
+    local name=$1 file count
+    shift
+    for file; do
         count=$(sed '/^ *\(\/\/\|#\[\|$\)/d' "$root/mm/src/$file.rs" | wc -l)
         printf '%6d  mm/src/%s.rs\n' "$count" "$file"
         total=$((total + count))
     done
-    printf '%6d  together\n' "$total"
+    printf '%6d  %s\n\n' "$total" "$name"
 }
 
 # --- Doors ----------------------------------------------------------------------------------------------------------
