@@ -127,6 +127,11 @@ impl Word {
         Word(self.0 & !(WRITABLE) | COW)
     }
 
+    /// As this word, for another frame.
+    pub fn in_frame(self, frame: Frame) -> Word {
+        Word(self.0 & !FRAME | (frame.0 as u64) << 12)
+    }
+
     /// The same page with the parity of `other`.
     pub fn parity_of(self, other: Word) -> Word {
         Word(self.0 & !PARITY | other.0 & PARITY)

@@ -5,14 +5,16 @@
 //!    before has ended, later ones see the flag, and faults for private stores wait (races 28, 29).
 //! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
-//! 4. One shootdown of the whole space, also when the fork failed half way (race 40); then the flag goes, then the claims.
+//! 4. One shootdown of the whole space, also when the fork failed half way (race 40).
+//! 5. The child's hot pages are copied ([`crate::hot`]), where other CPUs had to answer; then the flag goes, then the claims.
 //!
 //! *Entries keep their pages meanwhile*: the claims keep edits out, and scans (which step 1 waits for); the flag and the answers keep breaks
 //! of copy-on-write out. So a page's own reference stays while the child's is added to it.
 //!
 //! *The child has the memory of one moment*: until its answer in step 4 a CPU may store through a writable translation that it has cached;
 //! such a store lands in a frame that the child shares. After its answer the CPU's private stores fault, and wait for the end of the
-//! flag. So a store that the child lacks comes after all answers, and whatever follows from it comes later still.
+//! flag. So a store that the child lacks comes after all answers, and whatever follows from it comes later still. A page that step 5 copies
+//! is what it was then: nobody can store to it between the last answer and the copy (model `fork-hot`).
 //!
 //! Nobody runs in the child yet, so its tables are filled by plain stores; the caller publishes the child afterwards.
 
@@ -20,8 +22,9 @@ use crate::arena::Arena;
 use crate::entry::{Entry, Table, Word, are_empty};
 use crate::error::EditError;
 use crate::frames::Frame;
+use crate::hot::Hot;
 use crate::machine::{GROUP, Machine, What};
-use crate::page::{ARENA_PAGES, ENTRIES, LEVELS, TABLE_BITS};
+use crate::page::{ARENA_PAGES, Access, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::sizes::{COURTESY, FEW};
@@ -56,7 +59,8 @@ impl<M: Machine> Space<M> {
             m.await_answers(Counter::ShootdownFork, others);
         }
         child.inherit_crowd(self);
-        let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child));
+        let mut hot = Hot::new();
+        let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child, &mut hot));
         fence(SeqCst);
         let others = self.active.bits() & !me;
         let mut all = Pages::none();
@@ -65,6 +69,9 @@ impl<M: Machine> Space<M> {
             m.shoot(Counter::ShootdownFork, others, &all);
         }
         all.invalidate_here(&m.machine);
+        if others != 0 && result.is_ok() {
+            hot.copy(m);
+        }
         // Release: the shootdown comes before the next writer's window.
         self.forking.store(0, Release);
         if result.is_ok() {
@@ -91,7 +98,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    fn fork_arena(&self, parent: &Arena, child: &Space<M>) -> Result<(), EditError> {
+    fn fork_arena(&self, parent: &Arena, child: &Space<M>, hot: &mut Hot<'static>) -> Result<(), EditError> {
         let m = self.memory();
         // As on Linux, what is locked is locked for its own process only.
         let keep = |p: &Part| {
@@ -123,7 +130,7 @@ impl<M: Machine> Space<M> {
         let mut copied = Ok(());
         list.each(0, ARENA_PAGES, &mut |p| {
             if !p.flags.intersects(Flags::SHARED | Flags::WIPEONFORK) {
-                copied = self.copy_table(&parent.table, &arena.table, LEVELS, 0, p);
+                copied = self.copy_table(&parent.table, &arena.table, LEVELS, 0, p, hot);
             }
             copied.is_ok()
         });
@@ -131,7 +138,15 @@ impl<M: Machine> Space<M> {
     }
 
     /// Copies the entries of `part` below `from`, whose first page is `base`, to below `to`.
-    fn copy_table(&self, from: &Entry, to: &Entry, level: u32, base: u32, part: &Part) -> Result<(), EditError> {
+    fn copy_table(
+        &self,
+        from: &Entry,
+        to: &Entry,
+        level: u32,
+        base: u32,
+        part: &Part,
+        hot: &mut Hot<'static>,
+    ) -> Result<(), EditError> {
         let m = self.memory();
         let table = from.load();
         if !table.is_present() {
@@ -146,13 +161,13 @@ impl<M: Machine> Space<M> {
         let first = if part.start > base { index(part.start, level - 1) } else { 0 };
         let last = if part.end < base + span { index(part.end - 1, level - 1) } else { from.len() - 1 };
         if level == 1 {
-            if !self.share_leaf(from, to, first, last) {
+            if !self.share_leaf(from, to, first, last, hot) {
                 return Err(EditError::TooMany);
             }
         } else {
             let mut at = base + first as u32 * below;
             for (from, to) in from[first..=last].iter().zip(&to[first..=last]) {
-                self.copy_table(from, to, level - 1, at, part)?;
+                self.copy_table(from, to, level - 1, at, part, hot)?;
                 at = at.wrapping_add(below);
             }
         }
@@ -161,10 +176,10 @@ impl<M: Machine> Space<M> {
     }
 
     /// Shares the pages of the entries `first ..= last` of a leaf table. False: as [`Space::share`] says.
-    fn share_leaf(&self, from: &Table, to: &Table, first: usize, last: usize) -> bool {
+    fn share_leaf(&self, from: &Table, to: &'static Table, first: usize, last: usize, hot: &mut Hot<'static>) -> bool {
         let m = self.memory();
         let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.frame_words());
-        let share = |from: &Entry, to: &Entry| {
+        let mut share = |from: &Entry, to: &'static Entry| {
             let e = from.load();
             let frame = e.page_frame();
             // Left so by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
@@ -173,6 +188,9 @@ impl<M: Machine> Space<M> {
             } else if !e.is_empty() {
                 let Some(word) = self.share(from, alone, zero) else { return false };
                 to.init(word);
+                if !alone && e.is_private() && e.allows(Access::Write) {
+                    hot.push(to);
+                }
             }
             true
         };

@@ -43,6 +43,7 @@ mod fork;
 mod free;
 mod grow;
 mod guard;
+mod hot;
 mod inplace;
 mod link;
 mod list;

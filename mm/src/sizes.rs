@@ -60,6 +60,9 @@ pub(crate) const ROOM: u64 = or(2048, 0) as u64;
 
 // fork, evict: the model checker has no fairness to look for.
 
+/// As many writable pages are few: a fork copies them.
+pub(crate) const HOT: usize = or(16, 2);
+
 /// How often a fork gives the CPU away for faults that take their time.
 pub(crate) const COURTESY: u32 = or(1 << 14, 0) as u32;
 /// Pages that leave between two shootdowns.

@@ -57,6 +57,8 @@ counters! {
     Bare = "edits_bare",
     /// Forks.
     Fork = "forks",
+    /// Hot pages that forks copied.
+    ForkCopy = "fork_copies",
     /// Shootdowns sent (requests, not interrupts). The next ones say what for.
     ShootdownSent = "shootdowns_sent",
     /// For memory that was unmapped, or mapped over; and for tables in which nothing was mapped any more.

@@ -256,12 +256,21 @@ fn race_2_3_30_cow_three() {
 /// Races 4, 28, 29: once fork has returned, the child's memory is frozen and a consistent cut.
 #[test]
 fn race_4_28_29_fork_freeze() {
+    fork_freeze(6);
+}
+
+/// So few pages that a fork copies them.
+#[test]
+fn race_4_28_29_fork_freeze_hot() {
+    fork_freeze(3);
+}
+
+fn fork_freeze(pages: u64) {
     let stop = AtomicBool::new(false);
-    const PAGES: u64 = 6;
     run(
         30_000,
         4,
-        |cpu| fixed(cpu, BASE, PAGES * 3, RW),
+        |cpu| fixed(cpu, BASE, pages * 3, RW),
         |cpu, id| {
             let at = |i: u64| Page(BASE + i).addr();
             if id == 1 {
@@ -269,26 +278,29 @@ fn race_4_28_29_fork_freeze() {
                     let parent = cpu.space().clone();
                     let child: Shared = Arc::new(parent.fork().unwrap());
                     cpu.enter(&child);
-                    let first: Vec<u64> = (0..PAGES * 3).map(|i| cpu.read(at(i)).unwrap()).collect();
+                    let first: Vec<u64> = (0..pages * 3).map(|i| cpu.read(at(i)).unwrap()).collect();
                     for w in 0..3 {
-                        for k in 1..PAGES {
-                            let (a, b) = (first[(w * PAGES + k - 1) as usize], first[(w * PAGES + k) as usize]);
+                        for k in 1..pages {
+                            let (a, b) = (first[(w * pages + k - 1) as usize], first[(w * pages + k) as usize]);
                             assert!(a >= b, "the child has a later write without an earlier one");
                         }
                     }
-                    (0..PAGES * 3)
+                    (0..pages * 3)
                         .for_each(|i| assert_eq!(cpu.read(at(i)), Ok(first[i as usize]), "the child's page moved"));
                     cpu.enter(&parent);
                 }
                 stop.store(true, SeqCst);
+                let count = |counter| cpu.memory.stats.get(counter);
+                let few = 3 * pages <= 16;
+                assert!(!few || count(Counter::ForkCopy) > count(Counter::ShootdownCopy), "hot pages were not copied");
             } else {
                 let w = (id - 2) as u64;
                 let mut n = 0;
                 while !stop.load(SeqCst) {
                     n += 1;
-                    (0..PAGES).for_each(|k| cpu.write(at(w * PAGES + k), n).unwrap());
+                    (0..pages).for_each(|k| cpu.write(at(w * pages + k), n).unwrap());
                     // Nothing of it is lost.
-                    (0..PAGES).for_each(|k| assert_eq!(cpu.read(at(w * PAGES + k)), Ok(n)));
+                    (0..pages).for_each(|k| assert_eq!(cpu.read(at(w * pages + k)), Ok(n)));
                 }
             }
         },

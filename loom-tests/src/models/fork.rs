@@ -14,6 +14,8 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-alone", alone, &[&[NoForkMark]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
+    Model::new("fork-hot", hot, &[&[HotBeforeAnswer]]),
+    Model::new("fork-hot-child", hot_child, &[&[HotInPlace]]),
     Model::new("fork-blank", blank, &[&[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
@@ -30,15 +32,15 @@ fn look(child: Scene, page: u64) -> u64 {
     })
 }
 
-/// A CPU stores through its old translation, and through faults, while the space is forked.
+/// A CPU stores through its old translation, and through faults, while the space is forked. So many pages are writable that none is hot.
 fn frozen() {
-    let w = World::new(30);
+    let w = World::new(34);
     let s = w.space();
-    s.map(0, 1, RW);
+    s.map(0, 3, RW);
     on(0, || s.enter());
     on(1, || {
         s.enter();
-        assert!(s.write(0, 0, 1).is_ok());
+        (0..3).for_each(|page| assert!(s.write(page, 0, 1).is_ok()));
     });
     let t = spawn(&w, 1, move || {
         assert!(s.write(0, 0, 2).is_ok());
@@ -142,6 +144,54 @@ fn causal_absent() {
     in_order(w, s, 0, 1);
 }
 
+/// CPU 1 stores to page 0, then to page 1, by what it has cached, while the fork copies both for the child. The child must not have the second
+/// store without the first, nor a later one; the parent has both.
+fn hot() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 2, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 0).is_ok() && s.write(1, 0, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        assert!(s.write(0, 0, 1).is_ok());
+        assert!(s.write(1, 0, 1).is_ok());
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    let (x, y) = (look(child, 0), look(child, 1));
+    assert!(x >= y, "the child has a later store without an earlier one");
+    on(1, || assert_eq!((s.read(0, 0), s.read(1, 0)), (Ok(1), Ok(1)), "a store of the parent was lost"));
+    w.end(&[s, child]);
+}
+
+/// CPU 1 stores to a page that the fork copies, and the child to its copy.
+fn hot_child() {
+    let w = World::new(30);
+    let s = w.space();
+    s.map(0, 1, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 1).is_ok());
+    });
+    let t = spawn(&w, 1, move || assert!(s.write(0, 0, 2).is_ok()));
+    let child = script(&w, || {
+        let child = s.fork();
+        on(2, || {
+            child.enter();
+            assert!(child.write(0, 1, 7).is_ok());
+        });
+        child
+    });
+    let _ = t.join();
+    on(1, || assert_eq!((s.read(0, 0), s.read(0, 1)), (Ok(2), Ok(0)), "the parent has a store of its child"));
+    assert!(look(child, 0) <= 2);
+    w.end(&[s, child]);
+}
+
 /// As `causal_absent`, where CPU 1 reads page 0 before it stores to it, and gets a blank page, perhaps behind the fork that has passed there.
 fn blank() {
     let w = World::new(30);
@@ -195,17 +245,17 @@ fn cow() {
     w.end(&[s, child]);
 }
 
-/// A fork that runs out of frames after its first page, then one that does not, while CPU 1 stores.
+/// A fork that runs out of frames after its first table, then one that does not, while CPU 1 stores. Page 0 is hot in neither: so many
+/// pages are writable, or the first fork has left it read-only.
 fn short() {
-    let w = World::new(34);
+    let w = World::new(36);
     let s = w.space();
     let m = w.memory();
-    s.map(0, 1, RW);
-    s.map(2, 1, RW);
+    s.map(0, 4, RW);
     on(0, || s.enter());
     on(1, || {
         s.enter();
-        assert!(s.write(0, 0, 1).is_ok() && s.write(2, 0, 1).is_ok());
+        (0..4).for_each(|page| assert!(s.write(page, 0, 1).is_ok()));
     });
     on(1, || m.stock(4, 0));
     // Enough for the child's own table and one leaf table.

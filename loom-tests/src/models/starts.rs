@@ -132,8 +132,9 @@ struct Stage {
 
 const SIZE: u64 = 4096;
 
-fn stage(start: Start, swapping: bool) -> Stage {
-    let w = if swapping || start.swaps() { World::swapping(40, 4) } else { World::new(36) };
+fn stage(start: Start, edit: Edit) -> Stage {
+    let swaps = edit == Evict || start.swaps();
+    let w = if swaps { World::swapping(40, 4) } else { World::new(40) };
     let (m, s) = (w.memory(), w.space());
     let object = start.of_object().then(|| m.new_object(SIZE, SIZE, &[]).expect("a node"));
     match &object {
@@ -206,12 +207,16 @@ fn stage(start: Start, swapping: bool) -> Stage {
             both(0);
         }
     }
+    if edit == Fork && !matches!(start, Unjoined | Absent) {
+        // With page 0 there are so many writable pages that none is hot. In the two others it is.
+        on(0, || [1, 3].into_iter().for_each(|page| assert!(s.write(page, 0, 1).is_ok())));
+    }
     Stage { w, s, child, object }
 }
 
 /// One model.
 fn run(start: Start, edit: Edit) {
-    let Stage { w, s, child, object } = stage(start, edit == Evict);
+    let Stage { w, s, child, object } = stage(start, edit);
     let m = w.memory();
     let returned = flag();
     let seen = returned.clone();
@@ -435,8 +440,8 @@ pub const MODELS: &[Model] = models! {
         Written "written" &[&[FreeBeforeAnswer]],
         Copy "copy" &[&[FreeBeforeAnswer]];
     Fork "fork":
-        Unjoined "unjoined" &[&[ForkNoFlush]],
-        Absent "absent" &[&[ForkNoFlush]],
+        Unjoined "unjoined" &[&[HotInPlace]],
+        Absent "absent" &[&[HotInPlace]],
         Empty "empty" &[&[ForkNoFlush]],
         Zero "zero" &[&[ReuseShared]],
         Blank "blank" &[&[ForkNoFlush]],
