@@ -162,13 +162,13 @@ mod tests {
 
     #[test]
     fn reserved_runs_are_cut_out_in_whole_pages() {
-        let reserved = [run(0, MIB), run(2 * MIB + 5, 3 * MIB - 5), run(7 * MIB, 9 * MIB)];
-        let mut early = of(&[run(0, 640 << 10), run(MIB, 8 * MIB)], &reserved);
-        assert_eq!((early.ram_end, early.ram_bytes), (8 * MIB, 7 * MIB + (640 << 10)));
+        let reserved = [run(0, MIB + 5), run(2 * MIB + 5, 3 * MIB - 5), run(7 * MIB, 9 * MIB + 5)];
+        let mut early = of(&[run(0, 640 << 10), run(MIB, 10 * MIB)], &reserved);
+        assert_eq!((early.ram_end, early.ram_bytes), (10 * MIB, 9 * MIB + (640 << 10)));
         // The largest, from 3 to 7 MiB, serves the bump allocator.
-        assert_eq!(free(&early), [(MIB, 2 * MIB)]);
+        assert_eq!(free(&early), [(MIB + 4096, 2 * MIB), (9 * MIB + 4096, 10 * MIB)]);
         early.close();
-        assert_eq!(free(&early), [(MIB, 2 * MIB), (3 * MIB, 7 * MIB)]);
+        assert_eq!(free(&early), [(MIB + 4096, 2 * MIB), (3 * MIB, 7 * MIB), (9 * MIB + 4096, 10 * MIB)]);
     }
 
     #[test]

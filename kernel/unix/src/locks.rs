@@ -318,7 +318,20 @@ mod tests {
         // The first has its turn once the second has given its byte back, and then waits for nobody.
         assert_eq!(table.unset(FILE, Owner::Process(2), 1, 2), Ok(true));
         assert_eq!(table.set(FILE, held(1, 1, 2, true), Some((1, 7)), plenty), Some(Ok(())));
-        assert!(!table.waits_for(Owner::Process(1), 2));
+    }
+
+    #[test]
+    fn who_has_got_what_he_waited_for_waits_no_more() {
+        let mut table = Table::new();
+        table.must_set(held(1, 0, 1, true));
+        table.must_set(held(2, 1, 2, true));
+        assert_eq!(table.set(FILE, held(1, 1, 2, true), Some((1, 7)), plenty), None);
+        assert_eq!(table.unset(FILE, Owner::Process(2), 1, 2), Ok(true));
+        assert_eq!(table.set(FILE, held(1, 1, 2, true), Some((1, 7)), plenty), Some(Ok(())));
+        // Another thread gives it up, and the second has it again: nobody waits for it.
+        assert_eq!(table.unset(FILE, Owner::Process(1), 1, 2), Ok(true));
+        table.must_set(held(2, 1, 2, true));
+        assert_eq!(table.set(FILE, held(2, 0, 1, true), Some((2, 8)), plenty), None);
     }
 
     #[test]

@@ -170,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn the_stack_pointer_is_aligned_however_many_strings_there_are() {
+        for count in 0..6 {
+            let args = vec![vec![b'x'; count]; count];
+            let bytes = image(TOP, b"n", &args, &[], &facts()).expect("there is memory");
+            assert_eq!(bytes.len() % 16, 0, "{count} arguments");
+        }
+    }
+
+    #[test]
     fn strings_take_a_quarter_of_the_stack_within_bounds() {
         let of = |count: usize| vec![vec![b'x'; 1015]; count];
         // 1024 bytes each, with its pointer; the name has two.
