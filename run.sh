@@ -332,7 +332,7 @@ names_exist() {
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
 }
 
-# Whether the modules of mm stand on each other without a circle, and docs/modules.md shows them as they are.
+# Whether the modules of mm, of kernel/base and of kernel/unix stand on each other without a circle, and docs/modules.md shows them as they are.
 map_is_true() {
     local drawn
     need_tools

@@ -1,4 +1,4 @@
-//! The map of the memory manager's modules: which ones each needs. A circle of them is an error.
+//! The map of the memory manager's modules: which ones each needs. A circle of them is an error, as it is in the other crates that have none.
 //!
 //! A module needs another one if a path of its code leads there (`crate::..`, `super::..`), be it by way of the crate's root, or if it calls
 //! a method of `Space`, `Memory` or `Arena` that stands there: their inherent impls are spread over the files, each where it belongs. A call is
@@ -28,39 +28,47 @@ struct Module {
 
 type Modules = BTreeMap<String, Module>;
 
-/// A source file: its path below `src` without the ending, its text, and its code.
+/// A source file: its crate, its path below `src` without the ending, its text, and its code.
 struct File {
+    of: &'static str,
     path: Vec<String>,
     text: String,
     code: String,
 }
 
+/// The crates without circles; the page shows the first one.
+const CRATES: [&str; 3] = ["mm", "kernel/base", "kernel/unix"];
+
 /// Prints the page, or says that there is a circle.
 pub fn run(house: &House) -> i32 {
-    let source = house.root.join("mm/src");
-    let mut files = Vec::new();
-    if let Err(why) = collect(&source, &mut Vec::new(), &mut files) {
-        eprintln!("quire: {}: {why}", source.display());
-        return 125;
+    let mut maps = Vec::new();
+    for name in CRATES {
+        let source = house.root.join(name).join("src");
+        let mut files = Vec::new();
+        if let Err(why) = collect(&source, name, &mut Vec::new(), &mut files) {
+            eprintln!("quire: {}: {why}", source.display());
+            return 125;
+        }
+        let modules = modules(&files);
+        if let Some(circle) = circle(&modules) {
+            eprintln!("quire: modules of {name} need each other in a circle:\n{circle}");
+            return 1;
+        }
+        maps.push(modules);
     }
-    let modules = modules(&files);
-    if let Some(circle) = circle(&modules) {
-        eprintln!("quire: modules of mm need each other in a circle:\n{circle}");
-        return 1;
-    }
-    print!("{}", page(&modules));
+    print!("{}", page(&maps[0]));
     0
 }
 
-fn collect(folder: &Path, path: &mut Vec<String>, files: &mut Vec<File>) -> std::io::Result<()> {
+fn collect(folder: &Path, of: &'static str, path: &mut Vec<String>, files: &mut Vec<File>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let at = entry?.path();
         let name = at.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         path.push(name.clone());
         if at.is_dir() {
-            collect(&at, path, files)?;
+            collect(&at, of, path, files)?;
         } else if name != "tests" && !name.ends_with("_tests") {
-            files.push(File::new(path.clone(), fs::read_to_string(&at)?));
+            files.push(File::new(of, path.clone(), fs::read_to_string(&at)?));
         }
         path.pop();
     }
@@ -68,8 +76,8 @@ fn collect(folder: &Path, path: &mut Vec<String>, files: &mut Vec<File>) -> std:
 }
 
 impl File {
-    fn new(path: Vec<String>, text: String) -> File {
-        File { path, code: code(&text), text }
+    fn new(of: &'static str, path: Vec<String>, text: String) -> File {
+        File { of, path, code: code(&text), text }
     }
 
     /// The module that it is, or is a part of.
@@ -82,7 +90,7 @@ impl File {
     }
 
     fn line(&self, at: usize) -> String {
-        format!("mm/src/{}.rs:{}", self.path.join("/"), self.code[..at].matches('\n').count() + 1)
+        format!("{}/src/{}.rs:{}", self.of, self.path.join("/"), self.code[..at].matches('\n').count() + 1)
     }
 }
 
@@ -314,7 +322,7 @@ mod tests {
 
     fn of(files: &[(&str, &str)]) -> Modules {
         let file = |&(path, text): &(&str, &str)| {
-            File::new(path.split('/').map(String::from).collect(), text.replace("; ", ";\n"))
+            File::new("mm", path.split('/').map(String::from).collect(), text.replace("; ", ";\n"))
         };
         modules(&files.iter().map(file).collect::<Vec<_>>())
     }
