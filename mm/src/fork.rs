@@ -24,7 +24,7 @@ use crate::error::EditError;
 use crate::frames::Frame;
 use crate::hot::Hot;
 use crate::machine::{GROUP, Machine, What};
-use crate::page::{ARENA_PAGES, Access, ENTRIES, LEVELS, TABLE_BITS};
+use crate::page::{ARENA_PAGES, ENTRIES, LEVELS, TABLE_BITS};
 use crate::segment::{Flags, Part};
 use crate::shootdown::Pages;
 use crate::sizes::{COURTESY, FEW};
@@ -179,7 +179,11 @@ impl<M: Machine> Space<M> {
     fn share_leaf(&self, from: &Table, to: &'static Table, first: usize, last: usize, hot: &mut Hot<'static>) -> bool {
         let m = self.memory();
         let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.frame_words());
-        let mut share = |from: &Entry, to: &'static Entry| {
+        if !alone {
+            // Afterwards none is writable any more.
+            hot.gather(&from[first..=last], &to[first..=last]);
+        }
+        let share = |from: &Entry, to: &Entry| {
             let e = from.load();
             let frame = e.page_frame();
             // Left so by an earlier fork: alone, the parent's entry stays as it is, and the child's is the same.
@@ -188,9 +192,6 @@ impl<M: Machine> Space<M> {
             } else if !e.is_empty() {
                 let Some(word) = self.share(from, alone, zero) else { return false };
                 to.init(word);
-                if !alone && e.is_private() && e.allows(Access::Write) {
-                    hot.push(to);
-                }
             }
             true
         };

@@ -8,6 +8,7 @@
 use crate::entry::Entry;
 use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::page::Access;
 use crate::sizes::HOT;
 use crate::stats::Counter;
 
@@ -22,12 +23,21 @@ impl<'c> Hot<'c> {
         Hot { list: [None; HOT], count: 0 }
     }
 
-    /// One more.
-    pub fn push(&mut self, child: &'c Entry) {
-        if let Some(place) = self.list.get_mut(self.count) {
+    /// Looks for them among neighbouring entries that are about to be shared, and remembers the child's. A look before the share, so that a
+    /// fork that is alone pays nothing for it.
+    pub fn gather(&mut self, parents: &[Entry], children: &'c [Entry]) {
+        for (parent, child) in parents.iter().zip(children) {
+            let word = parent.load();
+            if !(word.is_private() && word.allows(Access::Write)) {
+                continue;
+            }
+            let Some(place) = self.list.get_mut(self.count) else {
+                self.count = HOT + 1;
+                return;
+            };
             *place = Some(child);
+            self.count += 1;
         }
-        self.count += 1;
     }
 
     /// Gives the child copies of its own. Nobody runs in the child, and nobody can store to the pages any more: each has two owners, and the
