@@ -579,7 +579,7 @@ fn race_19_discard_meets_a_cpu_that_comes() {
 fn reading_before_writing_asks_nobody() {
     const STORED: u64 = 400;
     const READ: u64 = 4000;
-    let (joined, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (joined, done) = (AtomicBool::new(false), AtomicU64::new(0));
     run(
         8000,
         2,
@@ -588,8 +588,9 @@ fn reading_before_writing_asks_nobody() {
             if id == 2 {
                 cpu.write(Page(BASE).addr(), 1).unwrap();
                 joined.store(true, SeqCst);
-                return cpu.wait_until(|| done.load(SeqCst));
+                return cpu.wait_until(|| done.load(SeqCst) == 1);
             }
+            let _done = CountOnDrop(&done);
             cpu.wait_until(|| joined.load(SeqCst));
             for page in (BASE + 1..).take(STORED as usize) {
                 assert_eq!(cpu.read(Page(page).addr()), Ok(0));
@@ -602,7 +603,6 @@ fn reading_before_writing_asks_nobody() {
             (0..READ).for_each(|i| assert_eq!(cpu.read(Page(BASE + 1 + STORED + i).addr()), Ok(0)));
             let resident = cpu.space().usage().resident;
             assert!(resident <= 1 + STORED + STORED / 10, "{resident} pages, where {STORED} were stored to");
-            done.store(true, SeqCst);
         },
     );
 }

@@ -154,6 +154,8 @@ fn stage(start: Start, edit: Edit) -> Stage {
         both(1);
         on(1, || assert!(s.write(0, 1, 1).is_ok()));
     };
+    // With page 0 there are so many writable pages then that a fork finds none hot, and shares them.
+    let many = || on(0, || [1, 3].into_iter().for_each(|page| assert!(s.write(page, 0, 1).is_ok())));
     match start {
         Unjoined => {}
         Absent => both(3),
@@ -168,10 +170,12 @@ fn stage(start: Start, edit: Edit) -> Stage {
         Own | Object | Copy => own(),
         Shared => {
             own();
+            many();
             child = Some(on(0, || s.fork()));
         }
         Left => {
             own();
+            many();
             on(0, || s.fork().close());
         }
         Hidden => {
@@ -208,8 +212,8 @@ fn stage(start: Start, edit: Edit) -> Stage {
         }
     }
     if edit == Fork && !matches!(start, Unjoined | Absent) {
-        // With page 0 there are so many writable pages that none is hot. In the two others it is.
-        on(0, || [1, 3].into_iter().for_each(|page| assert!(s.write(page, 0, 1).is_ok())));
+        // In the two others page 0 is hot.
+        many();
     }
     Stage { w, s, child, object }
 }
