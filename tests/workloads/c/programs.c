@@ -432,10 +432,10 @@ static void tell_all(int pid) {
 static void *stays(void *unused) { return (void)unused, usleep(50000), pause(), NULL; }
 
 /* A thread whose leader is gone: what it has is shown by its own directory. */
-static void *left(void *leader) {
+static void *left(void *unused) {
     static const char *const of[] = {"thread-self", "self"}, *const names[] = {"exe", "cwd", "root", "fd/0", "fd", "environ", "mounts", "statm"};
     char path[100];
-    pthread_join(*(pthread_t *)leader, NULL);
+    (void)unused;
     while (sprintf(path, "/proc/%d/root", getpid()), readlink(path, text, 10) >= 0)
         usleep(1000);
     for (int k = 0; k < 2; k++)
@@ -516,7 +516,7 @@ static void zombies(void) {
     puts("leader"), tell_all(pid), kill(pid, SIGKILL), waitpid(pid, NULL, 0);
     fflush(stdout), pid = fork();
     if (pid == 0)
-        thread = pthread_self(), pthread_create(&(pthread_t){0}, NULL, left, &thread), pthread_exit(NULL);
+        pthread_create(&thread, NULL, left, NULL), syscall(SYS_exit, 0);
     waitpid(pid, NULL, 0), outlives(), first();
 
     fd[0] = MUST(open("/proc/self/comm", O_RDONLY));
