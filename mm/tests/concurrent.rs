@@ -2,22 +2,13 @@
 
 mod common;
 
-use common::{RW, Random, Shared, range};
+use common::{EndOnPanic, RW, Random, Shared, range};
 use quire_mm::fake::{Cpu, POISON, audit, memory};
 use quire_mm::{Backing, Counter, EditError, Fault, Flags, Page, Place, Prot, Remap, Segment, Space};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 const RO: Prot = Prot::READ;
-
-/// Counts one more when it goes.
-struct CountOnDrop<'a>(&'a AtomicU64);
-
-impl Drop for CountOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 /// Runs `work` on CPUs `1 ..= n` in `space`, then audits with the space alive and with it gone.
 fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut Cpu, usize) + Sync) {
@@ -34,11 +25,9 @@ fn run(frames: usize, n: usize, setup: impl FnOnce(&mut Cpu), work: impl Fn(&mut
             s.spawn(move || {
                 let mut cpu = Cpu::new(m, id);
                 cpu.enter(space);
-                {
-                    // Also when `work` panics, or the others would wait for ever.
-                    let _count = CountOnDrop(done);
-                    work(&mut cpu, id);
-                }
+                let _end = EndOnPanic;
+                work(&mut cpu, id);
+                done.fetch_add(1, SeqCst);
                 // Whoever has seen this CPU in the space may ask it for an answer: it serves until nobody can.
                 cpu.wait_until(|| done.load(SeqCst) == n as u64);
             });
@@ -590,7 +579,6 @@ fn reading_before_writing_asks_nobody() {
                 joined.store(true, SeqCst);
                 return cpu.wait_until(|| done.load(SeqCst) == 1);
             }
-            let _done = CountOnDrop(&done);
             cpu.wait_until(|| joined.load(SeqCst));
             for page in (BASE + 1..).take(STORED as usize) {
                 assert_eq!(cpu.read(Page(page).addr()), Ok(0));
@@ -603,6 +591,7 @@ fn reading_before_writing_asks_nobody() {
             (0..READ).for_each(|i| assert_eq!(cpu.read(Page(BASE + 1 + STORED + i).addr()), Ok(0)));
             let resident = cpu.space().usage().resident;
             assert!(resident <= 1 + STORED + STORED / 10, "{resident} pages, where {STORED} were stored to");
+            done.store(1, SeqCst);
         },
     );
 }

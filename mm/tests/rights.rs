@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{RW, Shared, finish, range, setup};
+use common::{EndOnPanic, RW, Shared, finish, range, setup};
 use quire_mm::fake::{Cpu, Fake, audit, memory};
 use quire_mm::{Backing, EditError, Fault, Flags, ObjectRef, PAGE, Page, PageRange, Place, Prot, Remap, Space};
 use std::sync::Arc;
@@ -238,6 +238,7 @@ fn a_view_for_reading_is_never_writable() {
             scope.spawn(move || {
                 let mut cpu = Cpu::new(m, n);
                 cpu.enter(&space);
+                let _end = EndOnPanic;
                 while !stop.load(SeqCst) {
                     act(&mut cpu, &space);
                 }
@@ -254,6 +255,7 @@ fn a_view_for_reading_is_never_writable() {
         });
         let mut cpu = Cpu::new(m, 0);
         cpu.enter(&space);
+        let _end = EndOnPanic;
         for _ in 0..ROUNDS {
             show(&space, &object, BASE, 1, R, Flags::READ_ONLY).unwrap();
             assert_eq!(cpu.read(BASE * SIZE + 8), Ok(0), "the object was written");

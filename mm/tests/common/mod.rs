@@ -3,6 +3,7 @@
 
 use quire_mm::fake::{Cpu, Fake, audit, memory};
 use quire_mm::{Page, PageRange, Prot, Space};
+use std::io::Write;
 use std::sync::Arc;
 
 pub const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -42,5 +43,18 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % below
+    }
+}
+
+/// Ends the process when the thread that has it panics: its CPU answers nobody any more, and the others would wait for ever.
+pub struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Not by a macro, whose output the test harness keeps to itself.
+            let _ = std::io::stderr().write_all(b"a CPU panicked; --nocapture shows why\n");
+            std::process::exit(101);
+        }
     }
 }
