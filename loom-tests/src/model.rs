@@ -21,14 +21,16 @@ pub struct Model {
     pub wide: [Option<usize>; 2],
     /// Retired things that make a CPU collect (out of reach where the model is not about grace periods).
     pub collect: u32,
+    /// Whether forks copy hot pages.
+    pub hot: bool,
     /// Defects that this model must find. Several together where one rule makes up for the loss of another.
     pub defects: &'static [&'static [Defect]],
 }
 
 impl Model {
-    /// A model bounded to three preemptions and not about grace periods.
+    /// A model bounded to three preemptions, and about neither grace periods nor hot pages.
     pub const fn new(name: &'static str, run: fn(), defects: &'static [&'static [Defect]]) -> Model {
-        Model { name, run, bounds: [Some(3); 2], wide: [Some(4); 2], collect: u32::MAX, defects }
+        Model { name, run, bounds: [Some(3); 2], wide: [Some(4); 2], collect: u32::MAX, hot: false, defects }
     }
 
     /// Other bounds: by default (both modes), and under `--all`.
@@ -39,6 +41,11 @@ impl Model {
     /// Collects at once.
     pub const fn collecting(self) -> Model {
         Model { collect: 1, ..self }
+    }
+
+    /// Forks copy hot pages.
+    pub const fn hot(self) -> Model {
+        Model { hot: true, ..self }
     }
 }
 
@@ -51,6 +58,7 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
     let model = crate::all().find(|m| m.name == name)?;
     switch::every_access_rmw(mode == "1");
     switch::collect_at(model.collect);
+    switch::copy_hot(model.hot);
     let limit = Duration::from_secs(seconds.parse().unwrap_or(240));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound.parse().ok();

@@ -11,6 +11,7 @@ use crate::memory::Memory;
 use crate::page::Access;
 use crate::sizes::HOT;
 use crate::stats::Counter;
+use crate::sync::copies_hot;
 
 /// The child's entries of hot pages.
 pub(crate) struct Hot<'c> {
@@ -26,6 +27,9 @@ impl<'c> Hot<'c> {
     /// Looks for them among neighbouring entries that are about to be shared, and remembers the child's. A look before the share, so that a
     /// fork that is alone pays nothing for it.
     pub fn gather(&mut self, parents: &[Entry], children: &'c [Entry]) {
+        if !copies_hot() {
+            return;
+        }
         for (parent, child) in parents.iter().zip(children) {
             let word = parent.load();
             if !(word.is_private() && word.allows(Access::Write)) {

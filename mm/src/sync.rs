@@ -11,11 +11,11 @@ pub use core::sync::atomic::Ordering;
 pub use core::sync::atomic::{AtomicPtr, AtomicU64, fence};
 
 #[cfg(loom)]
-pub(crate) use self::model::{Alive, in_vain, many_retired};
+pub(crate) use self::model::{Alive, copies_hot, in_vain, many_retired};
 #[cfg(loom)]
 pub use self::model::{AtomicPtr, AtomicU64, fence};
 #[cfg(not(loom))]
-pub(crate) use self::plain::{Alive, in_vain, many_retired};
+pub(crate) use self::plain::{Alive, copies_hot, in_vain, many_retired};
 
 /// What only the model checker looks at.
 #[cfg(not(loom))]
@@ -23,6 +23,11 @@ mod plain {
     /// So many retired things make their CPU try to advance the epoch. A model says how many.
     pub(crate) const fn many_retired() -> u32 {
         64
+    }
+
+    /// Whether forks copy hot pages. Only models that are about them say so: in the others, what is forked is shared.
+    pub(crate) const fn copies_hot() -> bool {
+        true
     }
 
     /// A round of a search was in vain, and others are to go on before the next one.
@@ -54,6 +59,7 @@ pub mod model {
     /// Rounds of a search for bits that were promised but not there.
     pub static FRUITLESS: AtomicU32 = AtomicU32::new(0);
     static COLLECT: AtomicU32 = AtomicU32::new(1);
+    static HOT: AtomicBool = AtomicBool::new(false);
 
     /// How many retired things make their CPU collect. Models that are not about grace periods set it out of reach.
     pub fn collect_at(n: u32) {
@@ -62,6 +68,15 @@ pub mod model {
 
     pub(crate) fn many_retired() -> u32 {
         COLLECT.load(Relaxed)
+    }
+
+    /// Says whether forks copy hot pages.
+    pub fn copy_hot(on: bool) {
+        HOT.store(on, Relaxed);
+    }
+
+    pub(crate) fn copies_hot() -> bool {
+        HOT.load(Relaxed)
     }
 
     pub(crate) fn in_vain() {

@@ -14,8 +14,8 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-alone", alone, &[&[NoForkMark]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
     Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
-    Model::new("fork-hot", hot, &[&[HotBeforeAnswer]]),
-    Model::new("fork-hot-child", hot_child, &[&[HotInPlace]]),
+    Model::new("fork-hot", hot, &[&[HotBeforeAnswer]]).hot(),
+    Model::new("fork-hot-child", hot_child, &[&[HotInPlace]]).hot(),
     Model::new("fork-blank", blank, &[&[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
@@ -32,15 +32,15 @@ fn look(child: Scene, page: u64) -> u64 {
     })
 }
 
-/// A CPU stores through its old translation, and through faults, while the space is forked. So many pages are writable that none is hot.
+/// A CPU stores through its old translation, and through faults, while the space is forked.
 fn frozen() {
-    let w = World::new(34);
+    let w = World::new(30);
     let s = w.space();
-    s.map(0, 3, RW);
+    s.map(0, 1, RW);
     on(0, || s.enter());
     on(1, || {
         s.enter();
-        (0..3).for_each(|page| assert!(s.write(page, 0, 1).is_ok()));
+        assert!(s.write(0, 0, 1).is_ok());
     });
     let t = spawn(&w, 1, move || {
         assert!(s.write(0, 0, 2).is_ok());
@@ -245,17 +245,17 @@ fn cow() {
     w.end(&[s, child]);
 }
 
-/// A fork that runs out of frames after its first table, then one that does not, while CPU 1 stores. Page 0 is hot in neither: so many
-/// pages are writable, or the first fork has left it read-only.
+/// A fork that runs out of frames after its first page, then one that does not, while CPU 1 stores.
 fn short() {
-    let w = World::new(36);
+    let w = World::new(34);
     let s = w.space();
     let m = w.memory();
-    s.map(0, 4, RW);
+    s.map(0, 1, RW);
+    s.map(2, 1, RW);
     on(0, || s.enter());
     on(1, || {
         s.enter();
-        (0..4).for_each(|page| assert!(s.write(page, 0, 1).is_ok()));
+        assert!(s.write(0, 0, 1).is_ok() && s.write(2, 0, 1).is_ok());
     });
     on(1, || m.stock(4, 0));
     // Enough for the child's own table and one leaf table.

@@ -132,9 +132,8 @@ struct Stage {
 
 const SIZE: u64 = 4096;
 
-fn stage(start: Start, edit: Edit) -> Stage {
-    let swaps = edit == Evict || start.swaps();
-    let w = if swaps { World::swapping(40, 4) } else { World::new(40) };
+fn stage(start: Start, swapping: bool) -> Stage {
+    let w = if swapping || start.swaps() { World::swapping(40, 4) } else { World::new(36) };
     let (m, s) = (w.memory(), w.space());
     let object = start.of_object().then(|| m.new_object(SIZE, SIZE, &[]).expect("a node"));
     match &object {
@@ -154,8 +153,6 @@ fn stage(start: Start, edit: Edit) -> Stage {
         both(1);
         on(1, || assert!(s.write(0, 1, 1).is_ok()));
     };
-    // With page 0 there are so many writable pages then that a fork finds none hot, and shares them.
-    let many = || on(0, || [1, 3].into_iter().for_each(|page| assert!(s.write(page, 0, 1).is_ok())));
     match start {
         Unjoined => {}
         Absent => both(3),
@@ -170,12 +167,10 @@ fn stage(start: Start, edit: Edit) -> Stage {
         Own | Object | Copy => own(),
         Shared => {
             own();
-            many();
             child = Some(on(0, || s.fork()));
         }
         Left => {
             own();
-            many();
             on(0, || s.fork().close());
         }
         Hidden => {
@@ -211,16 +206,12 @@ fn stage(start: Start, edit: Edit) -> Stage {
             both(0);
         }
     }
-    if edit == Fork && !matches!(start, Unjoined | Absent) {
-        // In the two others page 0 is hot.
-        many();
-    }
     Stage { w, s, child, object }
 }
 
 /// One model.
 fn run(start: Start, edit: Edit) {
-    let Stage { w, s, child, object } = stage(start, edit);
+    let Stage { w, s, child, object } = stage(start, edit == Evict);
     let m = w.memory();
     let returned = flag();
     let seen = returned.clone();
@@ -444,8 +435,8 @@ pub const MODELS: &[Model] = models! {
         Written "written" &[&[FreeBeforeAnswer]],
         Copy "copy" &[&[FreeBeforeAnswer]];
     Fork "fork":
-        Unjoined "unjoined" &[&[HotInPlace]],
-        Absent "absent" &[&[HotInPlace]],
+        Unjoined "unjoined" &[&[ForkNoFlush]],
+        Absent "absent" &[&[ForkNoFlush]],
         Empty "empty" &[&[ForkNoFlush]],
         Zero "zero" &[&[ReuseShared]],
         Blank "blank" &[&[ForkNoFlush]],
