@@ -25,10 +25,9 @@
 
 use crate::arena::Arena;
 use crate::error::EditError;
-use crate::guard::GUARD;
 use crate::list::List;
 use crate::machine::Machine;
-use crate::page::{ARENA_PAGES, PageRange, Prot, TABLE_BITS};
+use crate::page::{PageRange, Prot, TABLE_BITS};
 use crate::publish::Reserve;
 use crate::segment::{Flags, Part};
 use crate::space::Space;
@@ -94,12 +93,7 @@ impl<M: Machine> Space<M> {
     pub(crate) fn put(&self, arena: &Arena, lo: u32, hi: u32, part: &Part, over: Over) -> Result<(), EditError> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
         let new = part.with_future(self.future_flags());
-        // Neighbours may change under the claim of the range.
-        let near = over == Over::Spaced && (arena.is_guarded() || hi + GUARD > ARENA_PAGES);
-        let spaced = |list: List<'_>| match near && self.guarded(arena, list, hi).is_some() {
-            true => Err(EditError::Exists),
-            false => Ok(()),
-        };
+        let spaced = |list: List<'_>| self.leaves_guard(arena, list, hi, over);
         // What grants nothing and holds nothing is as good as a hole (rule 8).
         let mut untouched = None;
         let mut idle = |p: &Part| {
@@ -112,6 +106,15 @@ impl<M: Machine> Space<M> {
                 self.replace(arena, lo, hi, part)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a part that ends at `hi` may be put into a list, for its segments above: neighbours change under the claim of the range.
+    #[inline]
+    pub(crate) fn leaves_guard(&self, arena: &Arena, list: List<'_>, hi: u32, over: Over) -> Result<(), EditError> {
+        match over == Over::Spaced && self.guarded(arena, list, hi).is_some() {
+            true => Err(EditError::Exists),
+            false => Ok(()),
         }
     }
 

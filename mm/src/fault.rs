@@ -120,6 +120,9 @@ impl<M: Machine> Space<M> {
                     let _slow = (others != 0).then(|| self.slow.count());
                     let zero = old == m.zero_page();
                     let cause = if zero { Counter::ShootdownZero } else { Counter::ShootdownCopy };
+                    if zero {
+                        self.blank.replaced();
+                    }
                     m.shoot(cause, others, &Pages::one(page));
                     m.machine.invalidate(page);
                     self.end_copy(old, copy);
@@ -211,13 +214,9 @@ impl<M: Machine> Space<M> {
                 Word::page(frame, p.prot)
             } else if write {
                 // Nobody here has a translation to the object's page, so it is copied straight away.
-                let Some(copy) = m.alloc() else {
-                    m.release(frame);
-                    return End(Fault::OutOfFrames);
-                };
-                m.machine.copy(frame, copy);
-                m.frame_word(copy).start();
+                let copy = m.copy_of(frame);
                 m.release(frame);
+                let Some(copy) = copy else { return End(Fault::OutOfFrames) };
                 Word::page(copy, p.prot).private()
             } else {
                 Word::page(frame, p.prot - Prot::WRITE).cow()
@@ -311,9 +310,6 @@ impl<M: Machine> Space<M> {
         fence(SeqCst);
         let others = self.others(arena);
         if others != 0 {
-            if zero {
-                self.blank.replaced();
-            }
             return Copied { old, copy, others };
         }
         // Before the old page can be free.

@@ -31,10 +31,14 @@ impl Arena {
 
 impl<M: Machine> Space<M> {
     /// The segment that grows down in whose guard a mapping would lie that ends at `end`.
+    #[inline]
     pub(crate) fn guarded(&self, arena: &Arena, list: List<'_>, end: u32) -> Option<Part> {
-        if !arena.is_guarded() && end + GUARD <= ARENA_PAGES {
-            return None;
-        }
+        if arena.is_guarded() || end + GUARD > ARENA_PAGES { self.guarded_above(arena, list, end) } else { None }
+    }
+
+    /// As [`Space::guarded`], where there may be one.
+    #[inline(never)]
+    fn guarded_above(&self, arena: &Arena, list: List<'_>, end: u32) -> Option<Part> {
         let above = match list.at_or_above(end) {
             None => return self.guarded_by_next(arena.index, end),
             Some(above) => above,

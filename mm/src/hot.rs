@@ -51,9 +51,7 @@ impl<'c> Hot<'c> {
         for entry in few.iter().flatten() {
             let word = entry.load();
             let Some(shared) = word.frame() else { continue };
-            let Some(copy) = m.alloc() else { return };
-            m.machine.copy(shared, copy);
-            m.frame_word(copy).start();
+            let Some(copy) = m.copy_of(shared) else { return };
             entry.init(word.in_frame(copy));
             m.release(shared);
             m.stats.add(&m.machine, Counter::ForkCopy, 1);

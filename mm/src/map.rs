@@ -165,10 +165,7 @@ impl<M: Machine> Space<M> {
             if all.flags.contains(Flags::GROWS_DOWN) {
                 arena.guard();
             }
-            let spaced = |list: List<'_>| match over == Over::Spaced && self.guarded(arena, list, hi).is_some() {
-                true => Err(EditError::Exists),
-                false => Ok(()),
-            };
+            let spaced = |list: List<'_>| self.leaves_guard(arena, list, hi, over);
             let mut refuse = |_: &Part| false;
             let see: See<'_, Part> = if over == Over::All { None } else { Some(&mut refuse) };
             self.publish(arena, lo, hi, Some(all), spaced, see).map(|_| ())

@@ -13,6 +13,14 @@ impl<M: Machine> Memory<M> {
         Some(f)
     }
 
+    /// A page with one reference and the content of another one, to which nobody can store.
+    pub(crate) fn copy_of(&self, f: Frame) -> Option<Frame> {
+        let copy = self.alloc()?;
+        self.machine.copy(f, copy);
+        self.frame_word(copy).start();
+        Some(copy)
+    }
+
     /// A reference to a page's frame, unless it has none left or too many.
     #[must_use]
     #[inline]
