@@ -29,6 +29,24 @@ pub struct UserRegs {
     pub ss: u64,
 }
 
+/// The entry code's half of [`UserRegs`]: pushes what lies below `rdi`.
+macro_rules! push_below_rdi {
+    () => {
+        "push rsi; push rdx; push rcx; push rax; push r8; push r9; push r10; push r11;
+         push rbx; push rbp; push r12; push r13; push r14; push r15"
+    };
+}
+pub(crate) use push_below_rdi;
+
+/// Pops all of [`UserRegs`] up to `rdi`.
+macro_rules! pop_all {
+    () => {
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; pop r11; pop r10; pop r9; pop r8;
+         pop rax; pop rcx; pop rdx; pop rsi; pop rdi"
+    };
+}
+pub(crate) use pop_all;
+
 /// Bytes of [`UserRegs`].
 pub const SIZE: usize = size_of::<UserRegs>();
 

@@ -2,7 +2,7 @@
 
 use super::above::ABOVE;
 use super::gdt;
-use super::regs::UserRegs;
+use super::regs::{UserRegs, push_below_rdi};
 use core::arch::naked_asm;
 use quire_base::cpu::{self, PerCpu};
 use quire_base::hook::Hook;
@@ -41,20 +41,7 @@ extern "C" fn entry() {
         "push rcx",
         "push rax",
         "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push rax",
-        "push r8",
-        "push r9",
-        "push r10",
-        "push r11",
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_below_rdi!(),
         "xor ebp, ebp",
         // The time in the kernel begins.
         "rdtsc",

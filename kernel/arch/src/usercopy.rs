@@ -91,25 +91,17 @@ impl Drop for Open {
     }
 }
 
-/// Copies `len` bytes, words first; returns how many bytes were left when a fault could not be resolved.
-///
-/// # Safety
-/// One side is kernel memory of `len` bytes that is valid for the access; the other lies in the user half.
-#[inline]
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
-    let left: usize;
-    may_wait();
-    let _open = Open::new();
-    // SAFETY: as promised by the caller; user addresses may fault, which the table covers. After a fault in the word loop the
-    // bytes are copied singly, so that the number left is exact.
-    unsafe {
+/// Repeats a string instruction over `len` bytes at `to`, words first; `left` is how many there were when a fault could not be resolved. After
+/// a fault in the word loop the bytes are tried singly, so that the number left is exact.
+macro_rules! words_first {
+    ($instruction:literal, $len:ident => $left:ident, $to:ident, $($source:tt)*) => {
         asm!(
             "mov {tail}, rcx",
             "and {tail}, 7",
             "shr rcx, 3",
-            "2: rep movsq",
+            concat!("2: rep ", $instruction, "q"),
             "3: mov rcx, {tail}",
-            "4: rep movsb",
+            concat!("4: rep ", $instruction, "b"),
             "5:",
             ".pushsection .text.fixup, \"ax\"",
             "6: lea rcx, [{tail} + rcx * 8]",
@@ -120,11 +112,26 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
             ".quad 4b, 5b, 5b, 1",
             ".popsection",
             tail = out(reg) _,
-            inout("rcx") len => left,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
+            inout("rcx") $len => $left,
+            inout("rdi") $to => _,
+            $($source)*,
             options(nostack),
-        );
+        )
+    };
+}
+
+/// Copies `len` bytes, words first; returns how many bytes were left when a fault could not be resolved.
+///
+/// # Safety
+/// One side is kernel memory of `len` bytes that is valid for the access; the other lies in the user half.
+#[inline]
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
+    let left: usize;
+    may_wait();
+    let _open = Open::new();
+    // SAFETY: as promised by the caller; user addresses may fault, which the table covers.
+    unsafe {
+        words_first!("movs", len => left, to, inout("rsi") from => _);
     }
     left
 }
@@ -159,28 +166,7 @@ pub unsafe fn zero_user(to: usize, len: usize) -> usize {
     let _open = Open::new();
     // SAFETY: only user memory is written; faults are covered by the table.
     unsafe {
-        asm!(
-            "mov {tail}, rcx",
-            "and {tail}, 7",
-            "shr rcx, 3",
-            "2: rep stosq",
-            "3: mov rcx, {tail}",
-            "4: rep stosb",
-            "5:",
-            ".pushsection .text.fixup, \"ax\"",
-            "6: lea rcx, [{tail} + rcx * 8]",
-            "jmp 4b",
-            ".popsection",
-            ".pushsection __ex_table, \"a\"",
-            ".quad 2b, 3b, 6b, 1",
-            ".quad 4b, 5b, 5b, 1",
-            ".popsection",
-            tail = out(reg) _,
-            inout("rcx") len => left,
-            inout("rdi") to => _,
-            in("rax") 0u64,
-            options(nostack),
-        );
+        words_first!("stos", len => left, to, in("rax") 0u64);
     }
     left
 }

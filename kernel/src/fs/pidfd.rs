@@ -2,8 +2,7 @@
 //!
 //! It means one process for ever. An id is given again when its process has been waited for; whoever holds the descriptor is told ESRCH.
 
-use super::entry::ProcEntry;
-use super::entry::Who;
+use super::entry::{ProcEntry, Who};
 use super::stat::{Stat, kind};
 use super::{File, Kind, OpenFile, poll};
 use crate::mem::user::UserPtr;

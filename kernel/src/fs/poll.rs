@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicUsize, Ordering, fence};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_base::units::to_timeval;
 
 static QUEUE: WaitQueue = WaitQueue::new();
 static POLLERS: AtomicUsize = AtomicUsize::new(0);
@@ -201,7 +202,7 @@ pub fn select(r: &mut UserRegs) -> SysResult {
     if let Some(deadline) = deadline {
         let left = deadline.saturating_sub(timer::now_ns());
         // Linux ignores a time-out that cannot be written back.
-        let _ = UserPtr::<[u64; 2]>::new(r.a4()).write([left / 1_000_000_000, left % 1_000_000_000 / 1000]);
+        let _ = UserPtr::<[u64; 2]>::new(r.a4()).write(to_timeval(left));
     }
     result
 }

@@ -17,6 +17,7 @@ use core::arch::x86_64::__cpuid;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
+use quire_arch::cpu_count;
 use quire_base::errno::*;
 use quire_base::units::TICK;
 
@@ -38,10 +39,6 @@ pub fn meminfo() -> Vec<u8> {
     .into_bytes()
 }
 
-fn cpus() -> u32 {
-    quire_base::cpu::online().count_ones()
-}
-
 /// /proc/cpuinfo
 pub fn cpuinfo() -> Vec<u8> {
     let id = __cpuid(0);
@@ -57,14 +54,14 @@ pub fn cpuinfo() -> Vec<u8> {
     let brand = String::from_utf8_lossy(&brand).trim_matches(['\0', ' ']).into();
     let brand: String = brand;
     let mut out = String::new();
-    for cpu in 0..cpus() {
+    for cpu in 0..cpu_count() {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
             "processor\t: {cpu}\nvendor_id\t: {vendor}\ncpu family\t: 6\nmodel\t\t: 6\nmodel name\t: {brand}\nstepping\t: 3\n\
              cpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: {n}\ncore id\t\t: {cpu}\n\
              cpu cores\t: {n}\nfpu\t\t: yes\nflags\t\t: fpu tsc msr cx8 cmov mmx fxsr sse sse2 syscall nx lm\n\n",
-            n = cpus()
+            n = cpu_count()
         );
     }
     out.into_bytes()
@@ -73,7 +70,7 @@ pub fn cpuinfo() -> Vec<u8> {
 /// /proc/stat
 pub fn stat() -> Vec<u8> {
     let mut out = String::from("cpu  0 0 0 0 0 0 0 0 0 0\n");
-    for cpu in 0..cpus() {
+    for cpu in 0..cpu_count() {
         let _ = writeln!(out, "cpu{cpu} 0 0 0 0 0 0 0 0 0 0");
     }
     let boot = (timer::realtime_ns() - timer::now_ns()) / 1_000_000_000;
@@ -256,7 +253,7 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let umask = umask.map_or_else(String::new, |umask| format!("Umask:\t{umask:04o}\n"));
     let room = living.as_ref().and_then(|t| of(t).shown_files()).map_or(0, |files| files.room());
     let confined = living.as_ref().is_some_and(|t| of(t).settings.lock().no_new_privs);
-    let n = cpus();
+    let n = cpu_count();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
     format!(
         "Name:\t{name}\n{umask}State:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\

@@ -238,7 +238,7 @@ pub fn contents(entry: &ProcEntry) -> Result<Vec<u8>, Errno> {
         ProcEntry::System(System::Counters) => Ok(crate::report::counters::text().into_bytes()),
         ProcEntry::System(System::MaxMapCount) => Ok(alloc::format!("{}\n", memory().most_segments()).into_bytes()),
         ProcEntry::System(System::Cpus) => {
-            let last = quire_base::cpu::online().count_ones() - 1;
+            let last = quire_arch::cpu_count() - 1;
             Ok(if last == 0 { b"0\n".to_vec() } else { alloc::format!("0-{last}\n").into_bytes() })
         }
         _ => Err(EINVAL),

@@ -1,7 +1,7 @@
 //! Memory: from the loader's map to the memory manager, and the kernel's glue to it.
 //!
-//! [`machine`] is the hardware under `quire-mm`; [`shortage`] finds frames when there are none; [`user`] is the only way into a program's memory, [`user_time`] for times; [`heap`] serves the
-//! kernel's own data, [`page`] whole pages of it; [`audit`] counts everything, [`counters`] tells what has happened.
+//! [`machine`] is the hardware under `quire-mm`; [`user`] is the only way into a program's memory, [`user_time`] for times; [`heap`] serves the
+//! kernel's own data, [`page`] whole pages of it.
 
 pub mod machine;
 pub mod page;

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::SysResult;
+use quire_base::units::TICK;
 use quire_base::usage::Usage;
 
 /// `exit`: this thread only.
@@ -237,7 +238,6 @@ fn end_of(pid: u32, signal: u8, ended: Ended, usage: Usage) -> SigInfo {
         Ended::Exited(code) => (1, i32::from(code)),
         Ended::Killed(signal) => (2, i32::from(signal)),
     };
-    let tick = 10_000_000;
-    let detail = Detail::Child { pid, status, user: usage.user / tick, system: usage.system / tick };
+    let detail = Detail::Child { pid, status, user: usage.user / TICK, system: usage.system / TICK };
     SigInfo { signal, errno: 0, code, detail }
 }

@@ -12,7 +12,7 @@ use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
-use quire_base::units::{alarm_seconds, from_whole_timeval, to_timeval};
+use quire_base::units::{SECOND, alarm_seconds, from_whole_timeval, to_timeval};
 
 /// The ids of a process's three timers, while they are armed.
 pub type Places = [Mutex<Option<u64>>; 3];
@@ -95,6 +95,6 @@ pub fn getitimer(r: &mut UserRegs) -> SysResult {
 /// `alarm`
 pub fn alarm(r: &mut UserRegs) -> SysResult {
     let seconds = u64::from(r.a0() as u32);
-    let (_, left) = Which(l::ITIMER_REAL as usize).set(current(), 0, seconds * 1_000_000_000);
+    let (_, left) = Which(l::ITIMER_REAL as usize).set(current(), 0, seconds * SECOND);
     Ok(alarm_seconds(left) as usize)
 }

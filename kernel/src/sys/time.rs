@@ -60,8 +60,8 @@ pub fn clock_settime(r: &mut UserRegs) -> SysResult {
 
 /// Whether a clock can be set to this: as on Linux, it must be able to count on for thirty years.
 fn check_time(seconds: i64, nanoseconds: i64) -> Result<(), Errno> {
-    const LAST: i64 = i64::MAX / 1_000_000_000 - 30 * 365 * 24 * 3600;
-    let fits = (0..LAST).contains(&seconds) && (0..1_000_000_000).contains(&nanoseconds);
+    const LAST: i64 = i64::MAX / SECOND as i64 - 30 * 365 * 24 * 3600;
+    let fits = (0..LAST).contains(&seconds) && (0..SECOND as i64).contains(&nanoseconds);
     if fits { Ok(()) } else { Err(EINVAL) }
 }
 
