@@ -16,6 +16,7 @@
 //! the seat: then the claim with the ticket is over, and whoever reads the later range (Release, Acquire) sees all that was done under it.
 //! That the later owner is not older than the reader is clear from the ticket, in whose place the reader's draw would have seen it choosing.
 
+use crate::bits::bits;
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
 use crate::sizes::CLAIMS as SEATS;
@@ -126,7 +127,7 @@ impl Claims {
             }
             memory.stats.add(&memory.machine, Counter::RetryClaim, 1);
         };
-        let mine = || crate::shootdown::bits(mask).map(|i| &self.seats[i]);
+        let mine = || bits(mask).map(|i| &self.seats[i]);
         mine().for_each(|s| s.ticket.store(CHOOSING, Release));
         let ticket = self.next.fetch_add(1, AcqRel);
         for (seat, &(lo, hi)) in mine().zip(ranges) {
@@ -142,7 +143,7 @@ impl Claims {
         // An older claim has cleared its seat's bit before it drew its ticket, which our draw has read (or a later one): the bits
         // that are set belong to nobody that we must wait for.
         let taken = !self.free.load(Acquire) & !mask & ALL;
-        for i in crate::shootdown::bits(taken) {
+        for i in bits(taken) {
             for &(lo, hi) in ranges {
                 self.wait_seat(memory, i, lo, hi, ticket);
             }
@@ -201,7 +202,7 @@ impl Claims {
     #[cold]
     fn over_taken(&self, lo: u32, hi: u32) -> Option<u32> {
         let taken = !self.free.load(Relaxed) & ALL;
-        crate::shootdown::bits(taken).map(|i| &self.seats[i]).find_map(|seat| {
+        bits(taken).map(|i| &self.seats[i]).find_map(|seat| {
             let range = seat.range.load(Relaxed);
             (seat.ticket.load(Relaxed) > CHOOSING && overlap(range, lo, hi)).then_some((range >> 32) as u32)
         })
@@ -212,7 +213,7 @@ impl Claims {
         let now = self.next.load(Acquire);
         // Acquire: pairs with the draw of every ticket below `now`, whose owners had cleared their bits before.
         let taken = !self.free.load(Acquire) & ALL;
-        for i in crate::shootdown::bits(taken) {
+        for i in bits(taken) {
             self.wait_seat(memory, i, lo, hi, now);
         }
     }
@@ -235,7 +236,7 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     #[inline]
     fn drop(&mut self) {
-        for i in crate::shootdown::bits(self.mask) {
+        for i in bits(self.mask) {
             // Release: the edit comes before its end.
             self.claims.seats[i].ticket.store(0, Release);
         }

@@ -1,14 +1,14 @@
 //! Fork: sharing with parity.
 //!
 //! 1. Claim each arena whole, in ascending order.
-//! 2. Set the *forking* flag, fence, and await one answer of every other CPU that is active here: every window that began
-//!    before has ended, later ones see the flag, and faults for private stores wait (races 28, 29).
+//! 2. Set the *forking* flag, fence, and await the end of the windows that are open on other CPUs that are active here: later ones see the
+//!    flag, and faults for private stores wait (races 28, 29).
 //! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
 //! 4. One shootdown of the whole space, also when the fork failed half way (race 40).
 //! 5. The child's hot pages are copied ([`crate::hot`]), where other CPUs had to answer; then the flag goes, then the claims.
 //!
-//! *Entries keep their pages meanwhile*: the claims keep edits out, and scans (which step 1 waits for); the flag and the answers keep breaks
+//! *Entries keep their pages meanwhile*: the claims keep edits out, and scans (which step 1 waits for); the flag keeps breaks
 //! of copy-on-write out. So a page's own reference stays while the child's is added to it.
 //!
 //! *The child has the memory of one moment*: until its answer in step 4 a CPU may store through a writable translation that it has cached;
@@ -51,13 +51,10 @@ impl<M: Machine> Space<M> {
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
         self.wait_for_scans(whole.arenas());
         let me = 1 << m.machine.cpu();
-        // The fence pairs with that of activation: a CPU that becomes active later sees the flag, one that was active before is asked.
+        // The fence pairs with those of activation and of a pin: whoever is not seen in a window here sees the flag in its next one.
         self.forking.store(1, Release);
         fence(SeqCst);
-        let others = self.active.bits() & !me;
-        if others != 0 {
-            m.await_answers(Counter::ShootdownFork, others);
-        }
+        m.await_windows(self.active.bits() & !me);
         child.inherit_crowd(self);
         let mut hot = Hot::new();
         let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child, &mut hot));

@@ -32,6 +32,7 @@ pub mod sync;
 
 mod arena;
 mod bare;
+mod bits;
 mod blank;
 mod bring;
 mod claims;

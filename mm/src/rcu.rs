@@ -9,11 +9,13 @@
 //! | write | then | read by the other side | why |
 //! |---|---|---|---|
 //! | pin: word = epoch; SeqCst fence | loads of links | unlink; SeqCst fence; load of epoch and words | either the reader misses the link, or the retirer tags with an epoch not older than the reader's |
-//! | unpin: word = 0, Release | | advance: words, Acquire | a reader's last look comes before the free |
+//! | the same | loads of a flag | flag; SeqCst fence; words ([`Rcu::pinned`]) | either the reader sees the flag, or it is seen inside its section |
+//! | unpin: word = 0, Release | | advance, [`Rcu::pinned`]: words, Acquire | a reader's last look comes before the free |
 //! | pin again: word = epoch, Release | | advance: words, Acquire | the same, where the zero is not seen |
 //!
 //! The hardware's walker is not stopped by any of this, only by the answers to a shootdown.
 
+use crate::bits::those;
 use crate::list::Node;
 use crate::machine::{CPUS, Machine};
 use crate::percpu::PerCpu;
@@ -124,6 +126,11 @@ impl Rcu {
     /// Whether the calling CPU is inside a read section: it must not wait then.
     pub fn is_pinned<M: Machine>(&self, machine: &M) -> bool {
         self.bags.with(machine, |b| b.depth != 0)
+    }
+
+    /// Which of `cpus` are inside a read section. Acquire: what was done in the sections that have ended is seen.
+    pub(crate) fn pinned(&self, cpus: u64) -> u64 {
+        those(cpus, |cpu| self.pinned[cpu].load(Acquire) != 0)
     }
 
     /// Tries to begin the next epoch; true if it has changed, by whomever.

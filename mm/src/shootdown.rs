@@ -14,6 +14,7 @@
 //! | record, then `fetch_or` (AcqRel) on the word | `swap` (AcqRel) of the word, then record | the target reads this request, not the one before |
 //! | invalidation, then `fetch_sub` (Release) of `left` | `left` (Acquire) | after the answers nobody uses the old translation, and the record is free |
 
+use crate::bits::{bits, those};
 use crate::machine::{CPUS, Machine, What};
 use crate::page::Page;
 pub use crate::sizes::MAX_PAGES;
@@ -34,10 +35,8 @@ enum Request {
     Pages = 0,
     /// Drop all translations.
     All = 1,
-    /// Answer only: every window that was open has ended then.
-    Answer = 2,
     /// Give caches and retired lists back.
-    Drain = 3,
+    Drain = 2,
 }
 
 /// One CPU's request.
@@ -165,11 +164,6 @@ impl Shootdown {
         self.ask(machine, why, targets, what, serve);
     }
 
-    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended.
-    pub(crate) fn await_answers<M: Machine>(&self, machine: &M, why: Why<'_>, targets: u64, serve: impl Fn()) {
-        self.ask(machine, why, targets, Request::Answer as u64, serve);
-    }
-
     /// Makes the CPUs in `targets` give their caches and retired lists back.
     pub(crate) fn drain<M: Machine>(&self, machine: &M, stats: &Stats, targets: u64, serve: impl Fn()) {
         self.ask(machine, Why(Counter::ShootdownDrain, stats), targets, Request::Drain as u64, serve);
@@ -212,8 +206,7 @@ impl Shootdown {
         static ANSWERS: What = What::cpus("answers of other CPUs");
         let me = 1 << machine.cpu();
         // Relaxed: for a report.
-        let silent = |&cpu: &usize| self.pending[cpu].load(Relaxed) & me != 0;
-        let silent = bits(targets).filter(silent).fold(0, |set, cpu| set | 1 << cpu);
+        let silent = those(targets, |cpu| self.pending[cpu].load(Relaxed) & me != 0);
         let since = machine.waiting(&ANSWERS, silent, since, Location::caller());
         bits(targets).for_each(|cpu| machine.interrupt(cpu));
         since
@@ -250,13 +243,4 @@ impl Shootdown {
         }
         debug_assert!(me == machine.cpu());
     }
-}
-
-/// The numbers of the set bits, from the lowest.
-pub(crate) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let i = (set != 0).then(|| set.trailing_zeros() as usize)?;
-        set &= set - 1;
-        Some(i)
-    })
 }

@@ -9,6 +9,7 @@
 //! CPU's walk sees the swept entries.
 
 use crate::arena::Arena;
+use crate::bits::bits;
 use crate::blank::Credit;
 use crate::cpuset::CpuSet;
 use crate::error::EditError;
@@ -17,7 +18,6 @@ use crate::machine::{CPUS, Machine};
 use crate::memory::Memory;
 use crate::page::ARENAS;
 use crate::segment::Flags;
-use crate::shootdown::bits;
 use crate::slow::Slow;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
 use core::ptr::null_mut;
@@ -189,7 +189,7 @@ impl<M: Machine> Space<M> {
         self.active.bits() & arena.cpus.bits() & !(1 << self.memory.machine.cpu())
     }
 
-    /// Whether a fork holds private stores up. Relaxed: it awaits an answer of every CPU after it has set the flag, so a window that
+    /// Whether a fork holds private stores up. Relaxed: it awaits the open windows after it has set the flag, so a window that
     /// begins later sees it.
     pub(crate) fn is_forking(&self) -> bool {
         self.forking.load(Relaxed) != 0

@@ -19,10 +19,15 @@ impl<M: Machine> Memory<M> {
         self.shootdown.shoot(&self.machine, Why(cause, &self.stats), targets, pages, || self.serve());
     }
 
-    /// Waits for one answer of each CPU in `targets`: the windows that were open there have ended. `cause` counts it.
-    pub(crate) fn await_answers(&self, cause: Counter, targets: u64) {
-        self.check_may_wait();
-        self.shootdown.await_answers(&self.machine, Why(cause, &self.stats), targets, || self.serve());
+    /// Waits until each of `cpus` has been outside of a window once. What the caller has stored before a SeqCst fence is seen in all
+    /// later windows there.
+    pub(crate) fn await_windows(&self, cpus: u64) {
+        static WINDOWS: What = What::cpus("the end of other CPUs' windows");
+        let (mut inside, mut since) = (self.rcu.pinned(cpus), 0);
+        while inside != 0 {
+            since = self.pause(&WINDOWS, inside, since);
+            inside = self.rcu.pinned(inside);
+        }
     }
 
     /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.

@@ -13,7 +13,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-reuse", reuse, &[&[NoForkMark, NoParityFlip]]),
     Model::new("fork-alone", alone, &[&[NoForkMark]]),
     Model::new("fork-causal", causal, &[&[NoForkMark]]),
-    Model::new("fork-causal-absent", causal_absent, &[&[NoForkAnswer], &[NoForkMark]]),
+    Model::new("fork-causal-absent", causal_absent, &[&[NoForkWait], &[NoForkWait, ForkWaitEarly], &[NoForkMark]]),
     Model::new("fork-hot", hot, &[&[HotBeforeAnswer]]).hot(),
     Model::new("fork-hot-child", hot_child, &[&[HotInPlace]]).hot(),
     Model::new("fork-blank", blank, &[&[NoForkMark]]),
