@@ -33,7 +33,7 @@ const SAMPLE: &[(&str, &str, &str)] = &[
     ("mm/src/shootdown.rs Shootdown::ask record.left.load Acquire", "Relaxed", "shootdown-free"),
     ("mm/src/space.rs Space::activate fence SeqCst", "none", "active"),
     ("mm/src/space.rs Space::join_now fence SeqCst", "none", "join"),
-    ("swapd/src/slot.rs SlotWord::change self.0.compare_exchange AcqRel", "Relaxed", "slot-reuse"),
+    ("swapd/src/slot.rs SlotWord::change self.0.compare_exchange AcqRel", "Relaxed", "slot-leaving-take"),
     ("kernel/src/sched/wake.rs Wake::about_to_halt fence SeqCst", "none", "wake-halt"),
     ("kernel/src/sched/wake.rs Wake::must_interrupt fence SeqCst", "AcqRel", "wake-halt"),
 ];

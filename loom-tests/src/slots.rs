@@ -143,26 +143,34 @@ impl Rig {
             if let Some(f) = frame(e) {
                 return Some(f);
             }
-            match self.swap.take(S, || entry.load(Acquire) == e) {
-                Take::Page { frame: f, .. } => {
-                    if cas(entry, e, page(f)) {
-                        self.swap.installed(S, f, link);
-                        return Some(f);
-                    }
-                    self.swap.put_back(S, f);
-                }
-                Take::Read => {
-                    let _ = self.swap.read(S, &[]);
-                    self.swap.poll();
-                }
-                Take::Wait => {
-                    self.swap.poll();
-                    yield_now();
-                }
-                Take::Changed => yield_now(),
-                Take::Failed => panic!("a read failed"),
+            if let Some(f) = self.fault_from(entry, e, link) {
+                return Some(f);
             }
         }
+    }
+
+    /// One attempt of a fault that has read `e` in `entry`, a word of the swap area.
+    pub fn fault_from(&self, entry: &AtomicU64, e: u64, link: bool) -> Option<Frame> {
+        match self.swap.take(S, || entry.load(Acquire) == e) {
+            Take::Page { frame: f, .. } => {
+                if cas(entry, e, page(f)) {
+                    self.swap.installed(S, f, link);
+                    return Some(f);
+                }
+                self.swap.put_back(S, f);
+            }
+            Take::Read => {
+                let _ = self.swap.read(S, &[]);
+                self.swap.poll();
+            }
+            Take::Wait => {
+                self.swap.poll();
+                yield_now();
+            }
+            Take::Changed => yield_now(),
+            Take::Failed => panic!("a read failed"),
+        }
+        None
     }
 
     /// What a program finds in the end.

@@ -12,7 +12,8 @@ use quire_mm::sync::Ordering::*;
 use quire_swapd::Take;
 
 pub const MODELS: &[Model] = &[
-    Model::new("slot-reuse", slot_reuse, &[&[HoldLate]]).bounds([Some(3); 2], [Some(3); 2]),
+    Model::new("slot-reuse", slot_reuse, &[]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("slot-reuse-late", slot_reuse_late, &[&[HoldLate]]).bounds([Some(3); 2], [Some(3); 2]),
     Model::new("slot-failure", strangers_failure, &[&[LookThenHold], &[NoSecondLook]])
         .bounds([Some(3); 2], [Some(3); 2]),
     Model::new("slot-stale-hold", stale_hold, &[&[HoldFromZero]]).bounds([None; 2], [None; 2]),
@@ -42,27 +43,48 @@ fn slot_reuse() {
         }
         // Alone, and nothing is known of another user: the program writes.
         w.pool.data(f, 0).store(8, Relaxed);
-        if let Some(g) = w.fresh(9) {
-            // The stranger's page goes before it was written.
-            if w.out(g) {
-                w.swap.release(S, 1);
-            } else {
-                w.drop_frame(g);
-            }
-        }
-        if let Some(s) = w.swap.reserve(0, f) {
-            if cas(&w.a, page(f), SWAPPED) {
-                w.swap.answered(s);
-                w.written();
-            } else {
-                w.swap.unreserve(s);
-            }
-        }
+        stranger_and_out(w, f);
         8
     });
     w.fault(&w.a, false);
     let want = t.join().unwrap();
     assert_eq!(w.content(&w.a), want, "stale or foreign data");
+    w.end();
+    assert_eq!(w.pool.free(), 3);
+}
+
+/// A stranger's page goes out and in, and page `f` of entry `a` goes out.
+fn stranger_and_out(w: &Rig, f: Frame) {
+    if let Some(g) = w.fresh(9) {
+        // The stranger's page goes before it was written.
+        if w.out(g) {
+            w.swap.release(S, 1);
+        } else {
+            w.drop_frame(g);
+        }
+    }
+    if let Some(s) = w.swap.reserve(0, f) {
+        if cas(&w.a, page(f), SWAPPED) {
+            w.swap.answered(s);
+            w.written();
+        } else {
+            w.swap.unreserve(s);
+        }
+    }
+}
+
+/// As `slot_reuse`, of a fault that read its entry before the page was swapped in and written.
+fn slot_reuse_late() {
+    let w = rig(3);
+    w.on_disk(&w.a, 7);
+    let f = w.fault(&w.a, false).unwrap();
+    w.pool.data(f, 0).store(8, Relaxed);
+    let t = with(&w, |w| {
+        w.fault_from(&w.a, SWAPPED, false);
+    });
+    stranger_and_out(&w, f);
+    t.join().unwrap();
+    assert_eq!(w.content(&w.a), 8, "stale or foreign data");
     w.end();
     assert_eq!(w.pool.free(), 3);
 }
