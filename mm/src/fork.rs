@@ -50,16 +50,16 @@ impl<M: Machine> Space<M> {
         let whole = self.claim_all();
         // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
         self.wait_for_scans(whole.arenas());
-        let me = 1 << m.machine.cpu();
+        let others = || self.active.bits() & !(1 << m.machine.cpu());
         // The fence pairs with those of activation and of a pin: whoever is not seen in a window here sees the flag in its next one.
         self.forking.store(1, Release);
         fence(SeqCst);
-        m.await_windows(self.active.bits() & !me);
+        m.await_windows(others());
         child.inherit_crowd(self);
         let mut hot = Hot::new();
         let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child, &mut hot));
         fence(SeqCst);
-        let others = self.active.bits() & !me;
+        let others = others();
         let mut all = Pages::none();
         all.all();
         if others != 0 {

@@ -24,8 +24,8 @@ use core::mem::MaybeUninit;
 use core::panic::Location;
 use crossbeam_utils::CachePadded;
 
-/// Polls after which a waiter sends its interrupts again.
-const AGAIN: u32 = 1 << 20;
+/// Polls after which a waiter sends its interrupts again, and says what it waits for.
+pub(crate) const AGAIN: u32 = 1 << 20;
 
 /// What a target is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
-use crate::shootdown::{Pages, Why};
+use crate::shootdown::{AGAIN, Pages, Why};
 use crate::stats::Counter;
 use core::panic::Location;
 
@@ -19,13 +19,21 @@ impl<M: Machine> Memory<M> {
         self.shootdown.shoot(&self.machine, Why(cause, &self.stats), targets, pages, || self.serve());
     }
 
-    /// Waits until each of `cpus` has been outside of a window once. What the caller has stored before a SeqCst fence is seen in all
-    /// later windows there.
+    /// Waits until each of `cpus` has been seen outside of any read section. A window is one, so those that were open have ended; what
+    /// the caller has stored before a SeqCst fence is seen in all later ones. Other read sections are waited for, too: nothing tells
+    /// them apart. Read sections are short and not preempted, so the CPU is not given away.
     pub(crate) fn await_windows(&self, cpus: u64) {
         static WINDOWS: What = What::cpus("the end of other CPUs' windows");
-        let (mut inside, mut since) = (self.rcu.pinned(cpus), 0);
+        self.check_may_wait();
+        self.machine.may_wait();
+        let (mut inside, mut polls, mut since) = (self.rcu.pinned(cpus), 0u32, 0);
         while inside != 0 {
-            since = self.pause(&WINDOWS, inside, since);
+            self.serve();
+            self.machine.relax();
+            polls += 1;
+            if polls.is_multiple_of(AGAIN) {
+                since = self.machine.waiting(&WINDOWS, inside, since, Location::caller());
+            }
             inside = self.rcu.pinned(inside);
         }
     }
