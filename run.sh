@@ -36,7 +36,7 @@ Usage: ./run.sh [COMMAND]
                          Debian's 6.12, fetched with apt, or the one in the package (linux-image-6.12...-cloud-amd64)
   bench --host           measure frame allocator and segment index on the host, beside what people use
   lint                   check format and lints
-  map                    draw the modules of the memory manager: docs/modules.md
+  map [--crates]         draw the modules of the memory manager: docs/modules.md, or the crates: docs/crates.md
   lines                  count the lines of the core of the memory manager
   help                   this text
 END
@@ -332,12 +332,15 @@ names_exist() {
     [[ -z $lost ]] || { echo "quire: named, but not there: ${lost//$'\n'/ }" >&2 && return 1; }
 }
 
-# Whether the modules of mm, of kernel/base and of kernel/unix stand on each other without a circle, and docs/modules.md shows them as they are.
+# Whether the modules of mm, of kernel/base and of kernel/unix stand on each other without a circle, and docs/modules.md shows them as they are;
+# whether no circle of another crate is large, and docs/crates.md shows the crates as they are.
 map_is_true() {
     local drawn
     need_tools
     drawn=$("$suite" "${house[@]}" map) || return 1
     diff -q docs/modules.md <(echo "$drawn") >/dev/null || { echo "quire: out of date: ./run.sh map >docs/modules.md" >&2 && return 1; }
+    drawn=$("$suite" "${house[@]}" map --crates) || return 1
+    diff -q docs/crates.md <(echo "$drawn") >/dev/null || { echo "quire: out of date: ./run.sh map --crates >docs/crates.md" >&2 && return 1; }
 }
 
 # named_functions FILE...: the functions that pages name, as Type::name; where their file comes right behind them, as Type::name@file.rs, too.

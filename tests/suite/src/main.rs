@@ -9,6 +9,7 @@ mod bounded;
 mod cargo;
 mod catalogue;
 mod contract;
+mod crates;
 mod differ;
 mod guest;
 mod map;
@@ -80,8 +81,12 @@ enum Task {
     #[command(override_usage = "run.sh differ [OPTIONS]")]
     Differ(differ::Wish),
     /// Draw the modules of the memory manager; fail if they need each other in a circle
-    #[command(override_usage = "run.sh map")]
-    Map,
+    #[command(override_usage = "run.sh map [--crates]")]
+    Map {
+        /// Draw the crates instead, and the rooms of the kernel; fail if one has a large circle
+        #[arg(long)]
+        crates: bool,
+    },
     /// Measure the operations of the memory manager
     #[command(override_usage = "run.sh bench [OPTIONS] [PART]...")]
     Bench(bench::Wish),
@@ -95,7 +100,8 @@ fn main() {
         Task::Loom { arguments } => cargo::loom_only(&house, &arguments),
         Task::Stress(mix) => stress::run(&house, &mix),
         Task::Differ(wish) => differ::run(&house, &wish),
-        Task::Map => map::run(&house),
+        Task::Map { crates: true } => crates::run(&house),
+        Task::Map { crates: false } => map::run(&house),
         Task::Bench(wish) => bench::run(&house, &wish),
     })
 }

@@ -19,21 +19,21 @@ const STANDARD: [&str; 1] = ["map"];
 
 /// A module, and why it needs others.
 #[derive(Default)]
-struct Module {
+pub struct Module {
     /// The first sentence about it.
-    what: String,
+    pub what: String,
     /// By the name of the other: where, and what is named there.
-    needs: BTreeMap<String, String>,
+    pub needs: BTreeMap<String, String>,
 }
 
-type Modules = BTreeMap<String, Module>;
+pub type Modules = BTreeMap<String, Module>;
 
 /// A source file: its crate, its path below `src` without the ending, its text, and its code.
-struct File {
+pub struct File {
     of: &'static str,
-    path: Vec<String>,
+    pub path: Vec<String>,
     text: String,
-    code: String,
+    pub code: String,
 }
 
 /// The crates without circles; the page shows the first one.
@@ -60,7 +60,7 @@ pub fn run(house: &House) -> i32 {
     0
 }
 
-fn collect(folder: &Path, of: &'static str, path: &mut Vec<String>, files: &mut Vec<File>) -> std::io::Result<()> {
+pub fn collect(folder: &Path, of: &'static str, path: &mut Vec<String>, files: &mut Vec<File>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let at = entry?.path();
         let name = at.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -76,7 +76,7 @@ fn collect(folder: &Path, of: &'static str, path: &mut Vec<String>, files: &mut 
 }
 
 impl File {
-    fn new(of: &'static str, path: Vec<String>, text: String) -> File {
+    pub fn new(of: &'static str, path: Vec<String>, text: String) -> File {
         File { of, path, code: code(&text), text }
     }
 
@@ -158,7 +158,7 @@ fn word(text: &str) -> &str {
 }
 
 /// Where paths begin, and with which word.
-fn starts(code: &str) -> impl Iterator<Item = (usize, &'static str)> + '_ {
+pub fn starts(code: &str) -> impl Iterator<Item = (usize, &'static str)> + '_ {
     let of = |start: &'static str| code.match_indices(start).map(move |(at, _)| (at, start));
     of("crate").chain(of("super")).filter(|&(at, start)| {
         code[at + start.len()..].starts_with("::") && !code[..at].ends_with(|c| is_word(c) || c == ':')
@@ -166,7 +166,7 @@ fn starts(code: &str) -> impl Iterator<Item = (usize, &'static str)> + '_ {
 }
 
 /// All paths of `a::{b, c::{d, e}}`, as far as it goes.
-fn paths(tree: &str, before: &[String]) -> Vec<Vec<String>> {
+pub fn paths(tree: &str, before: &[String]) -> Vec<Vec<String>> {
     let tree = tree.trim_start();
     if let Some(list) = tree.strip_prefix('{') {
         let (mut depth, mut from, mut all) = (0, 0, Vec::new());
@@ -290,15 +290,21 @@ fn layer<'m>(modules: &'m Modules, at: &'m str, layers: &mut BTreeMap<&'m str, u
 }
 
 /// What it needs itself, and not by way of another one.
-fn stands_on<'m>(modules: &'m Modules, at: &str) -> Vec<&'m str> {
+pub fn stands_on<'m>(modules: &'m Modules, at: &str) -> Vec<&'m str> {
     let mut indirect = BTreeSet::new();
     modules[at].needs.keys().for_each(|to| below(modules, to, &mut indirect));
     modules[at].needs.keys().map(String::as_str).filter(|to| !indirect.contains(to)).collect()
 }
 
-fn page(modules: &Modules) -> String {
+/// The modules by their layers, from the lowest.
+pub fn layers(modules: &Modules) -> BTreeMap<usize, Vec<&str>> {
     let (mut numbers, mut layers) = (BTreeMap::new(), BTreeMap::<usize, Vec<&str>>::new());
     modules.keys().for_each(|at| layers.entry(layer(modules, at, &mut numbers)).or_default().push(at));
+    layers
+}
+
+fn page(modules: &Modules) -> String {
+    let layers = layers(modules);
     let mut page = String::from(
         "# The modules of the memory manager\n\n\
         Drawn from `mm/src` by `./run.sh map`; `./run.sh lint` fails where this page is not what it draws, and where modules need each other\n\
