@@ -1,4 +1,4 @@
-//! The frame allocator and the segment index of `quire-mm` on the host, beside `buddy_system_allocator`,
+//! The frame allocator and the segment list of `quire-mm` on the host, beside `buddy_system_allocator`,
 //! `crossbeam-skiplist` and `RwLock<BTreeMap>`, with one and two threads: `./run.sh bench --host`.
 //!
 //! A figure is the time of one operation of one thread while the others do the same. What is compared differs in what
