@@ -1,20 +1,33 @@
 //! Range claims: who edits which pages of an arena. Faults take none. Edits of disjoint ranges do not wait for each other here, apart from
 //! the few instructions in which another one draws its ticket, and unless all the arena's seats are taken.
 //!
-//! 1. An operation takes all the seats it needs, or none, with one compare-and-swap on the free mask; nobody waits while it
-//!    holds only some of its seats.
+//! 1. An operation takes all the seats it needs, or none, with one compare-and-swap on the free mask; so it does not wait while it
+//!    holds only some of its seats. One does: a scan that takes every seat ([`Claims::all`]) keeps what it has and waits for the rest.
+//!    Whoever has these needs no further seat here.
 //! 2. It marks its seats *choosing*, draws a ticket, writes the ranges, then the ticket.
 //! 3. It waits for every overlapping claim with an older ticket. A seat that is choosing may be older: wait until it has chosen.
 //!
 //! *No older claim is overlooked.* The draw is a read-modify-write (AcqRel). Whoever draws a later ticket sees what came before each
 //! earlier draw: that the seats were taken, and that they were marked as choosing. No other ordering is needed for that.
 //!
+//! ```text
+//! A   takes a seat; marks it as choosing; draws 7       writes its range, then 7 into the seat
+//! B                                               draws 8; finds the seat taken; waits while it is choosing; finds 7, reads the range
+//! ```
+//!
 //! *No circle of waits.* An operation on several arenas claims them one after the other, in ascending order, each completely. So while it
 //! holds a claim it waits only for claims in a higher arena, or for older tickets in the same one.
 //!
-//! A range word is written while its seat is choosing, and read after the seat's ticket. So it belongs to that ticket, or to a later owner of
-//! the seat: then the claim with the ticket is over, and whoever reads the later range (Release, Acquire) sees all that was done under it.
-//! That the later owner is not older than the reader is clear from the ticket, in whose place the reader's draw would have seen it choosing.
+//! *A range is that of the ticket, or the claim with that ticket is over.* A seat's range is written while the seat is choosing, and read
+//! after its ticket. So B, which has found 7 there, reads one of two ranges:
+//!
+//! | the range of | what follows |
+//! |---|---|
+//! | the claim 7 | B waits if it overlaps B's own |
+//! | a later owner of the seat | the claim 7 is over, and the later owner is not older than B: B need not wait |
+//!
+//! In the second case B sees all that was done under 7: its end, the seat that is taken again, and the later range are each a Release that
+//! is read with Acquire. And had the later owner drawn before B, then B's draw would have seen that the seat was choosing again: B would not have found 7.
 
 use crate::bits::bits;
 use crate::machine::{Machine, What};
@@ -61,8 +74,8 @@ fn pack(lo: u32, hi: u32) -> u64 {
     lo as u64 | (hi as u64) << 32
 }
 
-fn overlap(word: u64, lo: u32, hi: u32) -> bool {
-    (word as u32) < hi && lo < (word >> 32) as u32
+fn overlap(range: u64, lo: u32, hi: u32) -> bool {
+    (range as u32) < hi && lo < (range >> 32) as u32
 }
 
 impl Claims {
@@ -172,7 +185,7 @@ impl Claims {
     /// holds no claim anywhere, and no scan that an edit might wait for.
     pub fn all<M: Machine>(&self, memory: &Memory<M>) -> Claim<'_> {
         memory.machine.may_wait();
-        // Slots without tickets are in nobody's way.
+        // Seats without tickets are in nobody's way.
         let mut all = Claim { claims: self, mask: 0 };
         let mut since = 0;
         loop {
@@ -220,16 +233,16 @@ impl Claims {
 }
 
 impl Claim<'_> {
-    /// Keeps the claim as a number, for a caller that holds one in each of many arenas.
+    /// Keeps the claim as the mask of its seats, which is not 0, for a caller that holds one in each of many arenas.
     pub fn keep(self) -> u32 {
         let mask = self.mask;
         core::mem::forget(self);
         mask as u32
     }
 
-    /// The claim that was kept as `word`; it must come from [`Claim::keep`] on these claims, once.
-    pub fn kept(claims: &Claims, word: u32) -> Claim<'_> {
-        Claim { claims, mask: word as u64 }
+    /// The claim that was kept as `mask`; it must come from [`Claim::keep`] on these claims, once.
+    pub fn kept(claims: &Claims, mask: u32) -> Claim<'_> {
+        Claim { claims, mask: mask as u64 }
     }
 }
 

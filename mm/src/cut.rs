@@ -139,14 +139,14 @@ impl<M: Machine> Memory<M> {
                 let entry = &self.machine.table(table)[i as usize];
                 self.take_below(object, entry, level - 1, base + i * span, pages);
             }
-            // Others wait for answers; the caller is in no window.
+            // Others wait for answers; the caller is in no read section.
             self.serve();
         }
     }
 }
 
 impl<M: Machine> Space<M> {
-    /// Step 2. The caller need not be active here. It holds a reference to the space, and is in no window.
+    /// Step 2. The caller need not be active here. It holds a reference to the space, and is in no read section.
     pub fn cut(&self, cut: &Cut<'_>) {
         // Acquire: a copy that is ready was filled.
         if cut.is_empty() || self.ready.load(Acquire) == 0 {

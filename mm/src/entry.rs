@@ -19,7 +19,8 @@
 //! * E1. A state changes by one named transition of this file, each one compare-and-swap or swap. The hardware may set
 //!   Accessed and Dirty at any moment, so a transition takes the exact word that was judged.
 //! * E2. Every word but a table's and Sealed carries a *parity*. [`Entry::stamp`] flips it; so do [`Entry::narrow`] and [`Entry::share`],
-//!   unless the CPU that edits or forks is alone. [`Entry::take`] clears it. All other transitions keep it.
+//!   unless the CPU that edits or forks is alone (a fork flips swapped words in any case). [`Entry::take`] clears it, [`Entry::arrive`] brings
+//!   that of the place where the page was. All others keep it. (An object's own entries know no edits; their parity means nothing.)
 //! * E3. A page of a private mapping that others may have as well (after a fork; an object's page; by a swap slot) carries copy-on-write,
 //!   even where nobody may write.
 //! * E4. *No word is seen twice in one place with an edit in between, unless everybody who may have a window open there has answered in
@@ -32,7 +33,7 @@
 //! | word | who brings one like it back | why a window that has read the first one is over, or may go on |
 //! |---|---|---|
 //! | Empty(g) | nobody | a sweep, scan or move draws its generation for itself, and writes it to a place once |
-//! | any, narrowed | the second narrowing, whose flip undoes the first one's | the first one was answered before its claim went. Alone, nothing flips and no window is open |
+//! | any, narrowed | the second narrowing, whose flip undoes the first one's | the first one was answered before its claim went. Alone, nothing flips and no window has read a word here |
 //! | any, shared by a fork | the second fork | the first one was answered; alone, no other CPU has a window open |
 //! | an object's page | a fault, after a scan has unmapped it | without an edit in between it is the same page with the same rights. An edit meanwhile has flipped the parity, which Empty keeps |
 //! | a page, taken by a sweep or move | a fault or move | taken words are answered for before the claim goes, also Swapped ones |
@@ -383,7 +384,7 @@ impl Entry {
         self.swap_from(old, Word(old.0 & !COW).with(prot, true))
     }
 
-    /// Copy-on-write `Page -> Page` of another frame, by a fault that copied. `copy` says whether the copy is writable at once.
+    /// Copy-on-write `Page -> Page` of another frame, by a fault that copied. Read-only, and copy-on-write itself: see `break_cow`.
     #[must_use = "on failure the copy is still the caller's"]
     pub fn replace(&self, old: Word, copy: Word) -> Result<(), Changed> {
         debug_assert!(old.is_cow());
@@ -404,8 +405,8 @@ impl Entry {
         self.swap_from(old, now)
     }
 
-    /// `Page -> Page` read-only and copy-on-write, by fork; a hidden or swapped word only changes its parity. Returns the
-    /// child's word.
+    /// `Page -> Page` read-only and copy-on-write, by fork; a hidden word becomes copy-on-write, a swapped one is that already. With
+    /// `flip` the parity changes. Returns the child's word.
     #[must_use = "on failure the reference taken for the child must go back"]
     #[inline]
     pub fn share(&self, old: Word, flip: bool) -> Result<Word, Changed> {
@@ -418,7 +419,7 @@ impl Entry {
         Ok(shared)
     }
 
-    /// `Page` or `Hidden -> Swapped`, by reclaim, for which the slot is held and leaving. Keeps the parity. It takes the exact word
+    /// `Page` or `Hidden -> Swapped`, by a scan, for which the slot is held and leaving. Keeps the parity. It takes the exact word
     /// that was judged: a page that was accessed or written since is another word.
     #[must_use = "on failure the slot must go back"]
     pub fn evict(&self, old: Word, slot: Slot) -> Result<(), Changed> {
@@ -458,7 +459,7 @@ impl Entry {
         self.swap_from(old, page)
     }
 
-    /// `Page` or `Hidden -> Empty(g)` of an object's page, by reclaim with a generation of its own, in a shared mapping, or by a sweep
+    /// `Page` or `Hidden -> Empty(g)` of an object's page, by a scan with a generation of its own, in a shared mapping, or by a sweep
     /// that leaves private copies. Keeps the parity: a fault may install the page again before the answers are in.
     #[must_use = "on failure the page stays"]
     pub fn unmap(&self, old: Word, g: u64) -> Result<(), Changed> {

@@ -89,7 +89,7 @@ struct Scan<'a, M: Machine> {
 
 impl<M: Machine> Space<M> {
     /// Evicts up to `want` pages, judging them as the pager does in `round`, from `cursor` on and at most once around. The cursor
-    /// is where the next scan begins. The caller need not be active in the space, holds a reference to it, and is in no window.
+    /// is where the next scan begins. The caller need not be active in the space, holds a reference to it, and is in no read section.
     pub fn evict(&self, want: u64, round: u32, cursor: &mut Page) -> Evicted {
         let mut done = Evicted::default();
         let start = *cursor;

@@ -1,8 +1,8 @@
 //! The fault: entry, then list, then one transition. It takes no lock.
 //!
-//! One attempt is a *window*: not preempted, inside a read section, from reading the entry to the compare-and-swap, on a CPU
-//! on which the space is active and the arena joined. After any wait, and after any failed transition, it begins again with
-//! step 1 and uses no word and no list read before.
+//! One attempt is a *window*, one call of [`Space::window`]: not preempted, and one read section from its first line to its end. It runs
+//! on a CPU on which the space is active, and joins the arena before it reads the entry. After any wait, and after any failed transition,
+//! the fault begins again with another one, and uses no word and no list read before.
 
 use crate::arena::Arena;
 use crate::entry::{Entry, Word};
@@ -78,7 +78,7 @@ impl<M: Machine> Space<M> {
     #[cold]
     #[inline(never)]
     fn wait_and_resolve(&self, page: Page, access: Access) -> Fault {
-        static EDIT: What = What::page("the end of an edit in two steps, or of a fork, over");
+        static EDIT: What = What::page("the end of an edit in two steps, of a fork, or of another fault's copy, over");
         let m = self.memory();
         // Whatever it waits for: when that is over, the next fork may have shared the page anew.
         let _slow = self.slow.count();
@@ -115,8 +115,8 @@ impl<M: Machine> Space<M> {
                     m.serve();
                 }
                 Copied { old, copy, others } => {
-                    // A fork that begins now would make this copy one for another child, and so may the next: a store that needs
-                    // other CPUs' answers is slower than a fork.
+                    // Counted, so that the next fork lets this store pass first: else it would share the page anew before the store is
+                    // done, and so might each one after it. Only where other CPUs have to answer; else a store is faster than a fork.
                     let _slow = (others != 0).then(|| self.slow.count());
                     let zero = old == m.zero_page();
                     let cause = if zero { Counter::ShootdownZero } else { Counter::ShootdownCopy };
@@ -277,7 +277,8 @@ impl<M: Machine> Space<M> {
                 // Another thread's copy, its shootdown under way: do not copy the copy (model `cow-two`).
                 return Wait;
             }
-            // A fork since `e` was read has flipped the parity; so if the compare-and-swap succeeds, the count still holds.
+            // No fork adds a reference meanwhile: it would await the end of this window first. So the count holds, if the
+            // compare-and-swap proves that the entry still shows this frame.
             if owners == Owners::One {
                 if entry.reuse(e, p.prot).is_err() {
                     return Again;
@@ -288,7 +289,8 @@ impl<M: Machine> Space<M> {
             }
         }
         if e.is_private() && m.frame_word(old).only_a_link_forbids_reuse() {
-            // The page is about to differ from what its slot has. An eviction that has seen the link decides by the entry.
+            // The frame is *linked*: a swap slot has the same content, and may be used for it again. That ends now, for the page is
+            // about to differ. An eviction that has seen the link decides by the entry.
             m.unlink(old);
             return Again;
         }

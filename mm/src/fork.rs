@@ -1,8 +1,8 @@
 //! Fork: sharing with parity.
 //!
 //! 1. Claim each arena whole, in ascending order.
-//! 2. Set the *forking* flag, fence, and await the end of the windows that are open on other CPUs that are active here: later ones see the
-//!    flag, and faults for private stores wait (races 28, 29).
+//! 2. Set the *forking* flag, fence, and await the end of the windows that are open on other CPUs that are active here (and of other read
+//!    sections there, for nothing tells them apart): later ones see the flag, and faults for private stores wait (races 28, 29).
 //! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
 //! 4. One shootdown of the whole space, also when the fork failed half way (race 40).
@@ -48,10 +48,11 @@ impl<M: Machine> Space<M> {
         m.stats.add(&m.machine, Counter::Fork, 1);
         self.let_slow_pass();
         let whole = self.claim_all();
-        // From here on no scan begins, and none is under way: entries change by their program only, and not by reclaim.
+        // From here on no scan begins, and none is under way: entries change by their program only, and not by scans.
         self.wait_for_scans(whole.arenas());
         let others = || self.active.bits() & !(1 << m.machine.cpu());
-        // The fence pairs with those of activation and of a pin: whoever is not seen in a window here sees the flag in its next one.
+        // The fence pairs with those of activation and of a pin: whoever is not seen in a read section here sees the flag in its next
+        // window.
         self.forking.store(1, Release);
         fence(SeqCst);
         m.await_windows(others());
@@ -172,12 +173,12 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Shares the pages of the entries `first ..= last` of a leaf table. False: as [`Space::share`] says.
+    /// Shares the pages of the entries `first ..= last` of a leaf table. False: a frame or slot has as many references as it can count.
     fn share_leaf(&self, from: &Table, to: &'static Table, first: usize, last: usize, hot: &mut Hot<'static>) -> bool {
         let m = self.memory();
         let (alone, zero, words) = (self.alone(), m.zero_page(), m.machine.frame_words());
         if !alone {
-            // Afterwards none is writable any more.
+            // Before the entries are shared, for that makes them read-only.
             hot.gather(&from[first..=last], &to[first..=last]);
         }
         let share = |from: &Entry, to: &Entry| {
@@ -194,7 +195,8 @@ impl<M: Machine> Space<M> {
         };
         let groups = from.as_chunks::<GROUP>().0.iter().enumerate();
         for (i, group) in groups.take(last / GROUP + 1).skip(first / GROUP) {
-            // What is installed in an empty entry meanwhile is no page to be shared: those are written to.
+            // What a fault installs in an empty entry meanwhile need not be shared: stores wait, so it is zeros, or an object's page,
+            // which the child finds by itself.
             if GROUP < ENTRIES && group[0].load().is_empty() && m.machine.are_empty(group) {
                 continue;
             }
@@ -229,8 +231,8 @@ impl<M: Machine> Space<M> {
             if frame == zero {
                 return Some(Word::empty(0));
             }
-            // The reference comes first: whoever finds one owner, and makes the page writable in place, has done so before the entry
-            // changes, or fails. The entry's own reference stays meanwhile, so a refusal means that there are too many.
+            // The reference comes first, so that the entry never says *shared* of a frame with one owner. The entry's own reference
+            // stays meanwhile; so a refusal means that there are too many.
             if !m.frame_word(frame).add_ref() {
                 return None;
             }

@@ -46,7 +46,7 @@ impl<M: Machine> Space<M> {
         let guard = PageRange { start: Page(new.start.0.saturating_sub(GUARD as u64)), end: new.start };
         // A claim of an arena that is not there keeps nobody out.
         self.arena_or_new(guard.start.arena())?;
-        // What the root does not show that is replaced: the arenas below and above.
+        // What the list does not show that is replaced: the arenas below and above.
         let above = if hi == ARENA_PAGES { 1 } else { 0 };
         let claimed = PageRange { start: guard.start, end: Page(new.end.0 + above) };
         let _claims = self.claim_ranges([claimed]);

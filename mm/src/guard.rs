@@ -1,5 +1,5 @@
 //! The guard: below a segment that grows down [`GUARD`] pages stay free of what a stack could run into unseen, a neighbour that may be
-//! accessed and does not grow down itself. Two kinds of edits keep that true, and each decides in the root that it replaces:
+//! accessed and does not grow down itself. Two kinds of edits keep that true, and each decides in the list that it replaces:
 //!
 //! 1. A segment that grows ([`crate::grow`]) claims its new pages *and the guard below them*, and looks at the nearest neighbour.
 //! 2. A mapping whose place the system chooses, or a hint proposes, looks at the nearest segment above it. Its claim meets the claim of a

@@ -46,7 +46,7 @@ impl What {
 /// * After [`invalidate`](Machine::invalidate) or [`invalidate_all`](Machine::invalidate_all) this CPU uses no translation, and
 ///   no cached upper entry, that it had read before for the page or for any page.
 /// * An interrupt sent by [`interrupt`](Machine::interrupt) makes the target call
-///   [`Memory::serve`](crate::Memory::serve) after a finite time, outside of any window.
+///   [`Memory::serve`](crate::Memory::serve) after a finite time, outside of any read section.
 pub unsafe trait Machine: Sync + Sized + 'static {
     /// The number of the CPU that runs the caller.
     fn cpu(&self) -> usize;

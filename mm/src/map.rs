@@ -1,7 +1,7 @@
 //! Mapping: the edits that put a new segment where it goes ([`Place`]).
 //!
 //! A mapping without a hint looks for a hole, then puts itself there by an edit that fails if the hole is none any more: the look is
-//! repeated, under the claim, in the root that is replaced (race 42).
+//! repeated, under the claim, in the list that is replaced (race 42).
 
 use crate::edit::{Over, transit};
 use crate::error::EditError;

@@ -112,7 +112,7 @@ impl<M: Machine> Space<M> {
         let mut there = dst.by_arena();
         there.try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
         let (claims, shown, left) = self.claim_move(src, dst, keep)?;
-        // A reclaimer must not hold a word that may come back here (race 57).
+        // No scan may hold a word that may come back here (race 57).
         self.wait_for_scans(src.by_arena().chain(dst.by_arena()).filter_map(|(index, ..)| self.arena(index)));
         if !(replace || self.is_free(dst) && self.is_spaced(dst)) {
             return Err(EditError::Exists);

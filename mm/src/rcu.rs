@@ -1,4 +1,4 @@
-//! Grace periods for what software reads without a lock: segment-tree nodes and tables.
+//! Grace periods for what software reads without a lock: nodes of segment lists, and tables.
 //!
 //! Epochs in the manner of Fraser's *Practical lock-freedom* (2004, section 5.2.3): a reader *pins* its CPU by writing the
 //! global epoch into the CPU's word; a CPU in user mode or idle, or anywhere outside mm, is not pinned and delays nobody.

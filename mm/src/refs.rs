@@ -13,7 +13,8 @@ impl<M: Machine> Memory<M> {
         Some(f)
     }
 
-    /// A page with one reference and the content of another one, to which nobody can store.
+    /// A page with one reference and the content of another one. Where others may store to that meanwhile (an object's page), what
+    /// they are storing just now may be there or not.
     pub(crate) fn copy_of(&self, f: Frame) -> Option<Frame> {
         let copy = self.alloc()?;
         self.machine.copy(f, copy);

@@ -1,18 +1,19 @@
-//! Scans beside edits: the reclaim bit of an arena, which whoever scans it has. It is tried, and taken or not: nobody waits for it. (A scan
-//! evicts, [`crate::evict`]; emptying a swap area counts as one.)
+//! Scans beside edits: the reclaim bit of an arena, which whoever scans it has. A scan that finds it taken goes elsewhere (but for rule 5);
+//! forks, moves and locks of pages wait until it is clear (rule 3). (A scan evicts, [`crate::evict`]; emptying a swap area counts as one.)
 //!
 //! 1. One scan at a time in an arena; others skip the arena. After taking the bit, and a SeqCst fence, the scan looks for claims. If
 //!    there is any, it gives up: *no scan begins under an edit*.
-//! 2. So an edit that found nobody else active and the bit clear, after its own fence, may skip what it skips (parities, seals, absent
-//!    entries): it has its claim, and no scan comes before it has ended. Edits that meet a scan skip nothing, and shoot down what they sweep
-//!    even where they met only swapped or empty entries (races 34, 53).
+//! 2. So an edit that found, after its own fence, the bit clear and no other active CPU that has joined the arena, may skip what it skips
+//!    (parities, seals, absent entries): it has its claim, and no scan comes before it has ended. Edits that meet a scan skip nothing, and
+//!    shoot down what they sweep even where they met only swapped or empty entries (races 34, 53).
 //! 3. Fork and move wait, once they have their claims, until the bit is clear (`wait_for_scans`): the word of an entry comes back the same
-//!    only by them (races 35, 57).
+//!    only by them (races 35, 57). So does a lock of pages, after its publish: a scan with the older list would still evict them.
 //! 4. A scan that comes after eight others in a row which gave the arena up for claims takes all claims before it takes the bit, and gives
 //!    them back at once.
-//! 5. In the last round of an eviction a scan waits for its turn.
+//! 5. In the last round (`evict::EVERYTHING`) a scan waits for its turn, for a while.
 //!
-//! No circle of waits: the scans of rules 4 and 5 hold nothing while they wait, and neither an edit nor a scan waits for memory or disk.
+//! No circle of waits: the scans of rules 4 and 5 hold no bit while they wait (one of rule 4 has seats, for which nobody waits who has a
+//! claim there), and neither an edit nor a scan waits for memory or disk.
 
 use crate::arena::Arena;
 use crate::machine::{Machine, What};

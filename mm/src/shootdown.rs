@@ -7,7 +7,7 @@
 //! 2. A target swaps its word with zero and serves every initiator in it. It answers after its last read of the record.
 //! 3. The initiator reuses its record after all answers. While it waits it serves its own word, so two initiators cannot
 //!    wait for each other, and after a long poll it sends the interrupts again.
-//! 4. Nobody initiates from an interrupt handler, inside a window, or with a lock held.
+//! 4. Nobody initiates from an interrupt handler, inside a read section, or with a lock held.
 //!
 //! | write | read | why |
 //! |---|---|---|
@@ -154,8 +154,8 @@ impl Shootdown {
         let record = &self.records[machine.cpu()];
         let what = match pages.listed() {
             Some(list) => {
-                for (slot, page) in record.pages.iter().zip(list) {
-                    slot.store(page.0, Relaxed);
+                for (place, page) in record.pages.iter().zip(list) {
+                    place.store(page.0, Relaxed);
                 }
                 Request::Pages as u64 | (list.len() as u64) << 8
             }
@@ -229,8 +229,8 @@ impl Shootdown {
             let what = record.what.load(Relaxed);
             match what & 0xff {
                 k if k == Request::Pages as u64 => {
-                    for slot in &record.pages[..(what >> 8) as usize] {
-                        machine.invalidate(Page(slot.load(Relaxed)));
+                    for place in &record.pages[..(what >> 8) as usize] {
+                        machine.invalidate(Page(place.load(Relaxed)));
                     }
                 }
                 k if k == Request::All as u64 => machine.invalidate_all(),

@@ -67,5 +67,5 @@ pub(crate) const HOT: usize = or(16, 2);
 pub(crate) const COURTESY: u32 = or(1 << 14, 0) as u32;
 /// Pages that leave between two shootdowns.
 pub(crate) const EVICT_BATCH: usize = or(32, 2);
-/// How often the last round of an eviction tries to begin a scan.
+/// How often a scan of the last round tries to begin.
 pub(crate) const TURNS: u32 = or(1 << 16, 0) as u32;

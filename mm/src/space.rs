@@ -32,7 +32,7 @@ pub struct Space<M: Machine> {
     /// Frame of each CPU's top-level table, 0 while it has none.
     pub(crate) tops: [AtomicU64; CPUS],
     pub(crate) active: CpuSet,
-    /// Not zero while a fork copies this space: faults that would write wait.
+    /// Not zero while a fork copies this space: faults for private stores wait.
     pub(crate) forking: AtomicU64,
     /// Faults that a fork lets pass.
     pub(crate) slow: Slow,
@@ -170,14 +170,16 @@ impl<M: Machine> Space<M> {
         words.flat_map(|(word, n)| bits(word.load(Acquire)).map(move |i| n * 64 + i))
     }
 
-    /// Whether no other CPU is active here. The caller fences first, after whatever a CPU that comes later must see.
+    /// Whether no other CPU is active here: *alone*, to a fork. The caller fences first, after whatever a CPU that comes later must
+    /// see.
     #[inline]
     pub(crate) fn alone(&self) -> bool {
         self.active.bits() & !(1 << self.memory.machine.cpu()) == 0
     }
 
-    /// Whether no other CPU that is active here has joined the arena: none has a window open there with a list that was read before
-    /// the caller's fence. Windows begin after joining, which fences between the CPU's bit and its look at the list.
+    /// Whether no other CPU that is active here has joined the arena: *alone*, to an edit, if no scan works there either
+    /// ([`Arena::is_scanned`]). None has a window open with a list of the arena that was read before the caller's fence: a window joins
+    /// before that, and joining fences between the CPU's bit and its look at the list.
     #[inline]
     pub(crate) fn alone_in(&self, arena: &Arena) -> bool {
         self.others(arena) == 0

@@ -85,7 +85,7 @@ counters! {
     ShootdownInterrupt = "shootdown_interrupts",
     /// Shootdowns served for other CPUs.
     ShootdownServed = "shootdowns_served",
-    /// Compare-and-swaps of a list root that failed.
+    /// Compare-and-swaps of a list's root that failed.
     RetryRoot = "retries_root",
     /// Transitions of a fault that failed.
     RetryFault = "retries_fault",

@@ -38,7 +38,7 @@ impl AddAssign for Usage {
 }
 
 impl<M: Machine> Space<M> {
-    /// Counts. The caller is in no window, and holds nothing that others wait for.
+    /// Counts. The caller is in no read section, and holds nothing that others wait for.
     pub fn usage(&self) -> Usage {
         let mut sum = Usage { tables: self.top_frames().count() as u64, ..Usage::default() };
         let mut nodes = 0;

@@ -7,7 +7,7 @@ use crate::stats::Counter;
 use core::panic::Location;
 
 impl<M: Machine> Memory<M> {
-    /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a window.
+    /// Serves the requests of other CPUs. Called by the interrupt handler and by whoever polls; never inside a read section.
     #[inline]
     pub fn serve(&self) {
         self.shootdown.serve(&self.machine, &self.stats, || self.drain_here());
@@ -19,9 +19,10 @@ impl<M: Machine> Memory<M> {
         self.shootdown.shoot(&self.machine, Why(cause, &self.stats), targets, pages, || self.serve());
     }
 
-    /// Waits until each of `cpus` has been seen outside of any read section. A window is one, so those that were open have ended; what
-    /// the caller has stored before a SeqCst fence is seen in all later ones. Other read sections are waited for, too: nothing tells
-    /// them apart. Read sections are short and not preempted, so the CPU is not given away.
+    /// Waits until each of `cpus` has been seen outside of any read section. A window is a read section, so the windows that were open
+    /// have ended; what the caller has stored before a SeqCst fence is seen in all later ones. Other read sections are waited for, too:
+    /// nothing tells them apart. A CPU that goes from one to the next may be found inside at several looks. Read sections are
+    /// short and not preempted, so the CPU is not given away.
     pub(crate) fn await_windows(&self, cpus: u64) {
         static WINDOWS: What = What::cpus("the end of other CPUs' windows");
         self.check_may_wait();
@@ -62,7 +63,7 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Gives the CPU away, outside of any window; what other CPUs ask meanwhile is served. The wait is told to the machine
+    /// Gives the CPU away, outside of any read section; what other CPUs ask meanwhile is served. The wait is told to the machine
     /// ([`Machine::waiting`]); the value is for the next turn of the same wait, 0 in the first one.
     #[cold]
     #[inline(never)]

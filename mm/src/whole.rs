@@ -11,7 +11,8 @@ use crate::space::Space;
 #[must_use]
 pub(crate) struct Claimed<'a, M: Machine> {
     space: &'a Space<M>,
-    /// Words, not claims: 256 of those are too much for a kernel stack. A claim's word is not 0.
+    /// Which seats of each arena, as [`Claim::keep`] says; 0: none is claimed. Not the claims themselves: 256 of them are too much for a
+    /// kernel stack.
     kept: [u32; ARENAS],
 }
 
