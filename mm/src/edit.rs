@@ -11,13 +11,14 @@
 //! 5. Flush.
 //! 6. A replacing edit publishes the final segment. Drop the claim.
 //! 7. Where segments went, tables that reach beyond the range may be bare now ([`crate::bare`]).
-//! 8. Over segments that grant nothing, and where no entry holds anything, a replacement is an edit that only adds: step 2 is all.
-//!    No fault installs anything there before the publish, for none is granted; the edit that took the rights away was over before
-//!    this one's claim, so faults with an older list have failed.
 //!
-//! An edit that only adds stops after 2. *Why it is right*: a fault reads the entry first and the list second. If it looked up
-//! the old list, its read of the entry precedes the sweep's write (else it would have read, with Acquire, the sweep's
-//! `Empty(g)` and with it the new list); so its compare-and-swap comes before the sweep, which then finds the page, or fails.
+//! An edit that only adds stops after 2. *A replacement that only adds*: where the range's segments grant nothing, and no entry holds
+//! anything (looked at where the range lies in one leaf table), step 2 is all. No fault installs anything there before the publish, for
+//! none is granted; the edit that took the rights away was over before this one's claim, so faults with an older list have failed.
+//!
+//! *Why a sweep leaves nothing behind*: a fault reads the entry first and the list second. If it looked up the old list, its read of the
+//! entry precedes the sweep's write (else it would have read, with Acquire, the sweep's `Empty(g)` and with it the new list); so its
+//! compare-and-swap comes before the sweep, which then finds the page, or fails.
 //!
 //! Memory: nodes are taken while the new list is built, before anything is published; a shortage undoes what was built, and
 //! the caller tries again outside of the claim. The second publish of a replacing edit cannot fail: without memory it takes
@@ -94,7 +95,7 @@ impl<M: Machine> Space<M> {
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
         let new = part.with_future(self.future_flags());
         let spaced = |list: List<'_>| self.leaves_guard(arena, list, hi, over);
-        // What grants nothing and holds nothing is as good as a hole (rule 8).
+        // What grants nothing and holds nothing is as good as a hole: a replacement that only adds.
         let mut untouched = None;
         let mut idle = |p: &Part| {
             over == Over::All && p.prot.is_empty() && *untouched.get_or_insert_with(|| self.is_untouched(arena, lo, hi))

@@ -3,7 +3,7 @@
 //!
 //! A reader loads the root (Acquire, inside a read section) and walks nodes that never change. A leaf holds one reference to the
 //! object of each of its segments: it takes them before it is published, and drops them when it is freed. Nodes belong to one list
-//! of one space: grace periods alone may free them.
+//! of one space, so they need no count: one that was replaced is freed after a grace period.
 
 use crate::machine::BODY;
 use crate::segment::Part;

@@ -3,8 +3,9 @@
 //!
 //! *The publish that cannot fail*: an edit that replaces or moves publishes its range as in transit first, and what the range shows in
 //! the end afterwards, when there is no way back any more. Where memory has run out by then, the nodes for that come from a
-//! [`Reserve`], taken before the mark. The mark is a segment by itself ([`Flags::UNMERGED`](crate::Flags)), and the claim keeps it, so
-//! there are enough, if the edit joins no small nodes.
+//! [`Reserve`], taken before the mark. There are enough in it: the mark is a segment by itself ([`Flags::UNMERGED`](crate::Flags)), and the
+//! claim keeps others from cutting it, so this publish puts one segment, or none, in the place of one. No node becomes fuller by that. Those
+//! that change are the root, and at most two on each level below ([`crate::tree::REPLACING`]); small neighbours are not joined.
 
 use crate::arena::Arena;
 use crate::error::EditError;

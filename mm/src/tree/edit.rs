@@ -83,8 +83,8 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         Ok(())
     }
 
-    /// The child of `at` that has all of the range; if there is a new value, with values on both sides of it, so that it merges with
-    /// nothing beside the child.
+    /// The child of `at` that has all of the range. If there is a new value, only if the child has values on both sides of the range: else
+    /// the new value may merge with one of the next child.
     #[inline(always)]
     fn inside<'n>(&mut self, at: &'n Node<V>) -> Option<(usize, &'n Child<V>)> {
         if at.level == 0 {
@@ -141,7 +141,8 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         root as *const Node<V> as *mut Node<V>
     }
 
-    /// Does to what is below `at` what is in the range of it; `out` gets what becomes of it. Whether there is less in it.
+    /// Makes the change below `at`, in the part of the range that it has. `out` gets the nodes that take its place: none, one or two.
+    /// True: there is less in them than it had, so one may be small enough for a join.
     #[inline(always)]
     fn change(&mut self, at: &Child<V>, out: &mut Few<Child<V>>, see: &mut See<'_, V>) -> Result<bool, Stop> {
         if at.node().level == 0 { self.change_leaf(at, out, see) } else { self.change_above(at, out, see) }
@@ -235,7 +236,7 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         Ok(last < behind)
     }
 
-    /// A leaf in place of this one, or two, or none. Whether there is less in it.
+    /// As [`Version::change`], of a leaf.
     #[inline(always)]
     fn change_leaf(&mut self, at: &Child<V>, out: &mut Few<Child<V>>, see: &mut See<'_, V>) -> Result<bool, Stop> {
         let from = at.node();

@@ -3,7 +3,7 @@
 //! A tree is its root. Nodes do not change once they are published, so whoever holds a root sees one version. An edit
 //! ([`Version::put`]) copies the nodes between the root and what changes, and shares all others with the version before:
 //!
-//! 1. *A node is changed* by exchanging a run of its entries for others. It is copied, or becomes two if it would be too full,
+//! 1. *A node is changed* by exchanging some of its entries, a run, for others. It is copied, or becomes two if it would be too full,
 //!    or goes if nothing is left. So one entry of its parent becomes none, one or two, and so on up to the root. What lies wholly in
 //!    the range goes as a whole, whatever its height: it is only counted, and shown to who asks to see it.
 //! 2. *What continues its neighbour is merged with it*: where the neighbour's entry meets the range, the range is lengthened by the
@@ -88,11 +88,11 @@ struct Level<V: Value> {
     /// Keys of the first and the last node replaced (rule 5).
     first: u32,
     last: u32,
-    /// One of these; where the range lies inside of one child, the only one on the way there.
+    /// One of these: the only one, if `first == last`. So it is on the way down, as long as the range lies inside of one child.
     node: *mut Node<V>,
     /// Its largest hole.
     gap: u32,
-    /// Which child it is.
+    /// Which of its children is the next on the way down.
     child: usize,
 }
 
@@ -125,13 +125,13 @@ pub(crate) struct Version<'a, V: Value, N: Nodes<V>> {
     new: Option<V>,
     /// The range as it was given: only what is in this is seen.
     range: (u32, u32),
-    /// The leaf that is made next is to have the new value.
+    /// The new value has yet to be put into a leaf: the next one that is changed gets it.
     insert: bool,
     /// From the root down.
     levels: Few<Level<V>, HEIGHT>,
     /// The nodes that were made, chained by their headers.
     made: *mut Node<V>,
-    /// Nodes that were made in vain, as well.
+    /// Nodes that were made and are not in the version after all (joined, or a root with one child), chained, too. They are used first.
     spare: *mut Node<V>,
     /// A leaf that was made may own something.
     owns: bool,
