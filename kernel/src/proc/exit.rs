@@ -3,7 +3,8 @@
 use super::process::{Ended, Process};
 use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, code, send};
 use super::thread::{self, user};
-use super::{futex, tree, wait};
+use super::tree::{self, Tree};
+use super::{futex, wait};
 use crate::mem::user::UserPtr;
 use crate::sched;
 use alloc::sync::Arc;
@@ -120,63 +121,19 @@ pub fn leave_memory() {
 fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::itimer::forget(process);
     crate::fs::locks::forget_process(process);
-    // Before the process has no memory any more: who looks for memory meanwhile finds the one or the other.
-    let clearing = crate::mem::memory().about_to_clear();
-    let memory = process.memory.lock().take();
-    let file = process.exe.lock().file.take();
-    drop(file);
-    // The space ends here unless somebody shares it; its pages are counted while they are freed.
-    // In place: a space is too large to travel over the stack.
-    if let Some(Some(mut memory)) = memory.map(Arc::into_inner)
-        && let Some(space) = Arc::get_mut(&mut memory.space)
-    {
-        process.max_resident.fetch_max(space.destroy(), Ordering::Relaxed);
-    }
-    drop(clearing);
+    end_memory(process);
     let (ended, ends) = {
         let threads = process.threads.lock();
         let by_leader = threads.leader_ended.map(|(ended, _)| ended);
         (threads.ending.or(by_leader).unwrap_or(ended), *process.gone_usage.lock())
     };
     let of_children = *process.child_usage.lock();
-    let mut tell = Vec::new();
-    let mut buried = Vec::new();
-    let mut orphans = Vec::new();
+    let mut heirloom = Heirloom::default();
     let parent;
     let (exit_signal, telling);
     {
         let mut tree = tree::lock();
-        let children = core::mem::take(&mut tree.links(process).children);
-        if !children.is_empty() {
-            let heir = wait::heir(&mut tree, process);
-            for child in children {
-                child.parent_pid.store(heir.as_ref().map_or(0, |h| h.pid), Ordering::Relaxed);
-                let links = tree.links(&child);
-                links.parent = heir.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
-                // Who inherits a child waits for it as for any other.
-                links.exit_signal = SIGCHLD;
-                let (ended, usage) = (links.ended, links.usage);
-                let wish = child.parent_death.load(Ordering::Relaxed);
-                if wish != 0 && ended.is_none() {
-                    orphans.push((child.clone(), wish));
-                }
-                if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| heir.pid != 1)) {
-                    links.telling += 1;
-                    tell.push((heir.clone(), child.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
-                }
-                match &heir {
-                    Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
-                        tree.links(heir).children.push(child);
-                    }
-                    _ => {
-                        if ended.is_some() {
-                            tree.processes.remove(&child.pid);
-                        }
-                        buried.push(child);
-                    }
-                }
-            }
-        }
+        hand_children_on(&mut tree, process, &mut heirloom);
         let links = tree.links(process);
         links.ended = Some(ended);
         links.usage = ends;
@@ -200,14 +157,77 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     if let Some(parent) = waits {
         parent.child_changed.wake_all();
     }
-    for (heir, child, info) in tell {
+    for (heir, child, info) in heirloom.tell {
         let _ = send::to_process(&heir, info);
         if let Some(parent) = told(&child) {
             parent.child_changed.wake_all();
         }
     }
-    for (orphan, wish) in orphans {
+    for (orphan, wish) in heirloom.orphans {
         let _ = send::to_process(&orphan, SigInfo::from_current(wish, code::USER));
+    }
+}
+
+/// The space of a process ends, unless somebody shares it; its pages are counted while they are freed.
+fn end_memory(process: &Process) {
+    // Before the process has no memory any more: who looks for memory meanwhile finds the one or the other.
+    let clearing = crate::mem::memory().about_to_clear();
+    let memory = process.memory.lock().take();
+    let file = process.exe.lock().file.take();
+    drop(file);
+    // In place: a space is too large to travel over the stack.
+    if let Some(Some(mut memory)) = memory.map(Arc::into_inner)
+        && let Some(space) = Arc::get_mut(&mut memory.space)
+    {
+        process.max_resident.fetch_max(space.destroy(), Ordering::Relaxed);
+    }
+    drop(clearing);
+}
+
+/// What is left to do for a dead process's children, without the tree's lock.
+#[derive(Default)]
+struct Heirloom {
+    /// Heirs, the children that had ended, and what tells of that.
+    tell: Vec<(Arc<Process>, Arc<Process>, SigInfo)>,
+    /// Who wants a signal at the end of the parent, and which.
+    orphans: Vec<(Arc<Process>, u8)>,
+    /// Whom nobody waits for: dropped where no lock is held.
+    buried: Vec<Arc<Process>>,
+}
+
+/// The children of `process` get its heir for a parent. Nobody waits for those that have ended and that the heir would forget.
+fn hand_children_on(tree: &mut Tree, process: &Arc<Process>, left: &mut Heirloom) {
+    let children = core::mem::take(&mut tree.links(process).children);
+    if children.is_empty() {
+        return;
+    }
+    let heir = wait::heir(tree, process);
+    for child in children {
+        child.parent_pid.store(heir.as_ref().map_or(0, |h| h.pid), Ordering::Relaxed);
+        let links = tree.links(&child);
+        links.parent = heir.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
+        // Who inherits a child waits for it as for any other.
+        links.exit_signal = SIGCHLD;
+        let (ended, usage) = (links.ended, links.usage);
+        let wish = child.parent_death.load(Ordering::Relaxed);
+        if wish != 0 && ended.is_none() {
+            left.orphans.push((child.clone(), wish));
+        }
+        if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| heir.pid != 1)) {
+            links.telling += 1;
+            left.tell.push((heir.clone(), child.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
+        }
+        match &heir {
+            Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
+                tree.links(heir).children.push(child);
+            }
+            _ => {
+                if ended.is_some() {
+                    tree.processes.remove(&child.pid);
+                }
+                left.buried.push(child);
+            }
+        }
     }
 }
 

@@ -188,25 +188,12 @@ fn is_read_only(file: &OpenFile) -> bool {
     file.writable().is_err() || regular.is_some_and(|r| r.is_sealed())
 }
 
-/// `mmap`
-pub fn mmap(r: &mut UserRegs) -> SysResult {
-    let (mut address, len, bits) = (r.a0(), r.a1(), r.a2() as u32);
-    let (flags, fd, offset) = (r.a3(), r.a4() as i32, r.a5());
-    let has = |flag: u32| flags as u32 & flag != 0;
-    // In Linux's order: the file, the numbers, the place, the kind of mapping, its rights, the limits.
-    aligned(offset)?;
-    let file = if has(l::MAP_ANONYMOUS) { None } else { Some(user().files().get(fd)?) };
-    match &file {
-        Some(file) if file.flags() & l::O_PATH != 0 => return Err(EBADF),
-        Some(_) if has(l::MAP_HUGETLB) => return Err(EINVAL),
-        // No page is reserved for them.
-        None if has(l::MAP_HUGETLB) => return Err(if len == 0 { EINVAL } else { ENOMEM }),
-        _ => {}
-    }
+/// Where a mapping is to come, and its length in whole pages.
+fn place_of(mut address: usize, len: usize, flags: u32, of_file: bool) -> Result<(Place, usize), Errno> {
     if len == 0 {
         return Err(EINVAL);
     }
-    let fixed = has(l::MAP_FIXED | l::MAP_FIXED_NOREPLACE);
+    let fixed = flags & (l::MAP_FIXED | l::MAP_FIXED_NOREPLACE) != 0;
     if !fixed {
         address &= !(PAGE - 1);
         if address != 0 {
@@ -225,11 +212,8 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     if fixed {
         aligned(address)?;
     }
-    let memory = user().memory();
-    let space = &memory.space;
-    let pages = (len / PAGE) as u64;
     let page = Page::containing(address as u64);
-    let place = match flags as u32 {
+    let place = match flags {
         f if f & l::MAP_FIXED_NOREPLACE != 0 => Place::FixedNoReplace(page),
         f if f & l::MAP_FIXED != 0 => Place::Fixed(page),
         _ if address != 0 && address <= USER_END - len => Place::Hint(page),
@@ -237,9 +221,31 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
         f if f & l::MAP_STACK != 0 => Place::Shared,
         // A private view of a file is a library for the most part, which all threads use: it would fill the arena of the thread that
         // loads it, and other CPUs would join there.
-        f if file.is_some() && f & l::MAP_TYPE == l::MAP_PRIVATE => Place::Shared,
+        f if of_file && f & l::MAP_TYPE == l::MAP_PRIVATE => Place::Shared,
         _ => Place::Anywhere,
     };
+    Ok((place, len))
+}
+
+/// `mmap`
+pub fn mmap(r: &mut UserRegs) -> SysResult {
+    let (bits, flags, fd, offset) = (r.a2() as u32, r.a3(), r.a4() as i32, r.a5());
+    let has = |flag: u32| flags as u32 & flag != 0;
+    // In Linux's order: the file, the numbers, the place, the kind of mapping, its rights, the limits.
+    aligned(offset)?;
+    let file = if has(l::MAP_ANONYMOUS) { None } else { Some(user().files().get(fd)?) };
+    match &file {
+        Some(file) if file.flags() & l::O_PATH != 0 => return Err(EBADF),
+        Some(_) if has(l::MAP_HUGETLB) => return Err(EINVAL),
+        // No page is reserved for them.
+        None if has(l::MAP_HUGETLB) => return Err(if r.a1() == 0 { EINVAL } else { ENOMEM }),
+        _ => {}
+    }
+    let fixed = has(l::MAP_FIXED | l::MAP_FIXED_NOREPLACE);
+    let (place, len) = place_of(r.a0(), r.a1(), flags as u32, file.is_some())?;
+    let memory = user().memory();
+    let space = &memory.space;
+    let pages = (len / PAGE) as u64;
     // Decided by the edit; but if so, it is said before what is wrong with the kind.
     if let Place::FixedNoReplace(page) = place
         && PageRange::new(page, pages).is_some_and(|range| !space.is_free(range))
@@ -288,18 +294,13 @@ pub fn mmap(r: &mut UserRegs) -> SysResult {
     let backing = &backing;
     let at = account::within(memory, more, move || {
         vm::retry(move || {
-            let done = match low {
+            let map = |kind| match low {
                 true => map_low(space, pages, prot, backing, kind),
                 false => space.map(place, pages, prot, backing, kind),
             };
-            match done {
+            match map(kind) {
                 // Sealed since it was looked at: a view for reading.
-                Err(EditError::Closed) if !prot.contains(Prot::WRITE) && low => {
-                    map_low(space, pages, prot, backing, kind | Flags::READ_ONLY)
-                }
-                Err(EditError::Closed) if !prot.contains(Prot::WRITE) => {
-                    space.map(place, pages, prot, backing, kind | Flags::READ_ONLY)
-                }
+                Err(EditError::Closed) if !prot.contains(Prot::WRITE) => map(kind | Flags::READ_ONLY),
                 done => done,
             }
         })
