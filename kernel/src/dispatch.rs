@@ -45,6 +45,10 @@ static FOR_SCHED: sched::above::Above = sched::above::Above {
         }
     },
     stack: || shortage::insist(Stack::new),
+    load_no_space: mem::space::load_none,
+    is_plentiful: || mem::memory().free_frames() >= 256,
+    heap_has: mem::heap_has,
+    idle: mem::idle,
 };
 
 static FOR_MEMORY: machine::Above =

@@ -1,8 +1,6 @@
 //! The machine under the memory manager: `quire_mm`'s trait over the real hardware, and the one [`Memory`] of the kernel.
 
-use alloc::sync::Arc;
 use core::arch::asm;
-use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use quire_arch::{irq, paging};
@@ -15,7 +13,7 @@ use quire_base::wait;
 use quire_mm::entry::{self, Entry, Table};
 use quire_mm::frames::{Block, Frame, FrameWord, bitmap::BLOCK_BITS};
 use quire_mm::machine::{BODY, GROUP};
-use quire_mm::{CPUS, Machine, Memory, PAGE, Page, Pager, What};
+use quire_mm::{Machine, Memory, PAGE, Page, Pager, What};
 
 /// The hardware.
 #[derive(Debug)]
@@ -24,9 +22,6 @@ pub struct Kernel {
     blocks: &'static [Block],
     slabs: &'static [Block],
 }
-
-/// An address space on this machine.
-pub type Space = quire_mm::Space<Kernel>;
 
 /// What the machine under the memory manager asks of the kernel above it.
 pub struct Above {
@@ -317,45 +312,4 @@ pub fn idle() -> bool {
         m.collect();
     }
     m.zero_ahead()
-}
-
-/// The space that each CPU has loaded; null: the kernel's table alone.
-struct Loaded([Cell<*const Space>; CPUS]);
-// SAFETY: each CPU touches its own cell only.
-unsafe impl Sync for Loaded {}
-static LOADED: Loaded = Loaded([const { Cell::new(core::ptr::null()) }; CPUS]);
-
-/// Loads a space on this CPU, or the kernel's table alone. The caller has prepared it, and keeps it alive until another one is
-/// loaded.
-///
-/// Out: another table is loaded before the old space stops counting this CPU as active; in: active first, then the load.
-pub fn switch_space(space: Option<&Arc<Space>>) {
-    let loaded = &LOADED.0[cpu::cpu_id()];
-    let (old, new) = (loaded.get(), space.map_or(core::ptr::null(), Arc::as_ptr));
-    if old == new {
-        return;
-    }
-    match space {
-        Some(s) => {
-            // SAFETY: the space's table for this CPU, with the kernel's half in it.
-            let active = s.activate(|top| unsafe { paging::load_top(top.addr()) });
-            assert!(active, "a space was not prepared for this CPU");
-        }
-        // SAFETY: the kernel's own table.
-        None => unsafe { paging::load() },
-    }
-    loaded.set(new);
-    // SAFETY: whoever loaded it keeps it alive until now.
-    if let Some(old) = unsafe { old.as_ref() } {
-        old.deactivate();
-    }
-}
-
-/// Makes sure that this CPU can load the space without memory, from here until it next gives the CPU away. False: no memory.
-pub fn prepare_here(space: &Space) -> bool {
-    let cpu = cpu::cpu_id();
-    space.prepare(cpu) || {
-        memory().drain_here();
-        space.prepare(cpu)
-    }
 }

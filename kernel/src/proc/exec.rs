@@ -10,10 +10,9 @@ use super::{Memory, exit, fpu, tree, vm};
 use crate::fs::Regular;
 use crate::fs::busy::Running;
 use crate::fs::{self, Kind};
-use crate::mem::machine::prepare_here;
 use crate::mem::user::{USER_END, UserPtr, UserSlice, read_cstr, read_path};
 use crate::mem::{Backing, EditError, Flags, GUARD, Page, Place, Prot, Space};
-use crate::sched;
+use crate::sched::{self, Space as _};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -287,7 +286,7 @@ fn map_program(space: &Space, program: &Program, bias: u64) -> Result<u64, Errno
 
 /// Makes the current thread run in `space`.
 pub fn enter(space: &Arc<Space>) -> Result<(), Errno> {
-    vm::retry(|| if prepare_here(space) { Ok(()) } else { Err(EditError::OutOfFrames) })?;
+    vm::retry(|| if space.prepare_here() { Ok(()) } else { Err(EditError::OutOfFrames) })?;
     sched::current().set_space(Some(space.clone()));
     Ok(())
 }
@@ -295,7 +294,7 @@ pub fn enter(space: &Arc<Space>) -> Result<(), Errno> {
 /// An empty space. Not inlined: it passes over the stack.
 #[inline(never)]
 pub fn new_space() -> Result<Arc<Space>, Errno> {
-    arc(Space::new(crate::mem::memory()))
+    arc(Space::new())
 }
 
 fn read_strings(at: usize) -> Result<Vec<Vec<u8>>, Errno> {

@@ -66,7 +66,7 @@ fn resolve(address: u64, access: Access) -> Outcome {
         return Outcome::Denied;
     }
     let thread = sched::current();
-    let Some(space) = thread.space() else { return Outcome::Denied };
+    let Some(space) = thread.space::<Space>() else { return Outcome::Denied };
     relief::before_fault();
     let mut asked = false;
     loop {

@@ -3,7 +3,7 @@
 use super::oom::Weight;
 use super::process::arc;
 use super::vm;
-use crate::mem::{EditError, Space, memory};
+use crate::mem::{EditError, Space};
 use crate::sched::SleepMutex;
 use crate::swap::above::Owner;
 use alloc::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl Memory {
         // Held until the segments are copied, so that the child's heap ends where they do.
         let heap = self.heap.lock();
         vm::retry_whole(&self.space, || {
-            let space = arc(Space::for_copy(memory())).map_err(|_| EditError::OutOfFrames)?;
+            let space = arc(Space::for_copy()).map_err(|_| EditError::OutOfFrames)?;
             // Known before it is filled: see `quire_mm::cut`.
             let new = Self::new(space, *heap, self.layout).map_err(|_| EditError::OutOfFrames)?;
             new.barriers.store(self.barriers.load(Ordering::Relaxed), Ordering::Relaxed);

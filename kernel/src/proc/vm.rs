@@ -72,7 +72,7 @@ pub fn retry_whole<T>(space: &Space, mut edit: impl FnMut() -> Result<T, EditErr
 
 /// Brings the page of a user address in, writable, as a store would; changes nothing in it.
 pub fn touch_write(address: usize) -> Result<(), Errno> {
-    let Some(space) = sched::current().space() else { return Err(EFAULT) };
+    let Some(space) = sched::current().space::<Space>() else { return Err(EFAULT) };
     touch(space, Page::containing(address as u64), Access::Write)
 }
 

@@ -18,7 +18,7 @@ pub fn audit(spaces: &[Arc<Space>]) -> Result<Report, ()> {
     for _ in 0..3 {
         m.drain_all(cpu::online());
     }
-    let mut report = m.audit(spaces.iter().map(|s| &**s), &mut counts);
+    let mut report = m.audit(spaces.iter().map(|s| &***s), &mut counts);
     if crate::swap::disk::is_dead() {
         // What a dead disk was asked for stays its own: a hold, and a frame that the slots account for.
         let flying = crate::swap::area().map_or(0, |area| area.census().busy);

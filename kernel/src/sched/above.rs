@@ -16,6 +16,14 @@ pub struct Above {
     pub look_at_devices: fn(),
     /// A stack for a new thread, waited for if memory is short.
     pub stack: fn() -> Option<Stack>,
+    /// Loads the kernel's own page table, for a thread without a space.
+    pub load_no_space: fn(),
+    /// Whether there are frames enough that a CPU may take one for its table of a space.
+    pub is_plentiful: fn() -> bool,
+    /// Whether the heap has room for so many bytes.
+    pub heap_has: fn(usize) -> bool,
+    /// A step of what an idle CPU does for memory. False: nothing is left to do.
+    pub idle: fn() -> bool,
 }
 
 /// Until somebody is above, nothing is to be done.
@@ -25,4 +33,8 @@ pub static ABOVE: Hook<Above> = Hook::new(&Above {
     is_watched: |_| false,
     look_at_devices: || {},
     stack: Stack::new,
+    load_no_space: || {},
+    is_plentiful: || true,
+    heap_has: |_| true,
+    idle: || false,
 });

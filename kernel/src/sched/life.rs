@@ -51,7 +51,7 @@ pub fn start(t: &ThreadRef) {
 /// Prepares a new thread's space for the CPU that [`start`] would choose now, so that there is one on which it can run however
 /// short memory becomes. False: no memory.
 pub fn prepare(t: &ThreadRef) -> bool {
-    t.space().is_none_or(|space| space.prepare(choose(t)))
+    t.any_space().is_none_or(|space| space.prepare(choose(t)))
 }
 
 /// Where a kernel thread begins.

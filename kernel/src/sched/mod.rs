@@ -18,7 +18,7 @@
 //! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
 //! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something. `mutex`: a lock whose waiters sleep.
 //! `wake`: who interrupts an idle CPU. `look`: what a report may see.
-//! [`above`]: what the scheduler asks of the rooms above it.
+//! `space`: the address space of a thread. [`above`]: what the scheduler asks of the rooms above it.
 
 pub mod above;
 pub mod poll;
@@ -29,6 +29,7 @@ mod look;
 mod mutex;
 mod place;
 mod queue;
+mod space;
 mod switch;
 mod thread;
 mod tick;
@@ -39,12 +40,12 @@ pub(crate) use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
 pub use mutex::{SleepGuard, SleepMutex};
+pub use space::Space;
 pub use thread::{Part, Thread, ThreadRef};
 pub use tick::SLICE;
 pub(crate) use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
-use crate::mem;
 use above::ABOVE;
 use alloc::sync::Arc;
 use core::cell::Cell;
@@ -347,7 +348,7 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
                 block.fpu_owner.set(prev as usize);
             }
         }
-        mem::switch_space((*n).space.as_ref());
+        space::load((*n).space.as_deref());
         if let Some(fpu) = &(*n).fpu {
             if block.fpu_owner.get() != next as usize || (*n).fpu_cpu != block.id.get() {
                 fpu.restore();
@@ -438,7 +439,7 @@ pub(crate) fn idle() -> ! {
         let next = pick(cpu);
         if next.is_null() {
             // ordering: Relaxed; our own queue. A thread in it waits for a frame.
-            if mem::idle() || mine().len.load(Ordering::Relaxed) != 0 {
+            if (ABOVE.get().idle)() || mine().len.load(Ordering::Relaxed) != 0 {
                 // There was something to do for memory, and may be more: look again at once.
                 interrupt_window();
                 WAKE.works(cpu);

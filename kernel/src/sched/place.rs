@@ -4,9 +4,9 @@
 //! top-level table: when memory is short, a thread goes only where its space has one.
 
 use super::WAKE;
+use super::above::ABOVE;
+use super::space::Space;
 use super::thread::Thread;
-use crate::mem;
-use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use quire_base::cpu::{self, CPUS};
 
@@ -21,20 +21,19 @@ pub(super) fn misplaced_on(t: &Thread, cpu: usize) -> bool {
 }
 
 /// The space of a thread that is on no CPU and that the caller owns, or whose queue he has locked.
-fn space_of(t: &Thread) -> Option<&Arc<mem::Space>> {
+fn space_of(t: &Thread) -> Option<&dyn Space> {
     // SAFETY: nobody else looks at the thread meanwhile.
-    unsafe { &(*t.inner.get()).space }.as_ref()
+    unsafe { &(*t.inner.get()).space }.as_deref()
 }
 
 /// Whether a CPU that a thread has not run on should take it: entering a space for the first time costs a frame.
 pub(super) fn may_enter(t: &Thread, cpu: usize) -> bool {
-    const PLENTY: u64 = 256;
-    space_of(t).is_none_or(|space| space.has_top(cpu) || mem::memory().free_frames() >= PLENTY)
+    space_of(t).is_none_or(|space| space.has_table(cpu) || (ABOVE.get().is_plentiful)())
 }
 
 /// Whether this CPU can switch to a thread now.
 pub(super) fn can_run(t: &Thread) -> bool {
-    space_of(t).is_none_or(|space| mem::machine::prepare_here(space))
+    space_of(t).is_none_or(Space::prepare_here)
 }
 
 /// The CPU for a thread: its last one if that is idle, else another idle one, else its last one again; but one that can load
@@ -63,5 +62,5 @@ pub(super) fn choose(t: &Thread) -> usize {
 /// The first of the CPUs that has a table for a thread's space.
 pub(super) fn with_table(t: &Thread, among: u64) -> Option<usize> {
     let space = space_of(t)?;
-    (0..CPUS).find(|&cpu| among & 1 << cpu != 0 && space.has_top(cpu))
+    (0..CPUS).find(|&cpu| among & 1 << cpu != 0 && space.has_table(cpu))
 }

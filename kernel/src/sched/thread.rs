@@ -1,9 +1,9 @@
 //! A thread: what the scheduler knows of it, and its making.
 
 use super::above::ABOVE;
+use super::space::Space;
 use super::timer::Node;
 use super::{NoMemory, switch};
-use crate::mem::{self, Space};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
@@ -92,7 +92,7 @@ pub(super) struct Inner {
     pub fpu: Option<fpu::State>,
     /// CPU whose registers match `fpu` if its owner word says so.
     pub fpu_cpu: u32,
-    pub space: Option<Arc<Space>>,
+    pub space: Option<Arc<dyn Space>>,
 }
 
 // SAFETY: `inner` is touched by the CPU that runs the thread or has taken it from a queue (the queue's lock orders the two);
@@ -152,7 +152,7 @@ impl Thread {
             }
             Begin::Here(at) => top = at,
         }
-        if !mem::heap_has(size_of::<(Thread, [usize; 2])>()) {
+        if !(ABOVE.get().heap_has)(size_of::<(Thread, [usize; 2])>()) {
             return Err(NoMemory);
         }
         Ok(Arc::new(Thread {
@@ -340,17 +340,26 @@ impl Thread {
     }
 
     /// The address space of the current thread, or of one that has not started.
-    pub fn space(&self) -> Option<&Arc<Space>> {
+    #[inline]
+    pub fn space<S: Space>(&self) -> Option<&S> {
+        let space: *const dyn Space = self.any_space()?;
+        // SAFETY: of all types only `S` is a space.
+        Some(unsafe { &*space.cast::<S>() })
+    }
+
+    /// As [`Thread::space`], whatever it is.
+    #[inline]
+    pub(super) fn any_space(&self) -> Option<&dyn Space> {
         // SAFETY: only the thread itself, or its creator before it starts, asks; both are alone with it.
-        unsafe { &*self.inner.get() }.space.as_ref()
+        unsafe { &*self.inner.get() }.space.as_deref()
     }
 
     /// Replaces the address space of the current thread, or sets that of one that has not started.
-    pub fn set_space(&self, space: Option<Arc<Space>>) {
+    pub fn set_space(&self, space: Option<Arc<dyn Space>>) {
         if core::ptr::eq(self, super::current()) {
-            mem::switch_space(space.as_ref());
+            super::space::load(space.as_deref());
         }
-        // SAFETY: as in `space`.
+        // SAFETY: as in `any_space`.
         let old = core::mem::replace(unsafe { &mut (*self.inner.get()).space }, space);
         drop(old);
     }
