@@ -61,7 +61,7 @@ fn run() -> Result<(), String> {
     let defects = table(top)?;
     write(&out.join("defects.rs"), &names(&defects))?;
     // What is copied, and what the copy calls the crate with the switches.
-    let wake = "kernel/src/sched/wake.rs";
+    let wake = "kernel/sched/src/wake.rs";
     let (source, switches) = match package.as_str() {
         "quire-mm-copy" => ("mm/src", "crate"),
         "quire-swapd-copy" => ("swapd/src", "quire_mm"),

@@ -6,7 +6,7 @@ use crate::mem::machine;
 use crate::proc::{clock, fault, memory, oom, signal};
 use crate::swap::above::Owner;
 use crate::swap::shortage;
-use crate::{debug, host, mem, sched, swap, sys};
+use crate::{debug, host, mem, swap, sys};
 use alloc::sync::Arc;
 use quire_arch::UserRegs;
 use quire_arch::above::{ABOVE, Above};
@@ -14,6 +14,7 @@ use quire_arch::stack::Stack;
 use quire_arch::{irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION, WORK_CLOCK, WORK_SCHEDULE};
 use quire_mm::Pager;
+use quire_sched as sched;
 
 static ANSWERS: Above = Above {
     user_fault: fault::user,

@@ -11,7 +11,6 @@ use crate::proc::signal::{Actions, SIGKILL};
 use crate::proc::thread::{UserThread, of};
 use crate::proc::tree;
 use crate::report::{audit, counters};
-use crate::sched::{self, timer};
 use crate::swap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -23,6 +22,7 @@ use quire_base::errno::*;
 use quire_base::lock::Mutex;
 use quire_base::wait;
 use quire_mm::Report;
+use quire_sched::{self as sched, timer};
 use spin::Once;
 
 /// What quire.job asks for.

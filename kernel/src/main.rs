@@ -12,7 +12,6 @@ mod init;
 mod mem;
 mod proc;
 mod report;
-mod sched;
 mod swap;
 mod sys;
 
@@ -22,6 +21,7 @@ use quire_base::cpu;
 use quire_base::early::{self, Region};
 use quire_base::layout::{KERNEL_BASE, PHYS_BASE, phys_to_virt};
 use quire_drivers::{acpi, apic};
+use quire_sched as sched;
 
 /// The boot CPU's first Rust code: the order of the boot at a glance.
 #[unsafe(no_mangle)]

@@ -34,8 +34,8 @@ const SAMPLE: &[(&str, &str, &str)] = &[
     ("mm/src/space.rs Space::activate fence SeqCst", "none", "active"),
     ("mm/src/space.rs Space::join_now fence SeqCst", "none", "join"),
     ("swapd/src/slot.rs SlotWord::change self.0.compare_exchange AcqRel", "Relaxed", "slot-leaving-take"),
-    ("kernel/src/sched/wake.rs Wake::about_to_halt fence SeqCst", "none", "wake-halt"),
-    ("kernel/src/sched/wake.rs Wake::must_interrupt fence SeqCst", "AcqRel", "wake-halt"),
+    ("kernel/sched/src/wake.rs Wake::about_to_halt fence SeqCst", "none", "wake-halt"),
+    ("kernel/sched/src/wake.rs Wake::must_interrupt fence SeqCst", "AcqRel", "wake-halt"),
 ];
 
 /// Prints the places that the run came to, if somebody asks for them.

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use quire_base::cpu::{PerCpu, this};
+use quire_base::cpu::PerCpu;
 
 /// The kernel is entered from user mode by a trap: its time begins. The entry code of SYSCALL does the same.
 #[inline(always)]
@@ -31,12 +31,4 @@ pub fn leave_kernel() {
 pub fn count_fault() {
     // SAFETY: GS points to this CPU's block.
     unsafe { asm!("inc qword ptr gs:[{at}]", at = const offset_of!(PerCpu, faults), options(nostack)) };
-}
-
-/// Ticks in the kernel since the last call, until `now`: for the current thread, or the one that is about to leave.
-#[inline]
-pub fn take_kernel_time(now: u64) -> u64 {
-    let cpu = this();
-    let stay = now.wrapping_sub(cpu.entered.replace(now));
-    cpu.in_kernel.replace(0) + stay
 }

@@ -4,7 +4,7 @@ use super::above::ABOVE;
 use super::gdt;
 use super::regs::{UserRegs, push_below_rdi};
 use core::arch::naked_asm;
-use quire_base::cpu::{self, PerCpu};
+use quire_base::cpu::PerCpu;
 use quire_base::hook::Hook;
 use x86::msr;
 
@@ -154,10 +154,3 @@ const _: () = {
     assert!(core::mem::offset_of!(UserRegs, rip) == 16 * 8);
     assert!(core::mem::offset_of!(UserRegs, rflags) == 18 * 8);
 };
-
-/// Asks for [`trap::user_work`](super::trap::user_work) before this CPU returns to user mode.
-#[inline]
-pub fn request_work(bits: u32) {
-    let cpu = cpu::this();
-    cpu.work.set(cpu.work.get() | bits);
-}

@@ -8,7 +8,6 @@ use super::{UART, symbols};
 use crate::fs::Printable;
 use crate::proc::thread::part;
 use crate::proc::tree;
-use crate::sched::{self, timer};
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use quire_base::cpu;
 use quire_base::record;
 use quire_base::wait::Waits;
 use quire_drivers::uart::Uart;
+use quire_sched::{self as sched, timer};
 
 /// How long a CPU may take to answer, all together.
 const PATIENCE: u64 = 1_000_000_000;

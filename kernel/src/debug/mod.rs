@@ -103,7 +103,7 @@ fn report(what: fmt::Arguments<'_>, rip: u64, rsp: u64, rbp: u64) -> ! {
     unsafe { UART.force_unlock() };
     let mut out = REPORT.lock();
     let _ = writeln!(out, "\nkernel panic on CPU {me}: {what}");
-    if let Some(t) = crate::sched::try_current() {
+    if let Some(t) = quire_sched::try_current() {
         let _ = writeln!(out, "thread {} ({})", t.tid, t.name());
     }
     let _ = writeln!(out, "backtrace:");

@@ -10,13 +10,13 @@
 //! | `turn` | a thread lets interrupts in, but no other thread of its CPU has a turn |
 
 use crate::proc::thread::part;
-use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_arch::interrupt_window;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_base::wait::Wait;
 use quire_mm::What;
+use quire_sched::{self as sched, timer};
 
 static TEST: Mutex<()> = Mutex::new(());
 

@@ -12,10 +12,10 @@
 //! Nothing of this is on a path that does not wait, but for the word that each timer interrupt writes.
 
 use super::dump;
-use crate::sched;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_arch::interrupt_window;
 use quire_base::{cpu, wait};
+use quire_sched as sched;
 
 /// What a wait asks of the scheduler and of the watchdog.
 pub static WAITS: wait::Above =

@@ -7,7 +7,6 @@ use crate::mem::user_time as time;
 use crate::proc::process::arc;
 use crate::proc::signal::calls;
 use crate::proc::thread::user;
-use crate::sched::timer;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -17,6 +16,7 @@ use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::timer;
 
 struct Interest {
     file: Weak<OpenFile>,

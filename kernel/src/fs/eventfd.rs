@@ -3,12 +3,12 @@
 use super::stat::Stat;
 use super::{File, UserIo, poll};
 use crate::proc::sleep::wait_on;
-use crate::sched::WaitQueue;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::WaitQueue;
 
 /// The counter.
 pub struct EventFd {

@@ -2,10 +2,10 @@
 
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::signal::is_dying;
-use crate::sched;
 use alloc::vec::Vec;
 use quire_arch::interrupt_window;
 use quire_base::errno::*;
+use quire_sched as sched;
 
 /// Most bytes that one call moves, as on Linux.
 pub const MAX_BYTES: usize = 0x7fff_f000;

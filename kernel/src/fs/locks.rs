@@ -6,12 +6,12 @@ use crate::mem::user::{UserPtr, plain};
 use crate::proc::process::Process;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::{current, user};
-use crate::sched::WaitQueue;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::WaitQueue;
 use quire_unix::locks::{self, END, Held, Key, Owner, Table};
 
 /// A leaf lock.

@@ -7,13 +7,13 @@ use super::walk::shown_path;
 use super::{File, Inode, Kind, Stat, Times, UserIo, locks};
 use crate::proc::process::arc;
 use crate::proc::signal::{SIGPIPE, SigInfo, code, send};
-use crate::sched;
-use crate::sched::SleepMutex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
+use quire_sched as sched;
+use quire_sched::SleepMutex;
 
 /// What open, pipe and their kind return a descriptor of; dup and fork share it.
 pub struct OpenFile {

@@ -9,7 +9,6 @@ use crate::mem::user_time as time;
 use crate::proc::signal::{self, calls, restart::deadline_after};
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
-use crate::sched::{WaitQueue, timer};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -17,6 +16,7 @@ use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::units::to_timeval;
+use quire_sched::{WaitQueue, timer};
 
 static QUEUE: WaitQueue = WaitQueue::new();
 static POLLERS: AtomicUsize = AtomicUsize::new(0);

@@ -9,7 +9,6 @@ use crate::proc::process::{ALL_CAPABILITIES, Ended, Process};
 use crate::proc::signal::{MAX, bit, places};
 use crate::proc::thread::of;
 use crate::proc::tree;
-use crate::sched::{ThreadRef, timer};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +19,7 @@ use linux_raw_sys::general as l;
 use quire_arch::cpu_count;
 use quire_base::errno::*;
 use quire_base::units::TICK;
+use quire_sched::{ThreadRef, timer};
 
 /// /proc/meminfo
 pub fn meminfo() -> Vec<u8> {

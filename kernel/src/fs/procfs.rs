@@ -13,13 +13,13 @@ use crate::proc::charge;
 use crate::proc::process::Process;
 use crate::proc::thread::{self, of};
 use crate::proc::{oom, tree};
-use crate::sched::ThreadRef;
 use crate::swap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 use core::sync::atomic::Ordering;
 use quire_base::errno::*;
+use quire_sched::ThreadRef;
 use spin::Once;
 
 const MOUNTS: &[u8] = b"rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";

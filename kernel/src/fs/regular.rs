@@ -9,7 +9,6 @@ use crate::proc::charge::{self, Found};
 use crate::proc::limits;
 use crate::proc::process::arc;
 use crate::proc::vm;
-use crate::sched::SleepMutex;
 use crate::swap::above::See;
 use crate::swap::area::open_pages;
 use alloc::collections::BTreeMap;
@@ -20,6 +19,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::SleepMutex;
 
 /// Largest file: what an object's table tree can hold.
 pub const MAX_LEN: u64 = 512 << 30;

@@ -8,11 +8,11 @@ use super::{File, Inode, UserIo};
 use crate::mem::memory;
 use crate::proc::oom;
 use crate::proc::thread::{self, of};
-use crate::sched::SleepMutex;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use quire_base::errno::*;
+use quire_sched::SleepMutex;
 
 /// Takes what was written to a file.
 fn set(entry: &ProcEntry, text: &[u8]) -> Result<(), Errno> {

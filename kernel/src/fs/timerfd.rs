@@ -7,7 +7,6 @@ use crate::proc::process::arc;
 use crate::proc::sleep::wait_on;
 use crate::proc::thread::user;
 use crate::proc::timers::{self, Due, REAL, Setting};
-use crate::sched::{WaitQueue, timer};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
+use quire_sched::{WaitQueue, timer};
 
 /// The timer behind a descriptor.
 pub struct TimerFd {

@@ -1,7 +1,7 @@
 //! When a file was used, written, changed and made: four numbers by themselves, in nanoseconds since 1970.
 
-use crate::sched::timer;
 use core::sync::atomic::{AtomicI64, Ordering};
+use quire_sched::timer;
 
 /// The four times, as stat shows them.
 #[derive(Clone, Copy, Default)]

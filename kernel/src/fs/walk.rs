@@ -6,7 +6,6 @@ use super::{Inode, Kind, procfs};
 use crate::proc::charge;
 use crate::proc::process::FsContext;
 use crate::proc::thread::user;
-use crate::sched;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched as sched;
 use spin::Once;
 
 /// Longest name of one entry.

@@ -5,9 +5,9 @@ use super::{FileTable, OpenFile};
 use crate::proc::process::{FsContext, Process};
 use crate::proc::thread::of;
 use crate::proc::tree;
-use crate::sched::ThreadRef;
 use alloc::sync::Arc;
 use quire_base::errno::*;
+use quire_sched::ThreadRef;
 
 impl Who {
     /// The process, as one.

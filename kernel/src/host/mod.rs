@@ -5,13 +5,13 @@
 
 pub mod hal;
 
-use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::KernelHal;
 use quire_arch::irq;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_drivers::console::Console;
+use quire_sched::{WaitQueue, timer};
 
 /// Frame kind: bytes for stdout.
 pub const STDOUT: u8 = 1;

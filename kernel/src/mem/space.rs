@@ -1,13 +1,13 @@
 //! Address spaces on this machine: the memory manager's, as the scheduler loads them.
 
 use super::machine::{Kernel, memory};
-use crate::sched;
 use core::cell::Cell;
 use core::ops::{Deref, DerefMut};
 use core::ptr::{from_ref, null};
 use quire_arch::paging;
 use quire_base::cpu;
 use quire_mm::CPUS;
+use quire_sched as sched;
 
 /// An address space on this machine.
 #[derive(Debug)]

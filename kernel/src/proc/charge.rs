@@ -7,10 +7,10 @@
 use super::process::Process;
 use super::signal;
 use super::thread::of;
-use crate::sched::{Thread, timer};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_arch::stack;
+use quire_sched::{Thread, timer};
 
 /// Bytes of a thread: its stack and what stands for it, vector registers included.
 const THREAD: u64 = stack::SIZE + 2 * size_of::<Thread>() as u64 + 4096;

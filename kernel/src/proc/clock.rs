@@ -12,13 +12,13 @@ use super::sleep::wait_on;
 use super::thread::{UserThread, current, of, part, user};
 use super::timers::{self, Armed, Due, REAL, Setting};
 use super::tree;
-use crate::sched::{self, Thread, WaitQueue, timer};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
 use quire_base::usage::Usage;
+use quire_sched::{self as sched, Thread, WaitQueue, timer};
 
 /// The processor clocks of a process or thread.
 pub struct CpuClock {

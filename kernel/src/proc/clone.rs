@@ -9,12 +9,12 @@ use super::{tree, vm};
 use crate::fs::{FileTable, pidfd};
 use crate::mem::EditError;
 use crate::mem::user::{USER_END, UserPtr, UserSlice};
-use crate::sched::{self, WaitQueue};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched::{self as sched, WaitQueue};
 
 const CLONE_VM: u64 = l::CLONE_VM as u64;
 const CLONE_FS: u64 = l::CLONE_FS as u64;

@@ -6,7 +6,6 @@ use super::thread::{self, user};
 use super::tree::{self, Tree};
 use super::{futex, wait};
 use crate::mem::user::UserPtr;
-use crate::sched;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +14,7 @@ use quire_arch::UserRegs;
 use quire_base::errno::SysResult;
 use quire_base::units::TICK;
 use quire_base::usage::Usage;
+use quire_sched as sched;
 
 /// `exit`: this thread only.
 pub fn exit(r: &mut UserRegs) -> SysResult {

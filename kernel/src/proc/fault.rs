@@ -5,13 +5,13 @@ use crate::mem::Space;
 use crate::proc::account::{More, within};
 use crate::proc::limits::stack_limit;
 use crate::proc::signal;
-use crate::sched;
 use crate::swap::bring::{Brought, bring};
 use crate::swap::relief;
 use crate::swap::shortage::{settle_quota, wait_for_frames};
 use quire_arch::trap::{PAGE_FAULT, Trap};
 use quire_arch::{UserRegs, stay};
 use quire_mm::{Access, EditError, Fault, Page, PageRange};
+use quire_sched as sched;
 
 const WRITE: u64 = 1 << 1;
 /// The access had the program's rights.

@@ -11,7 +11,6 @@ use super::timers::{Due, Setting};
 use super::tree;
 use crate::mem::user::UserPtr;
 use crate::mem::user_time as time;
-use crate::sched::Thread;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::Thread;
 
 /// The timers of a process by their ids.
 pub type Timers = BTreeMap<i32, Arc<Interval>>;

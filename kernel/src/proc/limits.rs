@@ -2,11 +2,11 @@
 
 use super::signal::{SIGXFSZ, SigInfo, code, send};
 use super::thread::part;
-use crate::sched;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general as l;
 use quire_base::errno::{EFBIG, Errno};
 use quire_base::lock::Mutex;
+use quire_sched as sched;
 
 /// "No limit".
 pub const INFINITY: u64 = u64::MAX;

@@ -4,13 +4,13 @@ use super::oom::Weight;
 use super::process::arc;
 use super::vm;
 use crate::mem::{EditError, Space};
-use crate::sched::SleepMutex;
 use crate::swap::above::Owner;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_base::errno::{ENOMEM, Errno};
 use quire_base::lock::Mutex;
+use quire_sched::SleepMutex;
 
 /// The heap that `brk` moves.
 #[derive(Clone, Copy, Default)]

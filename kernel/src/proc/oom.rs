@@ -12,12 +12,12 @@
 use super::process::{Ended, Process};
 use super::{charge, exit, tree};
 use crate::mem::{Space, memory};
-use crate::sched::timer;
 use alloc::sync::{Arc, Weak};
 use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use linux_raw_sys::general::SIGKILL;
 use quire_base::lock::Mutex;
+use quire_sched::timer;
 
 /// How long the last victim's memory is waited for, in nanoseconds.
 const PATIENCE: u64 = 2_000_000_000;

@@ -1,8 +1,8 @@
 //! The policy of scheduling that a thread has.
 
 use super::thread::{UserThread, of};
-use crate::sched::Thread;
 use core::sync::atomic::Ordering;
+use quire_sched::Thread;
 use quire_unix::policy::Policy;
 
 /// A thread's.

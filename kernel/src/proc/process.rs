@@ -8,13 +8,13 @@ use super::signal::{Actions, Pending};
 use super::{Memory, tree};
 use crate::fs::Inode;
 use crate::fs::busy::Running;
-use crate::sched::{ThreadRef, WaitQueue, timer};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use quire_base::errno::{ENOMEM, Errno};
 use quire_base::lock::Mutex;
 use quire_base::usage::Usage;
+use quire_sched::{ThreadRef, WaitQueue, timer};
 
 /// What root may do: all that Linux knows.
 pub const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;

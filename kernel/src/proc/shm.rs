@@ -9,12 +9,12 @@ use super::memory;
 use crate::fs::regular::Regular;
 use crate::mem::ObjectRef;
 use crate::proc::process::arc;
-use crate::sched::timer;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::timer;
 
 /// As many as there may be: Linux's SHMMNI.
 pub const MOST: usize = 4096;

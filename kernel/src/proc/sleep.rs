@@ -1,9 +1,9 @@
 //! Waiting as system calls wait: until something happens, a time comes, or a signal must be handled.
 
 use super::signal;
-use crate::sched::{self, WaitError, WaitQueue};
 use core::sync::atomic::Ordering;
 use quire_base::errno::{EINTR, ETIMEDOUT, Errno};
+use quire_sched::{self as sched, WaitError, WaitQueue};
 
 /// Waits on `queue` until `ready` answers. `ETIMEDOUT` when `deadline` (a `now_ns` value) passes first; `EINTR` when a
 /// signal must be handled or the process is ending. A wake-up for a signal that turns out to need nothing goes on waiting.

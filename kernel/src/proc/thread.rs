@@ -6,13 +6,13 @@ use super::signal::{self, Pending, ThreadSignals};
 use super::{Memory, futex};
 use crate::fs::FileTable;
 use crate::mem::heap_has;
-use crate::sched::{self, Part, Thread};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_base::errno::{ENOMEM, Errno};
 use quire_base::lock::Mutex;
+use quire_sched::{self as sched, Part, Thread};
 
 /// A value that only the thread it belongs to reads or writes (or whoever builds the thread, before it starts).
 ///
@@ -135,7 +135,7 @@ impl UserThread {
             files: Own::new(Some(files)),
             fs,
             clock: CpuClock::new(),
-            started: crate::sched::timer::now_ns(),
+            started: quire_sched::timer::now_ns(),
             pending: Mutex::new(Pending::new()),
             blocked: AtomicU64::new(blocked),
             awaited: AtomicU64::new(0),

@@ -8,7 +8,6 @@ use super::interval::Interval;
 use super::process::Process;
 use super::signal::{SigInfo, send};
 use crate::fs::timerfd::TimerFd;
-use crate::sched::{self, ThreadRef, timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
 use quire_base::wait::Wait;
 use quire_mm::What;
+use quire_sched::{self as sched, ThreadRef, timer};
 use spin::Once;
 
 /// What happens when a timer goes off.

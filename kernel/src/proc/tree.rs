@@ -1,7 +1,6 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
 use super::process::{Ended, Process};
-use crate::sched::{Thread, ThreadRef};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -10,6 +9,7 @@ use core::sync::atomic::Ordering;
 use quire_base::errno::{EAGAIN, Errno};
 use quire_base::lock::{Mutex, MutexGuard};
 use quire_base::usage::Usage;
+use quire_sched::{Thread, ThreadRef};
 
 /// Largest id, as Linux's `pid_max` on 64-bit machines.
 const PID_MAX: u32 = 4_194_304;

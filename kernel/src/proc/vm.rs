@@ -1,11 +1,11 @@
 //! The bridge to the memory manager: its errors as errno, its shortages waited for, its faults by address.
 
 use crate::mem::{Access, Cut, EditError, Fault, Object, ObjectRef, Page, PageError, Quota, Space, memory};
-use crate::sched;
 use crate::swap::above::{is_dying, next_owner};
 use crate::swap::bring::{self, Brought};
 use crate::swap::shortage::{self, ENOUGH, FEW, ROUNDS};
 use quire_base::errno::*;
+use quire_sched as sched;
 
 /// How often one that needs many frames at once is: others may take what was made free for it.
 const WHOLE_ROUNDS: usize = 3;

@@ -1,11 +1,11 @@
 //! The kernel's counters as `name value` lines: for `--stats`, and for programs in /proc/quire.
 
 use crate::mem::memory;
-use crate::sched;
 use alloc::string::String;
 use core::fmt::Write;
 use quire_arch::stack;
 use quire_mm::Report;
+use quire_sched as sched;
 
 /// All counters as they are now. Their sums are exact only when nothing else runs.
 pub fn text() -> String {

@@ -5,10 +5,10 @@ use super::daemon::marks;
 use super::shortage::wait_for_frames;
 use super::{Area, area, disk, host, poll};
 use crate::mem::{Space, memory};
-use crate::sched::{self, timer};
 use core::sync::atomic::{AtomicU64, Ordering};
 use quire_base::wait::Wait;
 use quire_mm::{Page, PageRange, Slot, What};
+use quire_sched::{self as sched, timer};
 use quire_swapd::ReadError;
 use quire_swapd::policy::{MOST_AHEAD, Pressure, Readahead};
 

@@ -6,13 +6,13 @@
 
 use crate::host::hal::KernelHal;
 use crate::mem::memory;
-use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quire_arch::irq;
 use quire_base::cpu;
 use quire_base::lock::Mutex;
 use quire_drivers::virtio_blk::{self, Block, Error, MOST_PAGES};
 use quire_mm::{Frame, Machine};
+use quire_sched::{WaitQueue, timer};
 use quire_swapd::io::IoError;
 use quire_swapd::{Op, Refused, Slot};
 

@@ -1,8 +1,8 @@
 //! What the swap cache needs of the scheduler: waking who waits for a slot, and each thread's guess at what it reads next.
 
-use crate::sched::{self, WaitQueue};
 use core::sync::atomic::Ordering;
 use quire_mm::{Page, Slot};
+use quire_sched::{self as sched, WaitQueue};
 use quire_swapd::policy::Readahead;
 
 /// Queues that waiters for slots are spread over.

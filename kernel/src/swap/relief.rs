@@ -7,11 +7,11 @@ use super::daemon::{self, marks};
 use super::scan::Scan;
 use super::{disk, is_open, open_area};
 use crate::mem::memory;
-use crate::sched::{WaitQueue, timer};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use quire_base::cpu::{self, CPUS};
 use quire_base::wait::Wait;
 use quire_mm::{Evicted, What};
+use quire_sched::{WaitQueue, timer};
 use quire_swapd::daemon::shrink;
 use quire_swapd::policy::{LAST_ROUND, Pressure};
 

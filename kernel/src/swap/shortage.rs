@@ -8,12 +8,12 @@ use super::above::{ABOVE, is_dying};
 use super::relief::{self, Relief};
 use crate::mem::memory;
 use crate::mem::page::KernelPage;
-use crate::sched;
-use crate::sched::timer;
 use core::sync::atomic::{AtomicBool, Ordering};
 use quire_base::cpu;
 use quire_base::wait::Wait;
 use quire_mm::What;
+use quire_sched as sched;
+use quire_sched::timer;
 
 /// Free frames below which waiting makes no sense: a fault may need four.
 pub const ENOUGH: u64 = 16;

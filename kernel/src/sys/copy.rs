@@ -9,9 +9,9 @@ use crate::mem::page::BYTES;
 use crate::mem::user::UserPtr;
 use crate::proc::limits;
 use crate::proc::signal::{is_dying, must_interrupt};
-use crate::sched;
 use quire_arch::{UserRegs, interrupt_window};
 use quire_base::errno::*;
+use quire_sched as sched;
 
 /// A position that the program keeps, or that of the open file. Read before a copy and stored after it, as on Linux: the two
 /// files may be one.

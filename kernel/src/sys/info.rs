@@ -4,12 +4,12 @@ use crate::mem::memory;
 use crate::mem::user::{UserPtr, plain};
 use crate::proc::thread::current;
 use crate::proc::tree;
-use crate::sched::{self, timer};
 use core::sync::atomic::Ordering;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::units::TICK;
 use quire_base::usage::Rusage;
+use quire_sched::{self as sched, timer};
 
 /// `getrusage`
 pub fn getrusage(r: &mut UserRegs) -> SysResult {

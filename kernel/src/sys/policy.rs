@@ -5,10 +5,10 @@ use crate::mem::user::{UserPtr, UserSlice};
 use crate::mem::user_time::store_timespec;
 use crate::proc::policy;
 use crate::proc::thread::of;
-use crate::sched::SLICE;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched::SLICE;
 use quire_unix::policy::Policy;
 
 // Linux's flags of `struct sched_attr`, and of those the ones that are taken.

@@ -3,12 +3,12 @@
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::current;
 use crate::proc::tree;
-use crate::sched::{self, ThreadRef};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched::{self as sched, ThreadRef};
 
 pub(super) fn target(tid: usize) -> Result<ThreadRef, Errno> {
     match tid as i32 {

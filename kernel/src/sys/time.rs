@@ -6,11 +6,11 @@ use crate::proc::clock::Clock;
 use crate::proc::signal::restart::deadline_after;
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::current;
-use crate::sched::{self, timer};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::units::{SECOND, to_timeval};
+use quire_sched::{self as sched, timer};
 
 fn read_clock(id: i32) -> Result<u64, Errno> {
     Ok(match id as u32 {

@@ -1,9 +1,9 @@
 //! arch_prctl: the FS base, which holds thread-local storage.
 
 use crate::mem::user::{USER_END, UserPtr};
-use crate::sched;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched as sched;
 
 const ARCH_SET_GS: u32 = 0x1001;
 const ARCH_SET_FS: u32 = 0x1002;

@@ -3,7 +3,7 @@
 //! *Invariant*: a CPU that halts with a thread in its queue gets an interrupt. *Bounds*: one CPU that halts, two that queue threads.
 
 mod production {
-    //! `kernel/src/sched/wake.rs`, as it is or with the defects.
+    //! `kernel/sched/src/wake.rs`, as it is or with the defects.
 
     include!(concat!(env!("OUT_DIR"), "/wake.rs"));
 }

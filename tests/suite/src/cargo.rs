@@ -7,7 +7,8 @@ use crate::House;
 use crate::tally::Tally;
 
 /// The crates with tests that run here.
-const CRATES: [&str; 6] = ["quire-mm", "quire-swapd", "quire-drivers", "quire-base", "quire-unix", "quire-launch"];
+const CRATES: [&str; 7] =
+    ["quire-mm", "quire-swapd", "quire-drivers", "quire-base", "quire-sched", "quire-unix", "quire-launch"];
 
 /// The copies with the defects, and where their tests of those are; the other tests there are the crates' own.
 const FOUND: [(&str, &[&str]); 2] =

@@ -93,6 +93,21 @@ impl PerCpu {
     }
 }
 
+/// Asks for work, a sum of the `WORK_` bits, before this CPU returns to a program.
+#[inline]
+pub fn request_work(bits: u32) {
+    let cpu = this();
+    cpu.work.set(cpu.work.get() | bits);
+}
+
+/// Ticks in the kernel since the last call, until `now`: for the current thread, or the one that is about to leave.
+#[inline]
+pub fn take_kernel_time(now: u64) -> u64 {
+    let cpu = this();
+    let stay = now.wrapping_sub(cpu.entered.replace(now));
+    cpu.in_kernel.replace(0) + stay
+}
+
 static BLOCKS: [PerCpu; CPUS] = [const { PerCpu::new() }; CPUS];
 
 static ONLINE: AtomicU64 = AtomicU64::new(0);

@@ -11,13 +11,13 @@ use crate::proc::charge::Found;
 use crate::proc::process::arc;
 use crate::proc::signal;
 use crate::proc::sleep::wait_on;
-use crate::sched::WaitQueue;
-use crate::sched::{SleepGuard, SleepMutex};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::WaitQueue;
+use quire_sched::{SleepGuard, SleepMutex};
 
 /// Slots of a new pipe.
 const SLOTS: usize = 16;

@@ -16,13 +16,13 @@ use crate::mem::user::{self as umem, UserPtr};
 use crate::mem::user_time as time;
 use crate::mem::{Backing, Page};
 use crate::proc::signal;
-use crate::sched::{self, Thread, timer};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::{Mutex, MutexGuard};
+use quire_sched::{self as sched, Thread, timer};
 
 /// What two threads must agree on to meet. Spaces and objects are named by numbers that are used once: who sleeps holds neither, and
 /// what comes to the place of one that is gone must not find its sleepers.

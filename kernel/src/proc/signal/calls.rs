@@ -7,11 +7,11 @@ use crate::mem::user_time as time;
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
 use crate::proc::{signal, tree};
-use crate::sched::timer;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched::timer;
 
 /// Checks a signal number that may be 0 (only a test of existence).
 pub fn number(value: usize) -> Result<Option<u8>, Errno> {

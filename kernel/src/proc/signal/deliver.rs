@@ -7,11 +7,11 @@ use crate::proc::sleep::wait_killable;
 use crate::proc::thread::{UserThread, user};
 use crate::proc::tree::JobEvent;
 use crate::proc::{exit, interval, wait};
-use crate::sched;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
+use quire_sched as sched;
 
 /// Called with the thread's registers before it returns to user mode, when its attention flag is up.
 /// Does not return when the thread has to end.

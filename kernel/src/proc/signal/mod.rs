@@ -19,13 +19,13 @@ use super::process::arc;
 use super::thread::{self, Own};
 use crate::mem::Page;
 use crate::proc::sleep::wait_on;
-use crate::sched::{self, WaitQueue};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::{EAGAIN, ETIMEDOUT, Errno};
 use quire_base::lock::Mutex;
+use quire_sched::{self as sched, WaitQueue};
 
 macro_rules! numbers {
     ($($name:ident)*) => { $(

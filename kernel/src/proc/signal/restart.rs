@@ -98,7 +98,7 @@ fn is_relative(regs: &UserRegs, nr: u32) -> bool {
 
 /// Turns a relative time-out into a deadline; when the call starts again after an interruption, into the first one's.
 pub fn deadline_after(ns: u64) -> u64 {
-    deadline_on(crate::sched::timer::now_ns(), ns)
+    deadline_on(quire_sched::timer::now_ns(), ns)
 }
 
 /// As [`deadline_after`], by a clock that says `now`.

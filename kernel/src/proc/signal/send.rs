@@ -6,11 +6,11 @@ use crate::proc::process::Process;
 use crate::proc::thread::{self, UserThread};
 use crate::proc::tree::{self, JobEvent};
 use crate::proc::wait;
-use crate::sched::{self, ThreadRef};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_base::errno::{EAGAIN, Errno};
+use quire_sched::{self as sched, ThreadRef};
 
 /// Makes a thread look at its signals soon, wherever it is.
 pub fn poke(thread: &ThreadRef) {

@@ -8,11 +8,11 @@ use crate::mem::Space;
 use crate::mem::user::{UserPtr, UserSlice};
 use crate::proc::thread::user;
 use crate::proc::tree;
-use crate::sched;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched as sched;
 
 /// Bytes that are copied at once.
 const PIECE: usize = 16 << 10;

@@ -4,10 +4,10 @@ use super::{CWD, cut, node, node_at, node_of};
 use crate::fs::stat::kind;
 use crate::mem::user::{UserPtr, read_path};
 use crate::proc::thread::user;
-use crate::sched::timer;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
+use quire_sched::timer;
 
 /// `truncate`
 pub fn truncate(r: &mut UserRegs) -> SysResult {

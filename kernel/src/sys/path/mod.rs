@@ -24,13 +24,13 @@ use crate::fs::{File, Inode, Kind, OpenFile, Regular, base_of, inode};
 use crate::mem::user::read_path;
 use crate::proc::process::arc;
 use crate::proc::thread::user;
-use crate::sched::SleepMutex;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_arch::UserRegs;
 use quire_base::errno::*;
 use quire_base::lock::Mutex;
+use quire_sched::SleepMutex;
 
 const CWD: usize = l::AT_FDCWD as isize as usize;
 

@@ -82,7 +82,7 @@ mod tests {
         }
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
         let mut all = Vec::new();
-        for source in ["mm/src", "swapd/src", "kernel/src/sched/wake.rs"] {
+        for source in ["mm/src", "swapd/src", "kernel/sched/src/wake.rs"] {
             files(&top.join(source), &mut all);
         }
         let mut words = 0;

@@ -2,12 +2,11 @@
 //!
 //! Each CPU arms its timer for the earliest of its running thread's slice and of the deadlines in [`timer`].
 
-use super::above::ABOVE;
-use super::place::misplaced;
-use super::thread::{NORMAL, PARKED, RUNNING, Thread};
-use super::{Cpu, current, enqueue, mine, queue, timer};
+use crate::above::ABOVE;
+use crate::place::misplaced;
+use crate::thread::{NORMAL, PARKED, RUNNING, Thread};
+use crate::{Cpu, current, enqueue, machine, mine, queue, timer};
 use core::sync::atomic::Ordering;
-use quire_arch::{irq, stay, syscall};
 use quire_base::cpu::{self, WORK_CLOCK, WORK_SCHEDULE};
 use quire_base::time;
 
@@ -25,7 +24,7 @@ pub(super) fn slice_of(t: &Thread) -> u64 {
 pub(super) fn arm_at(sched: &Cpu, now: u64, deadline: u64) {
     if deadline < sched.armed.get() {
         sched.armed.set(deadline);
-        irq::set_timer(deadline.saturating_sub(now));
+        machine::set_timer(deadline.saturating_sub(now));
     }
 }
 
@@ -38,9 +37,9 @@ pub(super) fn arm(deadline: u64) {
 }
 
 /// The timer interrupt.
-pub(crate) fn tick(user: bool) {
+pub fn tick(user: bool) {
     let sched = mine();
-    let now = charge(time::tsc());
+    let now = charge(machine::tsc());
     sched.armed.set(u64::MAX);
     (ABOVE.get().tick)(now, user);
     let mut woken = false;
@@ -53,14 +52,14 @@ pub(crate) fn tick(user: bool) {
     });
     if !core::ptr::eq(cpu::this().current.get(), sched.idle.get().cast()) {
         if (ABOVE.get().is_watched)(current()) {
-            syscall::request_work(WORK_CLOCK);
+            cpu::request_work(WORK_CLOCK);
         }
         let slice = &sched.slice;
         // Who has waited for this moment runs now. Other timer interrupts, as of a rest within a wait, are nobody's turn.
         if woken || now >= slice.get() {
             // ordering: Relaxed; our own queue.
             if sched.len.load(Ordering::Relaxed) != 0 {
-                syscall::request_work(WORK_SCHEDULE);
+                cpu::request_work(WORK_SCHEDULE);
             }
             slice.set(now + slice_of(current()));
         }
@@ -74,7 +73,7 @@ pub(crate) fn tick(user: bool) {
 /// The current thread, which is to be scheduled away, has not repeated the instruction of its last page fault yet: it may first, once
 /// in a slice. Where faults take as long as slices, as they may where the host has fewer CPUs than the guest, a thread beside one
 /// that forks in a loop would else lose the page before each of its turns.
-pub(crate) fn grace() {
+pub fn grace() {
     let (cpu, sched) = (cpu::this(), mine());
     let work = cpu.work.get();
     if work & WORK_SCHEDULE == 0 || misplaced(current()) || sched.graced.replace(true) {
@@ -92,7 +91,7 @@ pub(super) fn charge(tsc: u64) -> u64 {
     let ran = now.saturating_sub(sched.since.replace(now));
     // ordering: Relaxed; statistics that only the thread's CPU writes.
     thread.run_ns.store(thread.run_ns.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
-    let (in_kernel, faults) = (stay::take_kernel_time(tsc), cpu::this().faults.replace(0));
+    let (in_kernel, faults) = (cpu::take_kernel_time(tsc), cpu::this().faults.replace(0));
     // ordering: Release, behind the time that it is part of: see `Thread::usage`.
     thread.kernel_ticks.store(thread.kernel_ticks.load(Ordering::Relaxed) + in_kernel, Ordering::Release);
     thread.faults.store(thread.faults.load(Ordering::Relaxed) + faults, Ordering::Relaxed);

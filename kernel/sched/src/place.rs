@@ -3,10 +3,10 @@
 //! Its affinity counts unless no CPU that runs is in it. Entering a space for the first time costs a CPU a frame, for its own
 //! top-level table: when memory is short, a thread goes only where its space has one.
 
-use super::WAKE;
-use super::above::ABOVE;
-use super::space::Space;
-use super::thread::Thread;
+use crate::WAKE;
+use crate::above::ABOVE;
+use crate::space::Space;
+use crate::thread::Thread;
 use core::sync::atomic::Ordering;
 use quire_base::cpu::{self, CPUS};
 

@@ -3,15 +3,14 @@
 //! A started thread carries the scheduler's own reference. It passes from queue to CPU to queue with the thread; when the thread has
 //! exited and is off its stack, `finish_switch` hands it to [`bury`], and the reaper drops it: dropping may be long work, or wait.
 
-use super::place::choose;
-use super::thread::{Begin, Part, Thread, ThreadRef};
-use super::{After, NoMemory, current, enqueue, look, park, schedule};
+use crate::machine::{UserRegs, stack};
+use crate::place::choose;
+use crate::thread::{Begin, Part, Thread, ThreadRef};
+use crate::{After, NoMemory, current, enqueue, look, park, schedule};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use quire_arch::regs::UserRegs;
-use quire_arch::stack;
 
 /// Threads that have exited and whose memory waits for the reaper.
 static GRAVES: AtomicPtr<Thread> = AtomicPtr::new(null_mut());
@@ -114,8 +113,14 @@ fn reap(_: usize) {
 }
 
 /// Starts the scheduler's own thread.
-pub(crate) fn start_reaper() -> Result<(), NoMemory> {
+pub fn start_reaper() -> Result<(), NoMemory> {
     let t = spawn_kernel("reaper", reap, 0)?;
     REAPER.call_once(|| t);
     Ok(())
+}
+
+/// Whether the scheduler's own thread has started.
+#[cfg(not(target_os = "none"))]
+pub(super) fn has_reaper() -> bool {
+    REAPER.get().is_some()
 }

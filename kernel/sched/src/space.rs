@@ -1,6 +1,6 @@
 //! The address space of a thread, of which the scheduler knows only this: what loads it, and what it needs for that.
 
-use super::above::ABOVE;
+use crate::above::ABOVE;
 
 /// An address space: what it is else is opaque.
 ///

@@ -1,13 +1,11 @@
 //! What a report may see of the scheduler while it runs: nothing here takes a lock that it would have to wait for, and everything
 //! may have changed by the time it is shown.
 
-use super::thread::{EXITED, PARKED, Thread};
-use super::{SCHED, ThreadRef};
+use crate::machine::{REGS, Trace, UserRegs, stack};
+use crate::thread::{EXITED, PARKED, Thread};
+use crate::{SCHED, ThreadRef};
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
-use quire_arch::backtrace::Trace;
-use quire_arch::regs::{SIZE, UserRegs};
-use quire_arch::stack;
 use quire_base::lock::Mutex;
 
 /// The kernel's own threads, which live for ever.
@@ -64,7 +62,7 @@ impl Thread {
         }
         if self.is_user() && top == stack.end {
             // SAFETY: the top of the thread's stack, which is mapped.
-            entry = Some(unsafe { (&raw const (*((top - SIZE as u64) as *const UserRegs)).orig_rax).read_volatile() });
+            entry = Some(unsafe { (&raw const (*((top - REGS as u64) as *const UserRegs)).orig_rax).read_volatile() });
         }
         Some(Parked {
             runnable: self.state.load(Ordering::Relaxed) != PARKED,

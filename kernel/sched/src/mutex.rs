@@ -1,6 +1,6 @@
 //! The mutex of threads: its waiters sleep.
 
-use super::{WaitQueue, yield_now};
+use crate::{WaitQueue, yield_now};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};

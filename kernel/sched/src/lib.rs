@@ -1,24 +1,7 @@
-//! Threads and who runs where.
-//!
-//! Each CPU has a queue of runnable threads (a spin lock, held for a few instructions) and an idle thread. An idle CPU takes
-//! from others' queues, so nobody has to balance. Kernel code is not preempted: a thread leaves its CPU when it parks, yields,
-//! exits, or on the way back to user mode when its slice is over.
-//!
-//! # Rules
-//! 1. A thread that leaves its CPU becomes visible to others only *after* the switch, on the next thread's stack
-//!    ([`finish_switch`]): whoever finds it may run it at once, and nobody ever waits for another CPU's switch.
-//! 2. `park` is decided there, too: `RUNNING -> PARKED` succeeds only if no token has come; else the thread is queued again.
-//!    `unpark` is `RUNNING -> TOKEN`, or `PARKED -> TOKEN` and into a queue. So no wake-up is lost, and each is consumed once.
-//! 3. Who moves a thread out of `PARKED` owns it until it is in a queue.
-//! 4. Before it halts, a CPU sets its idle bit and then looks at the queues; who queues a thread looks at the idle bits after
-//!    that. Whoever clears a bit sends the interrupt, unless the CPU still [polls](poll): `wake`.
-//!
-//! # Map
-//! Here: parking, waking, the switch and the idle loop. `life`: from the making of a thread to its burial. `place`: which CPU a
-//! thread may and should run on. `queue`: what a CPU takes next. [`poll`]: how long a CPU looks around before it halts. `tick`:
-//! the timer interrupt, slices and the threads' time. [`timer`]: deadlines. `wait`: queues of threads that wait for something. `mutex`: a lock whose waiters sleep.
-//! `wake`: who interrupts an idle CPU. `look`: what a report may see.
-//! `space`: the address space of a thread. [`above`]: what the scheduler asks of the rooms above it.
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+extern crate alloc;
 
 pub mod above;
 pub mod poll;
@@ -26,24 +9,27 @@ pub mod timer;
 
 mod life;
 mod look;
+pub mod machine;
 mod mutex;
 mod place;
 mod queue;
 mod space;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tick;
 mod wait;
 mod wake;
 
-pub(crate) use life::start_reaper;
+pub use life::start_reaper;
 pub use life::{exit_current, give_stacks_back, prepare, spawn_kernel, spawn_kernel_on, spawn_user, start};
 pub use look::{each_kernel_thread, progress};
 pub use mutex::{SleepGuard, SleepMutex};
 pub use space::Space;
 pub use thread::{Part, Thread, ThreadRef};
 pub use tick::SLICE;
-pub(crate) use tick::{grace, tick};
+pub use tick::{grace, tick};
 pub use wait::{WaitError, WaitQueue};
 
 use above::ABOVE;
@@ -52,10 +38,10 @@ use core::cell::Cell;
 use core::ptr::null;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use life::bury;
+use machine::interrupt_window;
 use place::{choose, misplaced};
 use poll::HaltPoll;
 use queue::{Queue, pick, pop_own};
-use quire_arch::{gdt, interrupt_window, irq, stay, syscall};
 use quire_base::cpu::{self, CPUS, WORK_ATTENTION, WORK_SCHEDULE};
 use quire_base::lock::{Mutex, may_wait};
 use quire_base::{record, time};
@@ -150,12 +136,14 @@ pub fn current() -> &'static Thread {
 }
 
 /// The running thread, if threads exist yet.
+#[inline]
 pub fn try_current() -> Option<&'static Thread> {
     // SAFETY: as in `current`.
     unsafe { cpu::this().current.get().cast::<Thread>().as_ref() }
 }
 
 /// A counted reference to the running thread.
+#[inline]
 pub fn current_ref() -> ThreadRef {
     let p = cpu::this().current.get().cast::<Thread>();
     // SAFETY: all threads are made by `Arc::new`, and the scheduler's own reference keeps this one alive.
@@ -192,13 +180,11 @@ pub fn give_way(since: u64) {
         return;
     }
     arm_at(sched, now, now + (waited / 2).min(REST));
-    // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two; handlers take leaf locks only,
-    // which the caller does not hold.
-    unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
+    machine::halt();
 }
 
 /// The slice is over, or the thread's affinity has changed: on the way back to user mode.
-pub(crate) fn preempt() {
+pub fn preempt() {
     let me = current();
     if misplaced(me) {
         return yield_now();
@@ -246,21 +232,21 @@ fn linger(me: &Thread, deadline: Option<u64>) {
     if found() {
         return;
     }
-    sched.waits.begin(charge(time::tsc()));
+    sched.waits.begin(charge(machine::tsc()));
     // Who gives the CPU a thread now is seen by `found`, or when the thread parks.
     WAKE.rests(cpu);
     sched.waits.poll(cpu, deadline.unwrap_or(u64::MAX), found);
     WAKE.works(cpu);
     // The thread has not worked meanwhile.
-    let tsc = time::tsc();
+    let tsc = machine::tsc();
     sched.since.set(time::at_ns(tsc));
-    stay::take_kernel_time(tsc);
+    cpu::take_kernel_time(tsc);
     if found() {
         sched.waits.end(sched.since.get());
     }
     // ordering: Relaxed; our own queue. Whoever queued a thread meanwhile sent no interrupt, and this one may have its token now.
     if sched.len.load(Ordering::Relaxed) != 0 {
-        syscall::request_work(WORK_SCHEDULE);
+        cpu::request_work(WORK_SCHEDULE);
     }
 }
 
@@ -294,7 +280,7 @@ fn enqueue(t: *const Thread) {
 fn give(target: usize, t: *mut Thread) {
     SCHED[target].push(t);
     if target != cpu::cpu_id() && WAKE.must_interrupt(target) {
-        irq::send(target, irq::RESCHEDULE);
+        machine::poke(target);
     }
 }
 
@@ -325,7 +311,7 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
     // SAFETY: `prev` is running here; `next` was taken from a queue (or is this CPU's idle thread), so this CPU is alone with both.
     let (prev_ref, next_ref) = unsafe { (&*prev, &*next) };
     let (p, n) = (prev_ref.inner.get(), next_ref.inner.get());
-    let now = charge(time::tsc());
+    let now = charge(machine::tsc());
     let idle = sched.idle.get();
     if core::ptr::eq(prev, idle) {
         sched.waits.end(now);
@@ -357,7 +343,7 @@ fn run(sched: &'static Cpu, next: *const Thread, after: After) {
             block.fpu_owner.set(0);
             next_ref.load_bases();
         }
-        gdt::set_kernel_stack((*n).top);
+        machine::set_kernel_stack((*n).top);
         (&raw mut (*p).rsp, (*n).rsp)
     };
     // ordering: Relaxed; a hint.
@@ -419,18 +405,18 @@ extern "C" fn finish_switch() {
 }
 
 /// The reschedule interrupt: an idle CPU looks at its queue by itself; a thread may have to look at its flags.
-pub(crate) fn poked() {
+pub fn poked() {
     let t = current();
     if t.wants_attention() {
-        syscall::request_work(WORK_ATTENTION);
+        cpu::request_work(WORK_ATTENTION);
     }
     if misplaced(t) {
-        syscall::request_work(WORK_SCHEDULE);
+        cpu::request_work(WORK_SCHEDULE);
     }
 }
 
 /// The idle loop of a CPU, on its idle thread.
-pub(crate) fn idle() -> ! {
+pub fn idle() -> ! {
     let cpu = cpu::cpu_id();
     (ABOVE.get().begin)(timer::now_ns());
     loop {
@@ -449,9 +435,7 @@ pub(crate) fn idle() -> ! {
             if let Some(beat) = quire_base::wait::beat() {
                 arm(timer::now_ns() + beat);
             }
-            // SAFETY: `sti` takes effect after the next instruction, so no interrupt is lost between the two. The idle thread
-            // holds nothing.
-            unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
+            machine::halt();
             WAKE.works(cpu);
         } else {
             WAKE.works(cpu);
@@ -461,8 +445,8 @@ pub(crate) fn idle() -> ! {
 }
 
 /// Makes the idle thread of another CPU; returns the top of its stack.
-pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
-    let top = quire_arch::stack::Stack::new()?.leak();
+pub fn prepare_cpu(cpu: usize) -> Option<u64> {
+    let top = machine::Stack::new()?.leak();
     let t = Thread::make(0, "idle", None, Begin::Here(top), false, 0).ok()?;
     // ordering: Relaxed; the CPU does not run yet.
     t.last.store(cpu as u32, Ordering::Relaxed);
@@ -472,16 +456,16 @@ pub(crate) fn prepare_cpu(cpu: usize) -> Option<u64> {
 }
 
 /// Makes the code that runs on this CPU its idle thread.
-pub(crate) fn adopt_idle() {
+pub fn adopt_idle() {
     let sched = mine();
-    let tsc = time::tsc();
+    let tsc = machine::tsc();
     sched.since.set(time::at_ns(tsc));
-    stay::take_kernel_time(tsc);
+    cpu::take_kernel_time(tsc);
     cpu::this().current.set(sched.idle.get().cast());
 }
 
 /// Makes the running boot code the boot CPU's idle thread.
-pub(crate) fn init() -> Result<(), NoMemory> {
+pub fn init() -> Result<(), NoMemory> {
     let t = Thread::make(0, "idle", None, Begin::Here(0), false, 0)?;
     t.on.store(1, Ordering::Relaxed);
     mine().idle.set(Arc::into_raw(t));

@@ -9,9 +9,9 @@
 //! A queue's lock is held for a few instructions. A thread in a queue is alive (it carries the scheduler's reference), is on no CPU
 //! and in no other list, and belongs to who takes it out.
 
-use super::place::{can_run, may_enter, misplaced_on, with_table};
-use super::thread::{NORMAL, Thread};
-use super::{Cpu, SCHED, enqueue, give, timer};
+use crate::place::{can_run, may_enter, misplaced_on, with_table};
+use crate::thread::{NORMAL, Thread};
+use crate::{Cpu, SCHED, enqueue, give, timer};
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering;
 use quire_base::cpu::{self, CPUS};

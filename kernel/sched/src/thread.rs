@@ -1,21 +1,18 @@
 //! A thread: what the scheduler knows of it, and its making.
 
-use super::above::ABOVE;
-use super::space::Space;
-use super::timer::Node;
-use super::{NoMemory, switch};
+use crate::above::ABOVE;
+use crate::machine::{self, REGS, Registers, Stack, UserRegs};
+use crate::space::Space;
+use crate::timer::Node;
+use crate::{NoMemory, switch};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use quire_arch::regs::{SIZE as REGS, UserRegs};
-use quire_arch::stack::Stack;
-use quire_arch::{fpu, irq, syscall};
 use quire_base::cpu::{self, WORK_ATTENTION};
 use quire_base::time;
 use quire_base::usage::Usage;
 use quire_base::wait::Note;
-use x86::msr;
 
 /// What a thread of each nice value from -20 on gets beside others, as on Linux: a step is a quarter more or less.
 const WEIGHTS: [u32; 40] = [
@@ -89,7 +86,7 @@ pub(super) struct Inner {
     pub rsp: u64,
     pub top: u64,
     pub stack: Option<Stack>,
-    pub fpu: Option<fpu::State>,
+    pub fpu: Option<Registers>,
     /// CPU whose registers match `fpu` if its owner word says so.
     pub fpu_cpu: u32,
     pub space: Option<Arc<dyn Space>>,
@@ -123,7 +120,7 @@ impl Thread {
         let parent = super::try_current();
         let mut fpu = None;
         if part.is_some() {
-            let mut state = fpu::State::new().ok_or(NoMemory)?;
+            let mut state = Registers::new().ok_or(NoMemory)?;
             if inherit_fpu && parent.is_some_and(|p| p.is_user()) {
                 // The registers are those of the current thread: the kernel does not use them.
                 state.save();
@@ -206,11 +203,13 @@ impl Thread {
     }
 
     /// The flag that says: look at your signals before you return to user mode, and do not wait interruptibly.
+    #[inline]
     pub fn attention(&self) -> &AtomicBool {
         &self.attention
     }
 
     /// Whether the flag is up.
+    #[inline]
     pub fn wants_attention(&self) -> bool {
         // ordering: SeqCst; the flag and `on` are a Dekker pair: the sender raises the flag and then reads where the thread
         // runs, the scheduler writes where it runs and then reads the flag.
@@ -222,8 +221,8 @@ impl Thread {
         // ordering: SeqCst; see `wants_attention`.
         match self.on.load(Ordering::SeqCst) {
             0 => {}
-            on if on as usize - 1 == cpu::cpu_id() => syscall::request_work(WORK_ATTENTION | cpu::WORK_SCHEDULE),
-            on => irq::send(on as usize - 1, irq::RESCHEDULE),
+            on if on as usize - 1 == cpu::cpu_id() => cpu::request_work(WORK_ATTENTION | cpu::WORK_SCHEDULE),
+            on => machine::poke(on as usize - 1),
         }
     }
 
@@ -306,21 +305,18 @@ impl Thread {
         let (fs, gs) = (self.fs_base(), self.gs_base());
         if cpu.fs_base.get() != fs {
             cpu.fs_base.set(fs);
-            // SAFETY: callers of `set_fs_base` pass canonical addresses of the user half (a bad one would fault here, see
-            // `canonical`).
-            unsafe { msr::wrmsr(msr::IA32_FS_BASE, canonical(fs)) };
+            machine::load_fs(fs);
         }
         if cpu.gs_base.get() != gs {
             cpu.gs_base.set(gs);
-            // SAFETY: as above; the program's GS waits in this register while the kernel runs.
-            unsafe { msr::wrmsr(msr::IA32_KERNEL_GSBASE, canonical(gs)) };
+            machine::load_gs(gs);
         }
     }
 
     /// What it has used until now. Of a thread that runs on another CPU the last few milliseconds are missing.
     pub fn usage(&self) -> Usage {
         if core::ptr::eq(self, super::current()) {
-            super::charge(time::tsc());
+            super::charge(machine::tsc());
         }
         // Time in the kernel first: what is charged in between counts as the program's until the next look, and less of its time never does.
         // ordering: Acquire pairs with the Release in `charge`, so the second is not older than the first.
@@ -363,9 +359,4 @@ impl Thread {
         let old = core::mem::replace(unsafe { &mut (*self.inner.get()).space }, space);
         drop(old);
     }
-}
-
-/// The address, or 0 where the CPU would refuse it.
-fn canonical(base: u64) -> u64 {
-    if base >> 47 == 0 { base } else { 0 }
 }

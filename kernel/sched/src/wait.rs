@@ -1,7 +1,7 @@
 //! Waiting for a condition that others make true.
 
-use super::thread::Thread;
-use super::{Woken, current, park, timer};
+use crate::thread::Thread;
+use crate::{Woken, current, park, timer};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 use quire_base::lock::{Mutex, may_wait};
@@ -34,7 +34,7 @@ unsafe impl Send for List {}
 pub struct WaitQueue {
     list: Mutex<List>,
     /// Waiters in the list: wakers without an audience take no lock.
-    count: AtomicUsize,
+    pub(super) count: AtomicUsize,
 }
 
 impl List {
@@ -162,11 +162,13 @@ impl WaitQueue {
     }
 
     /// Wakes all waiters.
+    #[inline]
     pub fn wake_all(&self) {
         self.wake(usize::MAX);
     }
 
     /// Wakes the one that has waited longest.
+    #[inline]
     pub fn wake_one(&self) {
         self.wake(1);
     }

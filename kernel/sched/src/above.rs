@@ -1,7 +1,7 @@
 //! What the scheduler asks of the kernel above it: it is told once, at boot.
 
-use super::Thread;
-use quire_arch::stack::Stack;
+use crate::Thread;
+use crate::machine::Stack;
 use quire_base::hook::Hook;
 
 /// The answers. But for `stack`, they are given with interrupts off and wait for nothing.

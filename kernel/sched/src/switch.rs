@@ -49,8 +49,8 @@ pub extern "C" fn kernel_start() {
         "mov rsi, r13",
         "call {main}",
         "ud2",
-        finish = sym super::finish_switch,
-        main = sym super::life::kernel_main,
+        finish = sym crate::finish_switch,
+        main = sym crate::life::kernel_main,
     )
 }
 
@@ -62,7 +62,7 @@ pub extern "C" fn user_start() {
         "call {finish}",
         "add rsp, 8",
         "jmp {leave}",
-        finish = sym super::finish_switch,
-        leave = sym quire_arch::syscall::leave,
+        finish = sym crate::finish_switch,
+        leave = sym crate::machine::leave,
     )
 }

@@ -5,7 +5,8 @@
 //! The heap's lock protects the links; expiry changes the thread's state under it, so a sleeper that has cancelled is never woken
 //! by an old deadline.
 
-use super::thread::Thread;
+use crate::machine;
+use crate::thread::Thread;
 use core::ptr::null_mut;
 use quire_base::lock::Mutex;
 use quire_base::{cpu, time};
@@ -13,10 +14,11 @@ use quire_base::{cpu, time};
 /// Nanoseconds since boot.
 #[inline]
 pub fn now_ns() -> u64 {
-    time::now_ns()
+    time::at_ns(machine::tsc())
 }
 
 /// Nanoseconds since 1970.
+#[inline]
 pub fn realtime_ns() -> u64 {
     time::realtime_ns()
 }
@@ -168,4 +170,10 @@ pub(super) fn expire(now: u64, mut wake: impl FnMut(&Thread)) -> u64 {
             wake(&*p);
         }
     }
+}
+
+/// Whether nobody sleeps on a CPU.
+#[cfg(not(target_os = "none"))]
+pub(super) fn is_empty(cpu: usize) -> bool {
+    HEAPS[cpu].lock().0.is_null()
 }

@@ -8,11 +8,11 @@
 //!
 //! One CPU polls at a time: more would take the host's CPUs from those who have work, the disk's threads included.
 
-use super::above::ABOVE;
-use super::{WAKE, timer};
+use crate::above::ABOVE;
+use crate::machine::interrupt_window;
+use crate::{WAKE, timer};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
-use quire_arch::interrupt_window;
 
 /// Waits longer than this, in nanoseconds, are never polled for to their end.
 const MOST: u64 = 200_000;
@@ -31,7 +31,7 @@ pub fn each_counter(mut see: impl FnMut(&str, u64)) {
 
 /// What a CPU has learnt of its waits; own use only.
 #[derive(Debug)]
-pub struct HaltPoll {
+pub(crate) struct HaltPoll {
     /// When it had nothing to do any more.
     since: Cell<u64>,
     /// How long it polls now, in nanoseconds.
@@ -62,7 +62,7 @@ impl HaltPoll {
 
     /// Lets interrupts come, and looks at the devices, until `found` or the time or `deadline` is over.
     ///
-    /// Then the caller looks at its queue, and again after [`Wake::about_to_halt`](super::wake::Wake::about_to_halt).
+    /// Then the caller looks at its queue, and again after [`Wake::about_to_halt`](crate::wake::Wake::about_to_halt).
     pub fn poll(&self, cpu: usize, deadline: u64, found: impl Fn() -> bool) {
         let until = (self.since.get() + self.limit.get()).min(deadline);
         if timer::now_ns() >= until || !WAKE.start_poll(cpu) {
