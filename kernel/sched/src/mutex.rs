@@ -7,6 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use quire_base::lock::may_wait;
 
 /// A mutual exclusion whose waiters give the CPU away, so its holder may touch user memory and wait for frames.
+///
+/// It has no order: whoever gives it back wakes the one that has waited longest, but whoever comes first takes it.
 pub struct SleepMutex<T: ?Sized> {
     taken: AtomicBool,
     queue: WaitQueue,
@@ -40,7 +42,7 @@ impl<T: ?Sized> SleepMutex<T> {
 
     /// Takes the mutex if nobody has it: for who must not wait for its holder.
     pub fn try_lock(&self) -> Option<SleepGuard<'_, T>> {
-        self.try_take().then_some(SleepGuard(self))
+        self.try_take().then(|| SleepGuard(self))
     }
 
     fn try_take(&self) -> bool {

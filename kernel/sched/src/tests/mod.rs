@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod mutex;
 mod park;
 
 use crate::machine::{pause, random, run};
