@@ -214,3 +214,11 @@ pub(super) fn pick(cpu: usize) -> *mut Thread {
     }
     null_mut()
 }
+
+#[cfg(test)]
+impl Queue {
+    /// The first thread.
+    pub(super) fn first(&self) -> *mut Thread {
+        self.head
+    }
+}

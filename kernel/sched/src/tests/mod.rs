@@ -2,8 +2,13 @@
 
 extern crate std;
 
+mod life;
 mod mutex;
 mod park;
+mod place;
+mod queue;
+mod timer;
+mod wait;
 
 use crate::machine::{pause, random, run};
 use core::mem::forget;
