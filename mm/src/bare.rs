@@ -46,7 +46,8 @@ impl<M: Machine> Space<M> {
     /// Rule 2, for an edit after whose publish nothing is mapped in `lo .. hi`. It has fenced and swept since, and holds no claim.
     #[inline]
     pub(crate) fn left_bare(&self, arena: &Arena, lo: u32, hi: u32) {
-        for page in [lo, hi - 1] {
+        let one_span = (lo ^ (hi - 1)) >> TABLE_BITS == 0;
+        for page in [lo, hi - 1].into_iter().skip(one_span as usize) {
             if !arena.bare.has(page) {
                 self.remember(arena, page);
             }

@@ -90,8 +90,9 @@ impl<M: Machine> Space<M> {
         Ok(())
     }
 
-    /// Maps a part at `lo .. hi`.
-    pub(crate) fn put(&self, arena: &Arena, lo: u32, hi: u32, part: &Part, over: Over) -> Result<(), EditError> {
+    /// Maps a part.
+    pub(crate) fn put(&self, arena: &Arena, part: &Part, over: Over) -> Result<(), EditError> {
+        let (lo, hi) = (part.start, part.end);
         let claim = arena.claims.acquire_one(self.memory(), lo, hi);
         let new = part.with_future(self.future_flags());
         let spaced = |list: List<'_>| self.leaves_guard(arena, list, hi, over);
@@ -104,7 +105,7 @@ impl<M: Machine> Space<M> {
             Ok(_) => Ok(()),
             Err(EditError::Exists) if over == Over::All => {
                 drop(claim);
-                self.replace(arena, lo, hi, part)
+                self.replace(arena, part)
             }
             Err(error) => Err(error),
         }
@@ -132,7 +133,8 @@ impl<M: Machine> Space<M> {
     /// As [`Space::put`], over what is mapped there.
     #[cold]
     #[inline(never)]
-    fn replace(&self, arena: &Arena, lo: u32, hi: u32, part: &Part) -> Result<(), EditError> {
+    fn replace(&self, arena: &Arena, part: &Part) -> Result<(), EditError> {
+        let (lo, hi) = (part.start, part.end);
         // Before the claim: whoever is short of memory holds nothing.
         let reserve = Reserve::take(self.memory(), 1)?;
         let _claim = arena.claims.acquire_one(self.memory(), lo, hi);

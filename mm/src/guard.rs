@@ -24,6 +24,7 @@ impl Arena {
     }
 
     /// Whether there has been a segment that grows down.
+    #[inline]
     pub(crate) fn is_guarded(&self) -> bool {
         self.guarded.load(Relaxed) != 0
     }

@@ -15,7 +15,6 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::tree::See;
-use core::cell::Cell;
 
 impl<M: Machine> Space<M> {
     /// Maps `pages` pages. Returns where.
@@ -28,6 +27,21 @@ impl<M: Machine> Space<M> {
         flags: Flags,
     ) -> Result<Page, EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
+        let (shared, object, offset) = match backing {
+            Backing::Anonymous => (false, core::ptr::null(), 0),
+            Backing::Object { object, offset, shared } => (*shared, &raw const **object, *offset),
+        };
+        let flags = if shared { flags | Flags::SHARED } else { flags };
+        // Held until the list counts for itself, so that the object is not closed to writers in between.
+        let _leave = match backing {
+            Backing::Object { object, shared: true, .. } if !flags.contains(Flags::READ_ONLY) => {
+                Some(object.write().ok_or(EditError::Closed)?)
+            }
+            // Closed since the caller has looked at it first.
+            _ if shared && prot.contains(Prot::WRITE) => return Err(EditError::Closed),
+            _ => None,
+        };
+        let like = Part { start: 0, end: 0, prot, flags, object, offset };
         let mut place = place;
         loop {
             let at = match place {
@@ -43,9 +57,9 @@ impl<M: Machine> Space<M> {
                 Place::FixedNoReplace(_) => Over::Nothing,
                 _ => Over::Spaced,
             };
-            match (range.and_then(|range| self.map_at(range, prot, backing, flags, over)), place) {
+            match (range.and_then(|range| self.map_at(range, &like, over)), place) {
                 (Ok(()), _) => return Ok(at),
-                (Err(error @ (EditError::OutOfFrames | EditError::Closed)), _) => return Err(error),
+                (Err(EditError::OutOfFrames), _) => return Err(EditError::OutOfFrames),
                 (Err(_), Place::Hint(_)) => place = Place::Anywhere,
                 // Somebody was faster: look again.
                 (Err(EditError::Exists), Place::Anywhere | Place::Shared) => self.memory.serve(),
@@ -54,62 +68,18 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    /// Maps what `like` shows at `range`.
     #[inline]
-    fn map_at(
-        &self,
-        range: PageRange,
-        prot: Prot,
-        backing: &Backing,
-        flags: Flags,
-        over: Over,
-    ) -> Result<(), EditError> {
-        let shared = matches!(backing, Backing::Object { shared: true, .. });
-        let flags = if shared { flags | Flags::SHARED } else { flags };
-        // Held until the list counts for itself, so that the object is not closed to writers in between.
-        let _leave = match backing {
-            Backing::Object { object, shared: true, .. } if !flags.contains(Flags::READ_ONLY) => {
-                Some(object.write().ok_or(EditError::Closed)?)
-            }
-            // Closed since the caller has looked at it first.
-            _ if shared && prot.contains(Prot::WRITE) => return Err(EditError::Closed),
-            _ => None,
+    fn map_at(&self, range: PageRange, like: &Part, over: Over) -> Result<(), EditError> {
+        let Some((index, lo, hi)) = range.one_arena() else {
+            // One answer for all arenas.
+            return self.map_claimed([range], range, over, &|| Ok(like.with_future(self.future_flags())));
         };
-        let part = |arena: usize, start: u32, end: u32| {
-            let (object, offset) = match backing {
-                Backing::Anonymous => (core::ptr::null(), 0),
-                Backing::Object { object, offset, .. } => {
-                    (&raw const **object, offset + (Page::of(arena, start).0 - range.start.0))
-                }
-            };
-            Part { start, end, prot, flags, object, offset }
-        };
-        if let Some((arena, lo, hi)) = range.one_arena() {
-            let part = part(arena, lo, hi);
-            let arena = self.arena_or_new(arena)?;
-            if flags.contains(Flags::GROWS_DOWN) {
-                arena.guard();
-            }
-            return self.put(arena, lo, hi, &part, over);
+        let arena = self.arena_or_new(index)?;
+        if like.flags.contains(Flags::GROWS_DOWN) {
+            arena.guard();
         }
-        self.map_across(range, &part, over)
-    }
-
-    /// A mapping that may span arenas: all or nothing. If it fails, what was to be replaced may be gone.
-    #[inline(never)]
-    fn map_across(
-        &self,
-        range: PageRange,
-        part: &dyn Fn(usize, u32, u32) -> Part,
-        over: Over,
-    ) -> Result<(), EditError> {
-        // One answer for all arenas.
-        let future = Cell::new(Flags::empty());
-        let look = || {
-            future.set(self.future_flags());
-            Ok(())
-        };
-        let part = |arena, lo, hi| part(arena, lo, hi).with_future(future.get());
-        self.map_claimed([range], range, &part, over, &look)
+        self.put(arena, &Part { start: lo, end: hi, ..*like }, over)
     }
 
     /// Maps `pages` pages of the object that `view` shows, a page of a shared mapping, from that page on, with the rights and flags
@@ -118,11 +88,9 @@ impl<M: Machine> Space<M> {
     pub fn map_again(&self, view: Page, fixed: Option<Page>, pages: u64) -> Result<Page, EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
         let view = PageRange::new(view, 1).ok_or(EditError::Invalid)?;
-        let like = Cell::new(None);
         let look = || {
             let shown = self.shown(view)?;
-            like.set(Some(shown));
-            if shown.flags.contains(Flags::SHARED) { Ok(()) } else { Err(EditError::NotMapped) }
+            if shown.flags.contains(Flags::SHARED) { Ok(shown) } else { Err(EditError::NotMapped) }
         };
         loop {
             let (at, over) = match fixed {
@@ -133,8 +101,7 @@ impl<M: Machine> Space<M> {
             if range.overlaps(&view) {
                 return Err(EditError::Invalid);
             }
-            let part = |index, lo, hi| like.get().expect("seen under the claim").shown_at(range, index, lo, hi);
-            match self.map_claimed([view, range], range, &part, over, &look) {
+            match self.map_claimed([view, range], range, over, &look) {
                 // Somebody was faster: look again.
                 Err(EditError::Exists) => self.memory.serve(),
                 done => return done.map(|()| at),
@@ -142,24 +109,26 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// As [`Space::map_across`], under claims over `claimed`, of which `range` is a part, if `check` finds nothing against it then. What
-    /// `part` tells is asked for only after that.
+    /// Maps a range that may span arenas, under claims over `claimed`, of which it is a part: all or nothing. If it fails, what was to be
+    /// replaced may be gone. `look` says under the claims what the range shows, as the part at its start, or what is against it.
+    ///
     /// What replaces something or lies in several arenas is published as in transit first, which may fail; then what it shows, or nothing
     /// again, which may not.
+    #[inline(never)]
     pub(crate) fn map_claimed<const N: usize>(
         &self,
         claimed: [PageRange; N],
         range: PageRange,
-        part: &dyn Fn(usize, u32, u32) -> Part,
         over: Over,
-        check: &dyn Fn() -> Result<(), EditError>,
+        look: &dyn Fn() -> Result<Part, EditError>,
     ) -> Result<(), EditError> {
         let arenas = range.by_arena().count();
         let at_once = arenas == 1 && over != Over::All;
         let reserve = Reserve::take(self.memory(), if at_once { 0 } else { arenas })?;
         range.by_arena().try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
         let claims = self.claim_ranges(claimed);
-        check()?;
+        let like = look()?;
+        let part = |index, lo, hi| like.shown_at(range, index, lo, hi);
         let put = |index: usize, lo: u32, hi: u32, all: Part| {
             let arena = self.arena_or_new(index)?;
             if all.flags.contains(Flags::GROWS_DOWN) {

@@ -30,7 +30,6 @@ use crate::sweep::Fate;
 use crate::sync::{Ordering::*, fence};
 use crate::walk::{index, next_table};
 use crate::whole::Claimed;
-use core::cell::Cell;
 
 /// Where a mapping may go when its size changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,13 +93,12 @@ impl<M: Machine> Space<M> {
     /// Maps `more`, right behind `old`, as a continuation of what is there.
     fn extend(&self, old: PageRange, more: PageRange) -> Result<(), EditError> {
         let all = PageRange { start: old.start, end: more.end };
-        let like = Cell::new(None);
         let look = || {
-            like.set(Some(self.shown(old)?));
-            Ok(())
+            let shown = self.shown(old)?;
+            let before = if shown.object.is_null() { 0 } else { old.pages() };
+            Ok(Part { offset: shown.offset + before, ..shown })
         };
-        let part = |index, lo, hi| like.get().expect("seen under the claim").shown_at(all, index, lo, hi);
-        self.map_claimed([all], more, &part, Over::Nothing, &look)
+        self.map_claimed([all], more, Over::Nothing, &look)
     }
 
     fn move_to(&self, src: PageRange, dst: PageRange, keep: bool, replace: bool) -> Result<Page, EditError> {

@@ -33,10 +33,13 @@ pub struct Rcu {
     bags: PerCpu<Bags>,
 }
 
+/// Bags of a CPU: things of three epochs may wait; of four the right one is found without a division.
+const BAGS: usize = 4;
+
 /// What a CPU has retired, by epoch.
 #[derive(Debug)]
 struct Bags {
-    bags: [Bag; 3],
+    bags: [Bag; BAGS],
     retired: u32,
     depth: u32,
 }
@@ -61,7 +64,7 @@ impl Rcu {
         Rcu {
             epoch: CachePadded::new(AtomicU64::new(FIRST)),
             pinned: core::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))),
-            bags: PerCpu::new(|| Bags { bags: [EMPTY; 3], retired: 0, depth: 0 }),
+            bags: PerCpu::new(|| Bags { bags: [EMPTY; BAGS], retired: 0, depth: 0 }),
         }
     }
 }
@@ -159,7 +162,7 @@ impl Rcu {
         fence(SeqCst);
         let epoch = self.epoch.load(Acquire);
         self.bags.with(machine, |b| {
-            let bag = &mut b.bags[(epoch / 2 % 3) as usize];
+            let bag = &mut b.bags[(epoch / 2) as usize % BAGS];
             let old = if bag.epoch == epoch { EMPTY } else { core::mem::replace(bag, Bag { epoch, ..EMPTY }) };
             put(bag);
             bag.len += 1;
@@ -177,7 +180,7 @@ impl Rcu {
             }
         }
         let epoch = self.epoch.load(Acquire);
-        for i in 0..3 {
+        for i in 0..BAGS {
             free(self.bags.with(machine, |b| {
                 if b.bags[i].len != 0 && b.bags[i].epoch + 4 <= epoch {
                     b.retired -= b.bags[i].len;
