@@ -31,6 +31,11 @@ impl<M: Machine> Nodes<Part> for Memory<M> {
     }
 
     #[inline]
+    fn own(&self, leaf: &Node) {
+        own(leaf);
+    }
+
+    #[inline]
     unsafe fn give(&self, node: *mut Node) {
         // SAFETY: by the trait's contract a node that nobody else has, made by `take` above.
         unsafe { self.release_node(node) };
@@ -82,6 +87,10 @@ impl<M: Machine> Nodes<Part> for Reserve<'_, M> {
 
     fn take(&self) -> Option<*mut Node> {
         self.pop()
+    }
+
+    fn own(&self, leaf: &Node) {
+        own(leaf);
     }
 
     unsafe fn give(&self, node: *mut Node) {
@@ -209,7 +218,6 @@ impl<M: Machine> Space<M> {
             if grown > 0 && limited && self.has_too_many(arena, grown as u64) {
                 return Err(EditError::TooMany);
             }
-            version.seal(own);
             // Release publishes the nodes; Acquire because retiring follows.
             if arena.list.compare_exchange(old, root, AcqRel, Acquire).is_ok() {
                 // SAFETY: `old` was replaced by this very compare-and-swap, and what it replaced is linked from nowhere else.
@@ -239,7 +247,6 @@ impl<M: Machine> Space<M> {
     ) -> Result<(*mut Node, u64), EditError> {
         let mut version = Version::new(self.memory(), 0, u32::MAX, None);
         version.copy(list, change).map_err(|_| EditError::OutOfFrames)?;
-        version.seal(own);
         let made = (version.root(), version.grown as u64);
         // SAFETY: the caller publishes it; it replaces nothing.
         unsafe { version.published(null_mut()) };

@@ -22,14 +22,22 @@ impl<V: Value, N: Nodes<V>> Version<'_, V, N> {
         let Some(last) = last else { return Ok(()) };
         self.append(&mut open, 0, last)?;
         for level in 0..HEIGHT {
-            self.root = open[level];
+            // SAFETY: a node that we have made.
+            let top = self.filled(unsafe { &mut *open[level] });
+            self.root = top.at;
             if open.get(level + 1).is_none_or(|above| above.is_null()) {
                 break;
             }
-            // SAFETY: a node that we have made.
-            self.append(&mut open, level + 1, Child::of_any(unsafe { &*self.root }))?;
+            self.append(&mut open, level + 1, top)?;
         }
         Ok(())
+    }
+
+    /// A node that gets no more entries.
+    fn filled(&self, node: &mut Node<V>) -> Child<V> {
+        let owns = node.level == 0 && node.values().iter().any(V::owns);
+        self.own(node, owns);
+        Child::of_any(node)
     }
 
     /// Adds an entry to the node of a level that is being filled; a full one goes to the level above first.
@@ -43,11 +51,9 @@ impl<V: Value, N: Nodes<V>> Version<'_, V, N> {
                 self.grown += (level == 0) as i64;
                 node.set_len(node.len() + 1);
                 node.write(node.len() - 1, &[entry]);
-                let owns = node.owns || entry.owns();
-                self.set_owns(node, owns);
                 return Ok(());
             }
-            full => full.map(|node| Child::of_any(node)),
+            full => full.map(|node| self.filled(node)),
         };
         open[level] = self.take(level)?;
         if let Some(full) = full {

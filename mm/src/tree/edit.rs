@@ -72,12 +72,12 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
     /// The first value of a tree.
     #[inline]
     fn put_first(&mut self) -> Result<(), Stop> {
-        if self.insert {
+        if let Some(new) = self.new {
             self.grown = 1;
             let node = self.take(0)?;
             node.set_len(1);
-            self.put_new(node, 0);
-            self.owns = node.owns;
+            node.set(0, new);
+            self.own(node, new.owns());
             self.root = node;
         }
         Ok(())
@@ -135,8 +135,9 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
     fn lowered(&mut self, top: &Child<V>) -> *mut Node<V> {
         let mut root = top.node();
         while root.level != 0 && root.len() == 1 {
+            let only = root.entries::<Child<V>>()[0].node();
             self.replace_any(&Child::of_any(root));
-            root = root.entries::<Child<V>>()[0].node();
+            root = only;
         }
         root as *const Node<V> as *mut Node<V>
     }
@@ -252,12 +253,12 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         {
             return Err(Stop::Refused);
         }
+        let owns = from.owns || self.insert && self.new.as_ref().is_some_and(V::owns);
         if matches!(&old[i..j], [one] if self.insert && (one.start(), one.end()) == (self.lo, self.hi)) {
             // A value for another one between the same ends.
             let node = self.copy_of(from, old.len())?;
             self.put_new(node, i);
-            node.owns |= from.owns;
-            self.owns |= node.owns;
+            self.own(node, owns);
             out.push(Child { at: node, ..*at });
             return Ok(false);
         }
@@ -285,7 +286,6 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
             if right {
                 new.push(old[j - 1].from(self.hi));
             }
-            let owns = from.owns || self.insert && self.new.as_ref().is_some_and(V::owns);
             self.fill([&old[..i], &new, &old[j..]], 0, owns, out)?;
             return Ok(false);
         }
@@ -306,8 +306,7 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         if k != j {
             node.write(k, &old[j..]);
         }
-        node.owns |= from.owns;
-        self.owns |= node.owns;
+        self.own(node, owns);
         let all = node.entries::<V>();
         out.push(Child::of(node, all, self.gap(at, all)));
         Ok(k < j)
@@ -318,7 +317,6 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
     fn put_new(&self, leaf: &mut Node<V>, i: usize) {
         if let Some(new) = &self.new {
             leaf.set(i, *new);
-            leaf.owns = new.owns();
         }
     }
 
@@ -417,9 +415,9 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
                 let node = self.take(level)?;
                 node.fill(parts, first, behind);
                 let all = node.entries::<T>();
-                let (child, owns) = (Child::of(node, all, largest_gap(all)), owns && all.iter().any(T::owns));
-                self.set_owns(node, owns);
-                out.push(child);
+                let owns = owns && all.iter().any(T::owns);
+                out.push(Child::of(node, all, largest_gap(all)));
+                self.own(node, owns);
             }
         }
         Ok(())

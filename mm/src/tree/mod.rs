@@ -55,7 +55,9 @@ pub(crate) trait Nodes<V: Value> {
     const JOINS: bool = true;
     /// Memory for a node, of any content.
     fn take(&self) -> Option<*mut Node<V>>;
-    /// Takes a node back.
+    /// A leaf is complete, and owns from here on what its values own.
+    fn own(&self, leaf: &Node<V>);
+    /// Takes a node back, and what it owns.
     ///
     /// # Safety
     ///
@@ -84,6 +86,7 @@ pub(crate) enum Stop {
 }
 
 /// What a version has of a level of the old one.
+#[derive(Clone, Copy)]
 struct Level<V: Value> {
     /// Keys of the first and the last node replaced (rule 5).
     first: u32,
@@ -95,14 +98,6 @@ struct Level<V: Value> {
     /// Which of its children is the next on the way down.
     child: usize,
 }
-
-impl<V: Value> Clone for Level<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: Value> Copy for Level<V> {}
 
 impl<V: Value> Level<V> {
     /// Nothing replaced.
@@ -131,12 +126,6 @@ pub(crate) struct Version<'a, V: Value, N: Nodes<V>> {
     levels: Few<Level<V>, HEIGHT>,
     /// The nodes that were made, chained by their headers.
     made: *mut Node<V>,
-    /// Nodes that were made and are not in the version after all (joined, or a root with one child), chained, too. They are used first.
-    spare: *mut Node<V>,
-    /// A leaf that was made may own something.
-    owns: bool,
-    /// The leaves that were made own what they have.
-    owned: bool,
 }
 
 impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
@@ -157,9 +146,6 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
             insert: new.is_some(),
             levels: Few::new(),
             made: null_mut(),
-            spare: null_mut(),
-            owns: false,
-            owned: false,
         }
     }
 
@@ -186,10 +172,10 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         (level.first, level.last, level.node) = (level.first.min(child.start), level.last.max(child.start), child.at);
     }
 
-    /// As [`Version::replace`], of a node that may be new itself: then it was made in vain.
+    /// As [`Version::replace`], of a node that may be new itself: then it is not in the version after all, and goes back.
     fn replace_any(&mut self, child: &Child<V>) {
         let mut link: *mut *mut Node<V> = &raw mut self.made;
-        // SAFETY: the chain of the nodes that we have made; its links are ours.
+        // SAFETY: the chain of the nodes that we have made; its links are ours, and nobody else has them.
         unsafe {
             while !(*link).is_null() && *link != child.at {
                 link = (**link).next.as_ptr();
@@ -197,31 +183,26 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
             if (*link).is_null() {
                 return self.replace(child);
             }
-            *link = (*child.at).next.replace(self.spare);
+            *link = (*child.at).next.get();
+            self.nodes.give(child.at);
         }
-        self.spare = child.at;
-    }
-
-    /// Of a new leaf: whether it may own something.
-    #[inline]
-    fn set_owns(&mut self, node: &mut Node<V>, owns: bool) {
-        node.owns = owns;
-        self.owns |= owns;
     }
 
     /// A new node, empty.
     #[inline]
     fn take(&mut self, level: usize) -> Result<&'a mut Node<V>, Stop> {
-        let at = if self.spare.is_null() {
-            self.nodes.take().ok_or(Stop::OutOfNodes)?
-        } else {
-            let at = self.spare;
-            // SAFETY: a node that we have made; the link is ours.
-            self.spare = unsafe { (*at).next.get() };
-            at
-        };
+        let at = self.nodes.take().ok_or(Stop::OutOfNodes)?;
         let next = core::mem::replace(&mut self.made, at);
         // SAFETY: memory for a node, ours alone until published.
         Ok(unsafe { Node::init(at, level, next) })
+    }
+
+    /// A new node has all its entries, and may be a leaf that owns something.
+    #[inline]
+    fn own(&self, node: &mut Node<V>, owns: bool) {
+        node.owns = owns;
+        if owns {
+            self.nodes.own(node);
+        }
     }
 }

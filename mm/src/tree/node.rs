@@ -69,20 +69,13 @@ impl<V: Value> Entry<V> for V {
 }
 
 /// A node, and what its parent knows of it.
+#[derive(Clone, Copy)]
 pub(super) struct Child<V: Value> {
     pub start: u32,
     pub end: u32,
     pub gap: u32,
     pub at: *mut Node<V>,
 }
-
-impl<V: Value> Clone for Child<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: Value> Copy for Child<V> {}
 
 impl<V: Value> Child<V> {
     /// Of a node with these entries.

@@ -5,34 +5,12 @@ use super::{Nodes, Version};
 use core::ptr::null_mut;
 
 impl<V: Value, N: Nodes<V>> Version<'_, V, N> {
-    /// Before its root is published: calls `own` for each new leaf that may have a value which owns something. A leaf that is given
-    /// back from here on has been owned.
-    #[inline]
-    pub fn seal(&mut self, own: impl FnMut(&Node<V>)) {
-        self.owned = true;
-        if self.owns {
-            self.each_made(own);
-        }
-    }
-
-    #[cold]
-    fn each_made(&self, mut own: impl FnMut(&Node<V>)) {
-        let mut at = self.made;
-        // SAFETY: the nodes that we have made.
-        while let Some(node) = unsafe { at.as_ref() } {
-            if node.owns {
-                own(node);
-            }
-            at = node.next.get();
-        }
-    }
-
     /// After its root was published in the place of `old`: the chain of nodes that it replaced, to be given back when no reader has
     /// them.
     ///
     /// # Safety
     ///
-    /// The version was made from `old`, sealed, and is published.
+    /// The version was made from `old`, and is published.
     #[inline]
     pub unsafe fn published(&mut self, old: *mut Node<V>) -> Chain<V> {
         self.made = null_mut();
@@ -73,16 +51,14 @@ impl<V: Value, N: Nodes<V>> Version<'_, V, N> {
         at.is_some_and(|node| core::ptr::eq(node, child.at))
     }
 
-    /// Gives back a chain of nodes that were made, owned or not.
+    /// Gives back the nodes that were made.
     #[cold]
-    fn undo(&mut self, mut at: *mut Node<V>, owned: bool) {
-        while !at.is_null() {
+    fn undo(&mut self) {
+        while !self.made.is_null() {
             // SAFETY: a node that we have made and nobody else has seen; the link is read before the node goes.
             unsafe {
-                let next = (*at).next.get();
-                (*at).owns &= owned;
-                self.nodes.give(at);
-                at = next;
+                let next = (*self.made).next.get();
+                self.nodes.give(core::mem::replace(&mut self.made, next));
             }
         }
     }
@@ -110,10 +86,7 @@ impl<V: Value, N: Nodes<V>> Drop for Version<'_, V, N> {
     #[inline]
     fn drop(&mut self) {
         if !self.made.is_null() {
-            self.undo(self.made, self.owned);
-        }
-        if !self.spare.is_null() {
-            self.undo(self.spare, false);
+            self.undo();
         }
     }
 }

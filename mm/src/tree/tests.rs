@@ -51,6 +51,8 @@ impl Value for Run {
 #[derive(Default)]
 struct Heap {
     out: RefCell<HashSet<*mut Node<Run>>>,
+    /// Which of them own something.
+    owned: RefCell<HashSet<*mut Node<Run>>>,
     /// How many may still be taken.
     left: Cell<Option<usize>>,
     taken: Cell<usize>,
@@ -70,8 +72,14 @@ impl Nodes<Run> for Heap {
         Some(at)
     }
 
+    fn own(&self, leaf: &Node<Run>) {
+        assert!(self.owned.borrow_mut().insert(leaf as *const Node<Run> as *mut Node<Run>), "a leaf was owned twice");
+    }
+
     unsafe fn give(&self, node: *mut Node<Run>) {
         assert!(self.out.borrow_mut().remove(&node), "a node was given back twice");
+        // SAFETY: a node, by the trait's contract.
+        assert_eq!(self.owned.borrow_mut().remove(&node), unsafe { (*node).owns });
         // SAFETY: from `take`; poisoned, for whoever still reads it.
         unsafe {
             node.cast::<u8>().write_bytes(0x5a, size_of::<Node<Run>>());
@@ -211,9 +219,8 @@ impl Both {
             assert!(before.is_none_or(|model| model == self.model));
             return;
         }
-        version.seal(|_| {});
         let root = version.root();
-        // SAFETY: sealed, and published right here.
+        // SAFETY: published right here.
         let chain = unsafe { version.published(old) };
         let mut replaced = Vec::new();
         let mut at = chain.first;
@@ -315,10 +322,6 @@ fn an_edit_without_nodes_changes_nothing() {
             let mut version = Version::new(both.heap, lo, hi, new);
             // SAFETY: the old version stays.
             let made = unsafe { version.put(both.root, &mut None) };
-            if made.is_ok() {
-                // As good as a publish that came too late.
-                version.seal(|_| {});
-            }
             drop(version);
             assert_eq!(both.heap.len(), before);
             if made.is_ok() {
@@ -367,6 +370,9 @@ impl Nodes<Run> for Store<'_> {
     const JOINS: bool = false;
     fn take(&self) -> Option<*mut Node<Run>> {
         self.0.take()
+    }
+    fn own(&self, leaf: &Node<Run>) {
+        self.0.own(leaf);
     }
     unsafe fn give(&self, node: *mut Node<Run>) {
         // SAFETY: the trait's contract.
@@ -530,7 +536,6 @@ fn a_copy_is_the_same_and_packed() {
                 continue;
             }
             assert_eq!(version.grown, want.len() as i64);
-            version.seal(|_| {});
             let root = version.root();
             // SAFETY: as good as published.
             assert!(unsafe { version.published(null_mut()) }.first.is_null());
