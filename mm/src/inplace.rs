@@ -46,47 +46,31 @@ impl<M: Machine> Space<M> {
 
     /// As [`Space::protect`], as far as `check` allows it.
     pub fn protect_checked(&self, range: PageRange, prot: Prot, check: Option<Check<'_>>) -> Result<(), EditError> {
-        self.memory.stats.add(&self.memory.machine, Counter::Protect, 1);
-        if let Some((arena, lo, hi)) = range.one_arena() {
-            return self.protect_part(arena, lo, hi, prot, check, false);
-        }
-        let _claims = self.claim_ranges([range]);
-        range.by_arena().try_for_each(|(arena, lo, hi)| self.protect_part(arena, lo, hi, prot, check, true))
-    }
-
-    fn protect_part(
-        &self,
-        index: usize,
-        lo: u32,
-        hi: u32,
-        prot: Prot,
-        check: Option<Check<'_>>,
-        claimed: bool,
-    ) -> Result<(), EditError> {
         let m = self.memory();
-        let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-        let may = |p: &Part| match check {
+        m.stats.add(&m.machine, Counter::Protect, 1);
+        let may = |p: &Part, arena: &Arena, lo: u32, hi: u32| match check {
             _ if prot.contains(Prot::WRITE) && p.flags.contains(Flags::READ_ONLY) => Err(EditError::ReadOnly),
-            Some(check) if !check(&p.seen(index, lo, hi)) => Err(EditError::Refused),
+            Some(check) if !check(&p.seen(arena.index, lo, hi)) => Err(EditError::Refused),
             _ => Ok(()),
         };
-        let _claim = (!claimed).then(|| arena.claims.acquire_one(m, lo, hi));
-        let (mut narrows, mut widens) = (false, false);
-        let (hi, end) = self.change_each(arena, lo, hi, Holes::End, |p| {
-            may(p)?;
-            narrows |= !prot.contains(p.prot);
-            widens |= p.prot != prot;
-            Ok((prot, p.flags))
-        });
-        if hi == lo {
-            return end;
-        }
-        if narrows {
-            self.sweep(arena, lo, hi, Fate::Narrow(prot));
-        } else if widens && prot.contains(Prot::WRITE) {
-            self.widen_ahead(arena, lo, hi, prot);
-        }
-        end
+        self.each_part(range, Holes::End, |arena, lo, hi| {
+            let (mut narrows, mut widens) = (false, false);
+            let (hi, end) = self.change_each(arena, lo, hi, Holes::End, |p| {
+                may(p, arena, lo, hi)?;
+                narrows |= !prot.contains(p.prot);
+                widens |= p.prot != prot;
+                Ok((prot, p.flags))
+            });
+            if hi == lo {
+                return end;
+            }
+            if narrows {
+                self.sweep(arena, lo, hi, Fate::Narrow(prot));
+            } else if widens && prot.contains(Prot::WRITE) {
+                self.widen_ahead(arena, lo, hi, prot);
+            }
+            end
+        })
     }
 
     /// Drops the contents of a range: anonymous memory reads as zeros again, a private mapping as its object. Holes are skipped.
