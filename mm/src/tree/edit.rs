@@ -42,7 +42,8 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
                     if shrunk && self.is_joined(node, level.child, &one) {
                         break;
                     }
-                    one = self.exchange(node, level.gap, level.child, &one)?;
+                    let i = level.child;
+                    one = self.exchange(node, level.gap, (i, i + 1), &[one])?;
                     (shrunk, d) = (false, d - 1);
                 }
                 if d == 0 {
@@ -174,28 +175,31 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
         self.replace(&old[i]);
         let shrunk = self.change(&old[i], &mut new, see)? || j - i > 1;
         right.iter().for_each(|c| new.push(*c));
-        match *new {
-            [one] if one.at == old[i].at => out.push(*at),
-            [one] if j - i == 1 && !(shrunk && self.is_joined(at.node(), i, &one)) => {
-                out.push(self.exchange(at.node(), at.gap, i, &one)?)
-            }
-            _ => return self.change_number(at.node(), at.gap, (i, j), shrunk, &new, out),
+        if matches!(*new, [one] if one.at == old[i].at) {
+            out.push(*at);
+            return Ok(false);
         }
-        Ok(false)
+        self.change_number(at.node(), at.gap, (i, j), shrunk, &new, out)
     }
 
-    /// The node `at`, whose largest hole was `gap`, with another child in the place of its child `i`.
+    /// The node `at`, whose largest hole was `gap`, with `new` in the place of its children `i .. j`, if that fits.
     #[inline(always)]
-    fn exchange(&mut self, at: &Node<V>, gap: u32, i: usize, new: &Child<V>) -> Result<Child<V>, Stop> {
+    fn exchange(&mut self, at: &Node<V>, gap: u32, (i, j): (usize, usize), new: &[Child<V>]) -> Result<Child<V>, Stop> {
         let old = at.entries::<Child<V>>();
-        let node = self.copy_of(at, at.len())?;
-        node.set(i, *new);
+        let last = i + new.len();
+        let node = self.copy_of(at, old.len() - (j - i) + new.len())?;
+        node.write(i, new);
+        if last != j {
+            node.write(last, &old[j..]);
+        }
         let all = node.entries::<Child<V>>();
-        // Beside the child there are the same holes as before, if its ends have not moved.
-        let gap = match (old[i].start, old[i].end) == (new.start, new.end) {
-            true => gap_now(gap, old[i].gap, new.gap, all),
-            false => gap_now(gap, largest_gap(around(old, i, i + 1)), largest_gap(around(all, i, i + 1)), all),
+        // Elsewhere there are the same holes as before; beside one child, too, if its ends have not moved.
+        let one = (i + 1, new.len()) == (j, 1);
+        let (was, is) = match one && (old[i].start, old[i].end) == (new[0].start, new[0].end) {
+            true => (old[i].gap, new[0].gap),
+            false => (largest_gap(around(old, i, j)), largest_gap(around(all, i, last))),
         };
+        let gap = if was < gap || is >= gap { is.max(gap) } else { largest_gap(all) };
         Ok(Child::of(node, all, gap))
     }
 
@@ -221,20 +225,13 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
                 _ => all.push(*next),
             }
         }
-        let (len, last) = (old.len() - (behind - first) + all.len(), first + all.len());
+        let len = old.len() - (behind - first) + all.len();
         if len == 0 || len > INNER {
             self.fill([&old[..first], &all, &old[behind..]], at.level as usize, false, out)?;
-            return Ok(len == 0);
+        } else {
+            out.push(self.exchange(at, gap, (first, behind), &all)?);
         }
-        let node = self.copy_of(at, len)?;
-        node.write(first, &all);
-        if last != behind {
-            node.write(last, &old[behind..]);
-        }
-        let now = node.entries::<Child<V>>();
-        let gap = gap_now(gap, largest_gap(around(old, first, behind)), largest_gap(around(now, first, last)), now);
-        out.push(Child::of(node, now, gap));
-        Ok(last < behind)
+        Ok(len < old.len())
     }
 
     /// As [`Version::change`], of a leaf.
@@ -442,12 +439,6 @@ impl<'a, V: Value, N: Nodes<V>> Version<'a, V, N> {
 /// The entries `i .. j`, and one beside them on both sides, if there are.
 fn around<T>(entries: &[T], i: usize, j: usize) -> &[T] {
     &entries[i.saturating_sub(1)..(j + 1).min(entries.len())]
-}
-
-/// The largest hole of a node that has the entries `all` now, and among some of them `is`, where it was `was`, and `gap` in the whole node.
-#[inline]
-fn gap_now<V: Value, T: Entry<V>>(gap: u32, was: u32, is: u32, all: &[T]) -> u32 {
-    if was < gap || is >= gap { is.max(gap) } else { largest_gap(all) }
 }
 
 /// Rule 3: whether two neighbours are too small.
