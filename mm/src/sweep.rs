@@ -169,114 +169,64 @@ impl<'f, 'a, M: Machine> Sweep<'f, 'a, M> {
     }
 
     /// Sweeps neighbouring entries of a leaf table, the first of which is for page `at`.
-    #[inline]
-    fn leaf_entries(&mut self, entries: &[Entry], mut at: u32) {
-        if !self.takes_all() {
-            return self.keep_pages(entries, at);
-        }
-        let mut rest = entries;
-        while let Some((group, behind)) = rest.split_first_chunk::<GROUP>() {
-            // Alone, what is empty stays as it is.
-            if !self.alone || !group[0].load().is_empty() || !self.memory.machine.are_empty(group) {
-                self.take_pages(group, at);
-            }
-            rest = behind;
-            at += GROUP as u32;
-        }
-        if !rest.is_empty() {
-            self.take_pages(rest, at);
-        }
-    }
-
-    /// As [`Sweep::leaf_entries`], for pages that go.
     #[inline(never)]
-    fn take_pages(&mut self, entries: &[Entry], mut at: u32) {
-        for entry in entries {
-            loop {
-                let e = entry.load();
-                if !e.is_empty() {
-                    let was = entry.take(self.g);
-                    self.gone(was, at);
-                } else if !self.alone && entry.stamp(e, self.g).is_err() {
-                    self.retry();
-                    continue;
-                }
-                break;
-            }
-            at += 1;
-        }
-    }
-
-    /// As [`Sweep::leaf_entries`], for pages of which private copies stay. A copy may come into the place of the page meanwhile, so
-    /// each entry goes by compare-and-swap.
-    #[cold]
-    fn withdraw(&mut self, entries: &[Entry], at: u32) {
-        for (entry, page) in entries.iter().zip(at..) {
-            loop {
-                let e = entry.load();
-                if e.is_private() || e.is_swapped() || e.is_empty() && self.alone {
-                    break;
-                }
-                if e.is_empty() {
-                    if entry.stamp(e, self.g).is_ok() {
-                        break;
-                    }
-                } else if entry.unmap(e, self.g).is_ok() {
-                    self.gone(e, page);
-                    break;
-                }
-                self.retry();
-            }
-        }
-    }
-
-    /// As [`Sweep::leaf_entries`], where pages stay.
-    #[inline(never)]
-    fn keep_pages(&mut self, entries: &[Entry], at: u32) {
-        let Fate::Narrow(prot) = self.fate else {
-            return self.withdraw(entries, at);
-        };
-        let narrowing = Narrowing::new(prot, !self.alone);
-        let mut changed = false;
-        for entry in entries {
-            let e = entry.load();
-            if e.is_present() {
-                let now = narrowing.of(e);
-                if now == e {
-                    continue;
-                }
-                changed = true;
-                if entry.narrow(e, now).is_ok() {
-                    continue;
-                }
-            }
-            changed |= self.narrow_any(entry, &narrowing);
-        }
-        if changed {
-            // Where some did not change, their translations go without need.
-            self.flush.pages(at, entries.len());
-        }
-    }
-
-    /// Narrows an entry of any kind. Whether a page was there.
-    #[inline(never)]
-    fn narrow_any(&mut self, entry: &Entry, narrowing: &Narrowing) -> bool {
-        loop {
-            let e = entry.load();
-            if e.is_empty() {
-                if self.alone || entry.stamp(e, self.g).is_ok() {
-                    return false;
-                }
-            } else {
-                let now = narrowing.of(e);
-                if now == e {
-                    return false;
-                }
-                if entry.narrow(e, now).is_ok() {
+    fn leaf_entries(&mut self, entries: &[Entry], at: u32) {
+        match self.fate {
+            Fate::Gone | Fate::Emptied => self.each(entries, at, |sweep, entry, _, page| {
+                let was = entry.take(sweep.g);
+                sweep.gone(was, page);
+                true
+            }),
+            // A private copy may come into the place of the page meanwhile, so it goes by compare-and-swap.
+            Fate::Withdrawn => self.each(entries, at, |sweep, entry, e, page| {
+                if e.is_private() || e.is_swapped() {
                     return true;
                 }
+                let taken = entry.unmap(e, sweep.g).is_ok();
+                if taken {
+                    sweep.gone(e, page);
+                }
+                taken
+            }),
+            Fate::Narrow(prot) => {
+                let narrowing = Narrowing::new(prot, !self.alone);
+                let mut changed = false;
+                self.each(entries, at, |_, entry, e, _| {
+                    let now = narrowing.of(e);
+                    changed |= now != e;
+                    now == e || entry.narrow(e, now).is_ok()
+                });
+                if changed {
+                    // Where some did not change, their translations go without need.
+                    self.flush.pages(at, entries.len());
+                }
             }
-            self.retry();
+        }
+    }
+
+    /// Makes what becomes of each entry: of what is empty here, of everything else by `sweep`, which is asked again as long as it says
+    /// false: then the entry has changed meanwhile.
+    #[inline(always)]
+    fn each(&mut self, entries: &[Entry], at: u32, mut sweep: impl FnMut(&mut Self, &Entry, Word, u32) -> bool) {
+        for (i, group) in entries.chunks(GROUP).enumerate() {
+            // Alone, what is empty stays as it is.
+            let empty = self.alone && group[0].load().is_empty();
+            if empty && group.try_into().is_ok_and(|group| self.memory.machine.are_empty(group)) {
+                continue;
+            }
+            for (entry, page) in group.iter().zip(at + (i * GROUP) as u32..) {
+                loop {
+                    let e = entry.load();
+                    let done = match e.is_empty() {
+                        true => self.alone || entry.stamp(e, self.g).is_ok(),
+                        false => sweep(self, entry, e, page),
+                    };
+                    if done {
+                        break;
+                    }
+                    self.retry();
+                }
+            }
         }
     }
 
