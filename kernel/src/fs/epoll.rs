@@ -164,6 +164,31 @@ impl Epoll {
         false
     }
 
+    /// What differs whenever one of the files here has had an edge that it is asked for: such a one is an edge of the set, for sets around
+    /// it. It differs, too, when other files are asked; a needless event does no harm.
+    fn edges_within(&self, depth: u32, budget: &mut u32) -> u64 {
+        let (mut at, mut sum) = (FIRST, 0u64);
+        let mut mix = |number: u64| sum = (sum ^ number).wrapping_mul(0x100_0000_01b3).rotate_left(29);
+        while let Some((key, file, events)) = self.behind(at) {
+            at = key;
+            if *budget == 0 {
+                // There may be some behind this.
+                mix(timer::now_ns());
+                break;
+            }
+            *budget -= 1;
+            let [read, written] = match file.file.as_any().downcast_ref::<Epoll>() {
+                Some(inner) if depth < DEPTH => [inner.edges_within(depth + 1, budget), 0],
+                Some(_) => [0; 2],
+                None => file.file.edges(),
+            };
+            mix(key.0 as u64);
+            mix(if events & IN != 0 { read } else { 0 });
+            mix(if events & OUT != 0 { written } else { 0 });
+        }
+        sum
+    }
+
     /// Whether `other` can be found in this set or in one within it; also if sets are nested too deep to know.
     fn leads_to(&self, other: &Epoll, depth: u32, budget: &mut u32) -> bool {
         let mut at = FIRST;
@@ -201,6 +226,9 @@ impl File for Epoll {
     fn held(&self, _: bool) -> u64 {
         let interests = self.0.lock().interests.len();
         (interests * 2 * size_of::<(Key, Interest)>()) as u64
+    }
+    fn edges(&self) -> [u64; 2] {
+        [self.edges_within(1, &mut { BUDGET }), 0]
     }
     fn poll(&self) -> u32 {
         if self.is_ready(1, &mut { BUDGET }) { l::POLLIN | l::POLLRDNORM } else { 0 }

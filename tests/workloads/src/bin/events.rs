@@ -217,6 +217,14 @@ fn nested() {
     add(&counter, 1);
     check!(sets[3].wait(&sets[2].0, 1000) == READY, "nothing comes through four sets");
     check!(take(&counter) == Some(1) && sets[3].wait(&sets[2].0, 0) == 0, "ready although it was taken");
+    // An edge within a set is one of that set, though it was ready before; at any depth.
+    sets[3].control(libc::EPOLL_CTL_MOD, &sets[2].0, READY | EDGE);
+    for _ in 0..3 {
+        add(&counter, 1);
+        check!(sets[3].wait(&sets[2].0, 1000) == READY, "an edge within sets is lost");
+        check!(sets[3].wait(&sets[2].0, 0) == 0, "an edge within sets comes twice");
+    }
+    check!(take(&counter) == Some(3), "what was added is not there");
     check!(try_add(&sets[0], &sets[3].0) == libc::ELOOP, "a set within itself");
     let Ok(same) = sets[5].0.try_clone() else { quire_workloads::violated(format_args!("no copy of a descriptor")) };
     check!(try_add(&sets[5], &same) == libc::EINVAL, "a set in itself by another number");
