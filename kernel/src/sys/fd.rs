@@ -263,7 +263,8 @@ fn make_pipe(at: usize, flags: u32) -> SysResult {
     let read: Arc<dyn File> = End::new(&pipe, true, false)?;
     let write = End::new(&pipe, false, true)?;
     write.set_packets(flags & l::O_DIRECT != 0);
-    let read = OpenFile::new(read, l::O_RDONLY | status, name.as_bytes(), None)?;
+    // Only who writes makes packets of what he writes.
+    let read = OpenFile::new(read, l::O_RDONLY | flags & l::O_NONBLOCK, name.as_bytes(), None)?;
     let write = OpenFile::new(write, l::O_WRONLY | status, name.as_bytes(), None)?;
     add_pair(at, read, write, flags & l::O_CLOEXEC != 0)
 }

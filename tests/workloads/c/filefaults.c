@@ -381,7 +381,7 @@ static void pipes(void) {
     ONE("write 5000", CALL(write, p[1], buffer, 5000));
     ONE("read", CALL(read, p[0], buffer, 10000));
     ONE("read", CALL(read, p[0], buffer, 10000));
-    ONE("flags", CALL(fcntl, p[1], F_GETFL));
+    ONE("flags", CALL(fcntl, p[1], F_GETFL)), ONE("of the other end", CALL(fcntl, p[0], F_GETFL));
     close(p[0]), close(p[1]);
     static const int flags[] = {O_CLOEXEC, O_NONBLOCK, O_DIRECT, O_RDWR, O_CREAT, 0x40000000};
     for (int i = 0; i < 6; i++)
