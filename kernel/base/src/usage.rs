@@ -39,7 +39,7 @@ pub struct Rusage {
     user: [u64; 2],
     system: [u64; 2],
     /// The most memory that was resident, in KiB.
-    pub max_resident: u64,
+    max_resident: u64,
     unused: [u64; 3],
     minor_faults: u64,
     major_faults: u64,
@@ -47,11 +47,12 @@ pub struct Rusage {
 }
 
 impl Rusage {
-    /// Without the memory.
-    pub fn new(usage: Usage) -> Self {
+    /// With the most pages that were resident.
+    pub fn new(usage: Usage, max_resident: u64) -> Self {
         Rusage {
             user: to_timeval(usage.user),
             system: to_timeval(usage.system),
+            max_resident: max_resident * 4,
             minor_faults: usage.minor_faults,
             major_faults: usage.major_faults,
             ..Rusage::default()
@@ -77,8 +78,8 @@ mod tests {
         assert_eq!(size_of::<Rusage>(), 144);
         assert_eq!((offset_of!(Rusage, max_resident), offset_of!(Rusage, minor_faults)), (32, 64));
         let usage = Usage { user: 3_000_001_999, system: 5_000, minor_faults: 6, major_faults: 7 };
-        let told = Rusage::new(usage);
+        let told = Rusage::new(usage, 8);
         assert_eq!((told.user, told.system), ([3, 1], [0, 5]));
-        assert_eq!((told.minor_faults, told.major_faults, told.max_resident), (6, 7, 0));
+        assert_eq!((told.minor_faults, told.major_faults, told.max_resident), (6, 7, 32));
     }
 }

@@ -91,7 +91,7 @@ fn shown(process: &Process, thread: Option<&ThreadRef>) -> Option<ThreadRef> {
 
 /// The name of a thread, or else of the process's leader; the first process has none.
 pub fn name_of(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
-    let of_gone = || process.threads.lock().leader_ended.map(|(_, name)| name);
+    let of_gone = || process.threads.lock().leader_ended;
     let living = shown(process, thread).map(|t| *of(&t).name.lock());
     let name = living.or_else(of_gone).unwrap_or(*b"init\0\0\0\0\0\0\0\0\0\0\0\0");
     name.iter().copied().take_while(|b| *b != 0).collect()

@@ -40,6 +40,9 @@ const REFUSED: u64 = (l::CLONE_NEWNS
     | l::CLONE_NEWNET) as u64
     | 0x2_0000_0000;
 
+/// All flags that there are, with what the last of them stands for: a cgroup for the child.
+const KNOWN: u64 = 0xffff_ffff | CLONE_CLEAR_SIGHAND | 0x2_0000_0000;
+
 /// What a new thread gets.
 #[derive(Default)]
 struct Request {
@@ -127,7 +130,8 @@ pub fn clone3(r: &mut UserRegs) -> SysResult {
     if (stack == 0) != (stack_size == 0) {
         return Err(EINVAL);
     }
-    if flags & CLONE_THREAD != 0 && exit_signal != 0 {
+    // Whoever is nobody's child of its own tells with the signal of its maker.
+    if flags & (CLONE_THREAD | CLONE_PARENT) != 0 && exit_signal != 0 || flags & !KNOWN != 0 {
         return Err(EINVAL);
     }
     let request = Request {
@@ -237,7 +241,8 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
     }
     let fs_base = if flags & CLONE_SETTLS != 0 { request.tls } else { sched::current().fs_base() };
     if flags & CLONE_PARENT_SETTID != 0 {
-        UserPtr::<u32>::new(request.parent_tid).write(tid)?;
+        // Linux forgets a failure here.
+        let _ = UserPtr::<u32>::new(request.parent_tid).write(tid);
     }
     if flags & CLONE_CHILD_SETTID != 0 {
         // The child stores it itself, in its own memory, before its first instruction.
@@ -255,6 +260,8 @@ fn create(r: &mut UserRegs, request: Request) -> SysResult {
         return Err(error);
     }
     core::mem::forget(descriptor);
+    // Who has the memory is counted when the child ends.
+    drop(memory);
     if flags & CLONE_CHILD_SETTID != 0 {
         new.attention().store(true, Ordering::SeqCst);
     }
@@ -338,6 +345,9 @@ fn new_process(
     *process.memory.lock() = Some(memory.clone());
     process.oom_adj.store(me.oom_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(me.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
-    tree::lock().links(&process).exit_signal = request.exit_signal;
+    let mut tree = tree::lock();
+    let by_parent = tree.links(me).exit_signal;
+    tree.links(&process).exit_signal = if request.flags & CLONE_PARENT == 0 { request.exit_signal } else { by_parent };
+    drop(tree);
     Ok(process)
 }

@@ -1,7 +1,7 @@
 //! The end of a thread, and of a process with its last thread.
 
 use super::process::{Ended, Process};
-use super::signal::{self, Detail, MAX, SIGCHLD, SigInfo, code, send};
+use super::signal::{self, Detail, MAX, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, send};
 use super::thread::{self, user};
 use super::tree::{self, Tree};
 use super::{futex, wait};
@@ -88,7 +88,7 @@ fn finish(ended: Ended) {
         // With the list: who adds it all up counts each thread once.
         *process.gone_usage.lock() += usage;
         if user.tid() == process.pid {
-            threads.leader_ended = Some((ended, name));
+            threads.leader_ended = Some(name);
         }
         threads.list.is_empty()
     };
@@ -104,8 +104,9 @@ pub fn leave_memory() {
     if user.has_memory() {
         futex::release_robust_list(user.robust_list.swap(0, Ordering::Relaxed));
         let clear = user.clear_child_tid.swap(0, Ordering::Relaxed) as usize;
-        // As on Linux, only when somebody is left who could see it.
-        if clear != 0 && Arc::strong_count(user.memory()) > 1 {
+        // As on Linux, only when somebody is left who could see it: each thread has the memory, and each process once more.
+        let of_process = user.process.memory.lock().as_ref().is_some_and(|memory| Arc::ptr_eq(memory, user.memory()));
+        if clear != 0 && Arc::strong_count(user.memory()) > 1 + usize::from(of_process) {
             let _ = UserPtr::<u32>::new(clear).write(0);
             futex::wake_address(clear);
         }
@@ -122,11 +123,9 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
     super::itimer::forget(process);
     crate::fs::locks::forget_process(process);
     end_memory(process);
-    let (ended, ends) = {
-        let threads = process.threads.lock();
-        let by_leader = threads.leader_ended.map(|(ended, _)| ended);
-        (threads.ending.or(by_leader).unwrap_or(ended), *process.gone_usage.lock())
-    };
+    // Whatever ended all of them, or else the last of them, as on Linux.
+    let ended = process.threads.lock().ending.unwrap_or(ended);
+    let ends = *process.gone_usage.lock();
     let of_children = *process.child_usage.lock();
     let mut heirloom = Heirloom::default();
     let parent;
@@ -140,9 +139,11 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         links.usage += of_children;
         exit_signal = links.exit_signal;
         parent = links.parent.upgrade();
-        // clone takes any byte for it, as on Linux.
-        telling = (1..=MAX).contains(&exit_signal) && parent.as_ref().is_some_and(|parent| parent.pid != 1);
+        telling = parent.as_ref().is_some_and(|parent| is_told(parent, exit_signal));
         links.telling += u32::from(telling);
+        if let Some(parent) = &parent {
+            tree.orphans(process, parent, &mut heirloom.orphaned);
+        }
         if parent.as_ref().is_none_or(|parent| forgets(parent, process.pid, exit_signal)) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
@@ -162,6 +163,10 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         if let Some(parent) = told(&child) {
             parent.child_changed.wake_all();
         }
+    }
+    for group in heirloom.orphaned {
+        send::to_group(group, SigInfo::kernel(SIGHUP));
+        send::to_group(group, SigInfo::kernel(SIGCONT));
     }
     for (orphan, wish) in heirloom.orphans {
         let _ = send::to_process(&orphan, SigInfo::from_current(wish, code::USER));
@@ -191,6 +196,8 @@ struct Heirloom {
     tell: Vec<(Arc<Process>, Arc<Process>, SigInfo)>,
     /// Who wants a signal at the end of the parent, and which.
     orphans: Vec<(Arc<Process>, u8)>,
+    /// Groups in which somebody is stopped, and that nobody could continue any more.
+    orphaned: Vec<u32>,
     /// Whom nobody waits for: dropped where no lock is held.
     buried: Vec<Arc<Process>>,
 }
@@ -213,10 +220,11 @@ fn hand_children_on(tree: &mut Tree, process: &Arc<Process>, left: &mut Heirloom
         if wish != 0 && ended.is_none() {
             left.orphans.push((child.clone(), wish));
         }
-        if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| heir.pid != 1)) {
+        if let (Some(ended), Some(heir)) = (ended, heir.as_ref().filter(|heir| is_told(heir, SIGCHLD))) {
             links.telling += 1;
             left.tell.push((heir.clone(), child.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
         }
+        tree.orphans(&child, process, &mut left.orphaned);
         match &heir {
             Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
                 tree.links(heir).children.push(child);
@@ -242,11 +250,23 @@ fn told(process: &Process) -> Option<Arc<Process>> {
 /// The process of the job that runs: pid 1 waits for this child itself.
 pub static JOB: AtomicU32 = AtomicU32::new(0);
 
+/// Whether that is the job's process.
+pub fn is_job(pid: u32) -> bool {
+    JOB.load(Ordering::Relaxed) == pid
+}
+
+/// Whether a signal tells `parent` of a child's end. Who ignores SIGCHLD does not get it even where it is blocked, as on Linux; pid 1 is
+/// the kernel's own; and clone takes any byte for a signal.
+fn is_told(parent: &Process, exit_signal: u8) -> bool {
+    let ignores = || exit_signal == SIGCHLD && parent.actions.lock().get(SIGCHLD).is_ignore();
+    parent.pid != 1 && (1..=MAX).contains(&exit_signal) && !ignores()
+}
+
 /// Whether nobody will wait for a child of `parent` that has ended.
 fn forgets(parent: &Process, pid: u32, exit_signal: u8) -> bool {
     // Pid 1 is the kernel's own: orphans are buried at once, the job's process is waited for.
     if parent.pid == 1 {
-        return JOB.load(Ordering::Relaxed) != pid;
+        return !is_job(pid);
     }
     let action = parent.actions.lock().get(SIGCHLD);
     exit_signal == SIGCHLD && (action.is_ignore() || action.flags & u64::from(l::SA_NOCLDWAIT) != 0)

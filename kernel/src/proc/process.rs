@@ -70,8 +70,8 @@ pub struct Threads {
     pub ending: Option<Ended>,
     /// A thread is in execve and waits for the others to end; its tid.
     pub exec: Option<u32>,
-    /// How the leader ended, once it is gone, and what it was called.
-    pub leader_ended: Option<(Ended, [u8; 16])>,
+    /// What the leader was called, once it is gone.
+    pub leader_ended: Option<[u8; 16]>,
 }
 
 /// What a process runs.
@@ -126,6 +126,8 @@ pub struct Process {
     pub child_usage: Mutex<Usage>,
     /// Largest resident set ever seen, in pages.
     pub max_resident: AtomicU64,
+    /// The largest among waited-for children and theirs.
+    pub child_max_resident: AtomicU64,
     /// The timers of alarm and setitimer.
     pub itimers: Places,
     /// Its processor clocks.
@@ -182,6 +184,7 @@ impl Process {
             gone_usage: Mutex::new(Usage::default()),
             child_usage: Mutex::new(Usage::default()),
             max_resident: AtomicU64::new(0),
+            child_max_resident: AtomicU64::new(0),
             itimers: [const { Mutex::new(None) }; 3],
             clock: CpuClock::new(),
             intervals: Mutex::new(Timers::new()),
@@ -243,6 +246,12 @@ impl Process {
     /// Whether it has its parent's memory until execve: a vfork has made it.
     pub fn is_in_vfork(&self) -> bool {
         self.threads.lock().list.iter().any(|thread| super::thread::of(thread).vfork.lock().is_some())
+    }
+
+    /// The largest resident set of this process and of those that it has waited for, as wait4 tells it.
+    pub fn max_resident_of_all(&self) -> u64 {
+        let of_children = self.child_max_resident.load(Ordering::Relaxed);
+        self.max_resident.load(Ordering::Relaxed).max(of_children)
     }
 
     /// Notes the resident set for `ru_maxrss`, and says what else the memory uses.

@@ -1,10 +1,12 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
+use super::exit;
 use super::process::{Ended, Process};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::ops::Bound;
 use core::sync::atomic::Ordering;
 use quire_base::errno::{EAGAIN, Errno};
 use quire_base::lock::{Mutex, MutexGuard};
@@ -102,6 +104,51 @@ impl Tree {
     /// The parent, while it lives.
     pub fn parent(&mut self, process: &Process) -> Option<Arc<Process>> {
         self.links(process).parent.upgrade()
+    }
+
+    /// Whether a process with parent `above` is what keeps its group from being orphaned: somebody of the session who is not of the group
+    /// can continue it.
+    fn ties(&mut self, process: &Process, above: &Process) -> bool {
+        let (group, session) = (self.links(process).pgid, self.links(process).sid);
+        let above = self.links(above);
+        above.pgid != group && above.sid == session
+    }
+
+    /// Whether nobody is left in the session, outside the group, whose child is in it: whoever stopped there would never go on. Whoever runs
+    /// the job stands for its shell.
+    pub fn is_orphaned(&mut self, group: u32) -> bool {
+        !self.any_of(group, |tree, process| {
+            let above = tree.parent(process);
+            let runs_job = above.as_ref().is_some_and(|above| above.pid == 1) && exit::is_job(process.pid);
+            runs_job || above.is_some_and(|above| above.pid != 1 && tree.ties(process, &above))
+        })
+    }
+
+    /// Whether `above`, the parent until now, has been the last that kept the group of `process` from being orphaned, and somebody in it is
+    /// stopped: then the group joins those that are to be told (SIGHUP, SIGCONT).
+    pub fn orphans(&mut self, process: &Process, above: &Process, orphaned: &mut Vec<u32>) {
+        let group = self.links(process).pgid;
+        if above.pid == 1 || !self.ties(process, above) || orphaned.contains(&group) {
+            return;
+        }
+        let is_stopped = |_: &mut Tree, process: &Process| process.stopped.load(Ordering::SeqCst);
+        if self.is_orphaned(group) && self.any_of(group, is_stopped) {
+            orphaned.push(group);
+        }
+    }
+
+    /// Whether a living process of the group satisfies `test`. Takes no memory: processes that end ask.
+    fn any_of(&mut self, group: u32, mut test: impl FnMut(&mut Tree, &Process) -> bool) -> bool {
+        let mut after = Bound::Unbounded;
+        while let Some((&pid, process)) = self.processes.range((after, Bound::Unbounded)).next() {
+            let process = process.clone();
+            let links = self.links(&process);
+            if links.pgid == group && links.ended.is_none() && test(self, &process) {
+                return true;
+            }
+            after = Bound::Excluded(pid);
+        }
+        false
     }
 
     /// Reserves an id that no process, thread, group or session uses.

@@ -32,6 +32,14 @@ struct Found {
     code: i32,
     value: i32,
     usage: Usage,
+    /// The most pages of it, or of a child that it has waited for, that were resident.
+    max_resident: u64,
+}
+
+impl Found {
+    fn rusage(&self) -> Rusage {
+        Rusage::new(self.usage, self.max_resident)
+    }
 }
 
 /// Who inherits the children of `process`: the next subreaper above it, else pid 1.
@@ -70,7 +78,7 @@ pub fn tell_of(process: &Process, parent: Option<Arc<Process>>, event: JobEvent)
         return;
     }
     let action = parent.actions.lock().get(SIGCHLD);
-    if action.flags & u64::from(l::SA_NOCLDSTOP) == 0 {
+    if !action.is_ignore() && action.flags & u64::from(l::SA_NOCLDSTOP) == 0 {
         let (code, status) = match event {
             JobEvent::Stopped(signal) => (5, i32::from(signal)),
             JobEvent::Continued => (6, 18),
@@ -114,30 +122,33 @@ fn scan(which: &Which, options: u32) -> Seen {
         if !meant || !kind {
             continue;
         }
-        any = true;
         let keep = options & l::WNOWAIT != 0;
         if let Some(ended) = links.ended {
+            // It will neither stop nor go on any more: to who waits for that alone it is no child.
             if options & l::WEXITED == 0 {
                 continue;
             }
+            any = true;
             if links.telling != 0 {
                 soon = true;
                 continue;
             }
             let usage = links.usage;
+            let max_resident = child.max_resident_of_all();
             if !keep {
                 bury(&mut tree, Some(me), &child);
                 drop(tree);
                 pidfd::changed();
                 *me.child_usage.lock() += usage;
-                me.max_resident.fetch_max(child.max_resident.load(Ordering::Relaxed), Ordering::Relaxed);
+                me.child_max_resident.fetch_max(max_resident, Ordering::Relaxed);
             }
             let (code, value) = match ended {
                 Ended::Exited(code) => (1, i32::from(code)),
                 Ended::Killed(signal) => (2, i32::from(signal)),
             };
-            return Seen::News(Found { pid: child.pid, status: ended.wait_status(), code, value, usage });
+            return Seen::News(Found { pid: child.pid, status: ended.wait_status(), code, value, usage, max_resident });
         }
+        any = true;
         let (status, code, value) = match links.job_event {
             Some(JobEvent::Stopped(signal)) if options & l::WUNTRACED != 0 => {
                 (i32::from(signal) << 8 | 0x7f, 5, i32::from(signal))
@@ -148,7 +159,7 @@ fn scan(which: &Which, options: u32) -> Seen {
         if !keep {
             links.job_event = None;
         }
-        return Seen::News(Found { pid: child.pid, status, code, value, usage: Usage::default() });
+        return Seen::News(Found { pid: child.pid, status, code, value, usage: Usage::default(), max_resident: 0 });
     }
     match (any, soon) {
         (false, _) => Seen::Nobody,
@@ -199,13 +210,35 @@ pub fn wait4(r: &mut UserRegs) -> SysResult {
     };
     let Some(found) = wait(&which, options | l::WEXITED)? else { return Ok(0) };
     UserPtr::<i32>::new(status_at).write_opt(found.status)?;
-    UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
+    UserPtr::<Rusage>::new(usage_at).write_opt(found.rusage())?;
     Ok(found.pid as usize)
 }
 
-/// `waitid`
+/// `waitid`. What is told about a child is written whatever comes, zeros where there is none.
 pub fn waitid(r: &mut UserRegs) -> SysResult {
-    let (kind, id, info_at, options, usage_at) = (r.a0() as u32, r.a1() as i32, r.a2(), r.a3() as u32, r.a4());
+    let (info_at, usage_at) = (r.a2(), r.a4());
+    let found = find(r.a0() as u32, r.a1() as i32, r.a3() as u32);
+    if let Ok(Some(found)) = &found {
+        UserPtr::<Rusage>::new(usage_at).write_opt(found.rusage())?;
+    }
+    if info_at != 0 {
+        let info = match &found {
+            Ok(Some(f)) => {
+                let detail = Detail::Child { pid: f.pid, status: f.value, user: 0, system: 0 };
+                SigInfo { signal: SIGCHLD, errno: 0, code: f.code, detail }.encode()
+            }
+            _ => [0; 128],
+        };
+        // The fields up to the status; the rest of the structure is left alone.
+        let mut head = [0u8; 28];
+        head.copy_from_slice(&info[..28]);
+        UserPtr::<[u8; 28]>::new(info_at).write(head)?;
+    }
+    found.map(|_| 0)
+}
+
+/// What waitid waits for.
+fn find(kind: u32, id: i32, options: u32) -> Result<Option<Found>, Errno> {
     let known =
         l::WNOHANG | l::WNOWAIT | l::WEXITED | l::WSTOPPED | l::WCONTINUED | l::__WNOTHREAD | l::__WCLONE | l::__WALL;
     if options & !known != 0 || options & (l::WEXITED | l::WSTOPPED | l::WCONTINUED) == 0 {
@@ -229,21 +262,5 @@ pub fn waitid(r: &mut UserRegs) -> SysResult {
     if found.is_none() && nonblock {
         return Err(EAGAIN);
     }
-    if let Some(found) = &found {
-        UserPtr::<Rusage>::new(usage_at).write_opt(Rusage::new(found.usage))?;
-    }
-    if info_at != 0 {
-        let info = match &found {
-            Some(f) => {
-                let detail = Detail::Child { pid: f.pid, status: f.value, user: 0, system: 0 };
-                SigInfo { signal: SIGCHLD, errno: 0, code: f.code, detail }.encode()
-            }
-            None => [0; 128],
-        };
-        // waitid writes the fields up to the status and leaves the rest of the structure alone.
-        let mut head = [0u8; 28];
-        head.copy_from_slice(&info[..28]);
-        UserPtr::<[u8; 28]>::new(info_at).write(head)?;
-    }
-    Ok(0)
+    Ok(found)
 }

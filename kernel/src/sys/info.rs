@@ -14,14 +14,14 @@ use quire_sched::{self as sched, timer};
 /// `getrusage`
 pub fn getrusage(r: &mut UserRegs) -> SysResult {
     let process = current();
-    let mut usage = match r.a0() as i32 {
-        0 => Rusage::new(process.usage()),
-        -1 => Rusage::new(*process.child_usage.lock()),
-        1 => Rusage::new(sched::current().usage()),
+    process.note_resident();
+    let (usage, max_resident) = match r.a0() as i32 {
+        0 => (process.usage(), &process.max_resident),
+        -1 => (*process.child_usage.lock(), &process.child_max_resident),
+        1 => (sched::current().usage(), &process.max_resident),
         _ => return Err(EINVAL),
     };
-    process.note_resident();
-    usage.max_resident = process.max_resident.load(Ordering::Relaxed) * 4;
+    let usage = Rusage::new(usage, max_resident.load(Ordering::Relaxed));
     UserPtr::<Rusage>::new(r.a1()).write(usage)?;
     Ok(0)
 }

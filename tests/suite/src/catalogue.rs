@@ -35,6 +35,7 @@ pub const ALL: &[Workload] = &[
     basic("processes-glibc", &[]),
     basic("programs-musl", &[]),
     basic("schedule-musl", &[]),
+    basic("jobs-musl", &[]),
     stress("threads", &["2"]),
     stress("fault_storm", &["2"]),
     stress("map_race", &["40"]),

@@ -4,6 +4,7 @@ use super::send::{to_group, to_process, to_thread};
 use super::{Action, AltStack, Detail, MAX, SigInfo, UNBLOCKABLE, code, frame};
 use crate::mem::user::{UserPtr, UserSlice, plain};
 use crate::mem::user_time as time;
+use crate::proc::process::Process;
 use crate::proc::sleep::sleep_until;
 use crate::proc::thread::{current, of, user};
 use crate::proc::{signal, tree};
@@ -30,6 +31,10 @@ pub fn read_mask(at: usize, size: usize) -> Result<u64, Errno> {
     UserPtr::<u64>::new(at).read()
 }
 
+/// The flags of an action that there are: others are not kept.
+const FLAGS: u64 = (l::SA_NOCLDSTOP | l::SA_NOCLDWAIT | l::SA_SIGINFO | l::SA_EXPOSE_TAGBITS) as u64
+    | (l::SA_RESTORER | l::SA_ONSTACK | l::SA_RESTART | l::SA_NODEFER | l::SA_RESETHAND) as u64;
+
 /// `rt_sigaction`
 pub fn sigaction(r: &mut UserRegs) -> SysResult {
     let (signal, new, old, size) = (r.a0(), r.a1(), r.a2(), r.a3());
@@ -49,6 +54,8 @@ pub fn sigaction(r: &mut UserRegs) -> SysResult {
     let before = table.get(signal);
     if let Some(mut action) = action {
         action.mask &= !UNBLOCKABLE;
+        // A program that tries what is known finds in what it gets back which flags are.
+        action.flags &= FLAGS;
         table.set(signal, action);
         if action.ignores(signal) {
             // Ignoring a signal discards what is pending of it.
@@ -149,7 +156,7 @@ pub fn sigaltstack(r: &mut UserRegs) -> SysResult {
         }
         let mode = raw.flags & !(1 << 31);
         if mode == 2 {
-            cell.set(AltStack::default());
+            cell.set(AltStack { flags: raw.flags & (1 << 31), ..AltStack::default() });
         } else if mode > 1 {
             return Err(EINVAL);
         } else if raw.size < u64::from(l::MINSIGSTKSZ) {
@@ -162,14 +169,14 @@ pub fn sigaltstack(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-/// `kill`
+/// `kill`. Here and below: as on Linux, whoever is nobody is found out before a signal that is none.
 pub fn kill(r: &mut UserRegs) -> SysResult {
-    let (pid, signal) = (r.a0() as i32, number(r.a1())?);
-    let info = signal.map(|s| SigInfo::from_current(s, code::USER));
+    let pid = r.a0() as i32;
+    let info = || Ok(number(r.a1())?.map(|s| SigInfo::from_current(s, code::USER)));
     match pid {
         1.. => {
             let process = tree::process_of(pid as u32).ok_or(ESRCH)?;
-            if let Some(info) = info {
+            if let Some(info) = info()? {
                 to_process(&process, info)?;
             }
         }
@@ -179,7 +186,7 @@ pub fn kill(r: &mut UserRegs) -> SysResult {
             if others.is_empty() {
                 return Err(ESRCH);
             }
-            if let Some(info) = info {
+            if let Some(info) = info()? {
                 for process in others {
                     to_process(&process, info)?;
                 }
@@ -187,9 +194,11 @@ pub fn kill(r: &mut UserRegs) -> SysResult {
         }
         _ => {
             let group = if pid == 0 { tree::group_of(current()) } else { pid.unsigned_abs() };
-            let reached = match info {
-                Some(info) => to_group(group, info),
-                None => !tree::living(|_, links| links.pgid == group).is_empty(),
+            let is_there = || !tree::living(|_, links| links.pgid == group).is_empty();
+            let reached = match info() {
+                Ok(Some(info)) => to_group(group, info),
+                Ok(None) => is_there(),
+                Err(why) => return Err(if is_there() { why } else { ESRCH }),
             };
             if !reached {
                 return Err(ESRCH);
@@ -199,32 +208,33 @@ pub fn kill(r: &mut UserRegs) -> SysResult {
     Ok(0)
 }
 
-fn to_tid(group: Option<u32>, tid: i32, info: Option<SigInfo>) -> SysResult {
-    if tid <= 0 || group == Some(0) {
+fn to_tid(group: Option<i32>, tid: i32, signal: usize, info: impl FnOnce(u8) -> SigInfo) -> SysResult {
+    if tid <= 0 || group.is_some_and(|group| group <= 0) {
         return Err(EINVAL);
     }
-    let thread = tree::thread(tid as u32).ok_or(ESRCH)?;
-    if group.is_some_and(|g| of(&thread).process.pid != g) {
+    let is_other = |process: &Process| group.is_some_and(|group| process.pid != group as u32);
+    let Some(thread) = tree::thread(tid as u32) else {
+        // A leader that is gone stays until its process is waited for, and hears nothing.
+        tree::process(tid as u32).filter(|process| !is_other(process)).ok_or(ESRCH)?;
+        return number(signal).map(|_| 0);
+    };
+    if is_other(&of(&thread).process) {
         return Err(ESRCH);
     }
-    if let Some(info) = info {
-        to_thread(&thread, info)?;
+    if let Some(signal) = number(signal)? {
+        to_thread(&thread, info(signal))?;
     }
     Ok(0)
 }
 
 /// `tkill`
 pub fn tkill(r: &mut UserRegs) -> SysResult {
-    to_tid(None, r.a0() as i32, number(r.a1())?.map(|s| SigInfo::from_current(s, code::TKILL)))
+    to_tid(None, r.a0() as i32, r.a1(), |s| SigInfo::from_current(s, code::TKILL))
 }
 
 /// `tgkill`
 pub fn tgkill(r: &mut UserRegs) -> SysResult {
-    let group = r.a0() as i32;
-    if group <= 0 {
-        return Err(EINVAL);
-    }
-    to_tid(Some(group as u32), r.a1() as i32, number(r.a2())?.map(|s| SigInfo::from_current(s, code::TKILL)))
+    to_tid(Some(r.a0() as i32), r.a1() as i32, r.a2(), |s| SigInfo::from_current(s, code::TKILL))
 }
 
 /// Copies in what is to be sent with a signal.
@@ -238,25 +248,31 @@ pub fn read_info(signal: u8, at: usize) -> Result<SigInfo, Errno> {
     Ok(SigInfo { signal, errno: int(4), code, detail })
 }
 
-/// Whether it says that it comes from the kernel, or from kill: only a process itself may send itself that.
+/// Whether it says that it comes from the kernel, or from kill: only a thread itself may send itself that.
 pub fn is_forged(info: &SigInfo) -> bool {
     info.code >= 0 || info.code == code::TKILL
 }
 
 /// `rt_sigqueueinfo`
 pub fn sigqueueinfo(r: &mut UserRegs) -> SysResult {
-    let info = read_info(number(r.a1())?.ok_or(EINVAL)?, r.a2())?;
+    let info = read_info(r.a1() as u8, r.a2())?;
     let pid = r.a0() as u32;
-    if is_forged(&info) && pid != current().pid {
+    if is_forged(&info) && pid != user().tid() {
         return Err(EPERM);
     }
     let process = tree::process_of(pid).ok_or(ESRCH)?;
-    signal::send::to_process(&process, info)?;
+    if number(r.a1())?.is_some() {
+        to_process(&process, info)?;
+    }
     Ok(0)
 }
 
 /// `rt_tgsigqueueinfo`
 pub fn tgsigqueueinfo(r: &mut UserRegs) -> SysResult {
-    let info = read_info(number(r.a2())?.ok_or(EINVAL)?, r.a3())?;
-    to_tid(Some(r.a0() as u32), r.a1() as i32, Some(info))
+    let info = read_info(r.a2() as u8, r.a3())?;
+    let (group, tid) = (r.a0() as i32, r.a1() as i32);
+    if group > 0 && tid > 0 && is_forged(&info) && tid as u32 != user().tid() {
+        return Err(EPERM);
+    }
+    to_tid(Some(group), tid, r.a2(), |_| info)
 }

@@ -1,12 +1,12 @@
 //! Delivery: what a thread does about its signals on its way back to user mode.
 
-use super::{Action, Actions, SIGKILL, SIGSEGV, STOPPING, SigInfo, bit, frame, restart};
+use super::{Action, Actions, SIGKILL, SIGSEGV, SIGSTOP, STOPPING, SigInfo, bit, frame, restart};
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Ended, Process};
 use crate::proc::sleep::wait_killable;
 use crate::proc::thread::{UserThread, user};
 use crate::proc::tree::JobEvent;
-use crate::proc::{exit, interval, wait};
+use crate::proc::{exit, interval, tree, wait};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
@@ -99,6 +99,14 @@ fn act(user: &UserThread, regs: &mut UserRegs, info: SigInfo, continued: u64) ->
     }
     if bit(signal) & STOPPING == 0 {
         exit::group(Ended::Killed(signal));
+    }
+    if signal != SIGSTOP {
+        let mut tree = tree::lock();
+        let group = tree.links(&user.process).pgid;
+        // Nobody could continue it.
+        if tree.is_orphaned(group) {
+            return false;
+        }
     }
     stop(user, signal, continued);
     false

@@ -86,7 +86,7 @@ fn on_alt(alt: AltStack, sp: u64) -> bool {
 /// What sigaltstack and a frame report as flags.
 pub fn alt_flags(alt: AltStack, sp: u64) -> u32 {
     if alt.size == 0 {
-        SS_DISABLE
+        SS_DISABLE | alt.flags & SS_AUTODISARM
     } else if on_alt(alt, sp) {
         SS_ONSTACK
     } else {
