@@ -331,9 +331,17 @@ fn map_low(space: &Space, pages: u64, prot: Prot, backing: &Backing, flags: Flag
 /// Brings in the pages from `from` on, which have just become part of the mapping at `at`, where they are to be there at once: if that was
 /// `asked` for, or the mapping is locked now. Whoever locks it from now on brings its pages in himself. With MLOCK_ONFAULT nothing is
 /// brought in, whoever asks. Linux too ignores what could not be.
+#[inline]
 fn bring_in_mapped(space: &Space, at: Page, from: Page, pages: u64, asked: bool) {
-    if (asked || lock::is_used())
-        && let Some(range) = PageRange::new(from, pages)
+    if asked || lock::is_used() {
+        bring_in_some(space, at, from, pages, asked);
+    }
+}
+
+/// As [`bring_in_mapped`], where it was asked for, or something of the process is locked.
+#[cold]
+fn bring_in_some(space: &Space, at: Page, from: Page, pages: u64, asked: bool) {
+    if let Some(range) = PageRange::new(from, pages)
         && let Some(s) = space.find_arrived(at).filter(|s| s.range.start <= at)
         && (asked || s.flags.contains(Flags::LOCKED))
         && !s.flags.contains(Flags::ON_FAULT)
