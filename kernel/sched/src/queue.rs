@@ -4,17 +4,23 @@
 //! First in, first out, with turns of the same length: so nice 0 has its share. Below nice 0 turns are longer. Above it they are rarer: a
 //! CPU's virtual clock goes on while threads above nice 0 wait, by the time that passed through the weight of all who want the CPU;
 //! a thread above nice 0 that has run owes that time through its own weight, and is passed over until the clock has made up for it. If
-//! all are such, who owes least is next.
+//! all are such, who owes least is next. Turns are whole, so it is passed over a little longer than it should be: what others got too much
+//! it owes less the next time, or nice 1 would get no more than nice 3.
 //!
 //! A queue's lock is held for a few instructions. A thread in a queue is alive (it carries the scheduler's reference), is on no CPU
 //! and in no other list, and belongs to who takes it out.
 
 use crate::place::{can_run, may_enter, misplaced_on, with_table};
 use crate::thread::{NORMAL, Thread};
+use crate::tick::SLICE;
 use crate::{Cpu, SCHED, enqueue, give, timer};
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering;
 use quire_base::cpu::{self, CPUS};
+
+/// The most that others can have got too much before its turn: they all together have one round, of which that is the part of all but
+/// itself.
+const CREDIT: i64 = SLICE as i64;
 
 /// A first-in-first-out list through [`Thread::next`]; each thread in it carries the scheduler's own reference.
 pub(super) struct Queue {
@@ -51,10 +57,11 @@ impl Cpu {
         self.weight.fetch_add(weight.into(), Ordering::Relaxed);
         self.nice.fetch_add(usize::from(was_nice(t)), Ordering::Relaxed);
         if was_nice(t) {
-            // While it slept others had their turns.
+            // While it slept others had their turns: that pays what it owes, and no more.
             let away = timer::now_ns().saturating_sub(t.changed.load(Ordering::Relaxed));
-            let owes = t.owes.load(Ordering::Relaxed).saturating_sub(away);
-            t.owes.store(self.clock.load(Ordering::Relaxed) + owes, Ordering::Relaxed);
+            let owes = t.owes.load(Ordering::Relaxed);
+            let owes = if owes > 0 { owes.saturating_sub_unsigned(away).max(0) } else { owes };
+            t.owes.store(self.clock.load(Ordering::Relaxed) as i64 + owes, Ordering::Relaxed);
         }
         self.len.fetch_add(1, Ordering::Relaxed);
     }
@@ -89,10 +96,10 @@ impl Cpu {
     fn take_turn(&self, cpu: usize, rival: Option<&Thread>) -> (*mut Thread, *mut Thread) {
         let mut queue = self.queue.lock();
         // ordering: Relaxed, here and below; under the lock, or this CPU's own.
-        let clock = self.clock.load(Ordering::Relaxed);
+        let clock = self.clock.load(Ordering::Relaxed) as i64;
         let mut strays = null_mut::<Thread>();
         let (mut before, mut at) = (null_mut::<Thread>(), queue.head);
-        let (mut least, mut found) = (u64::MAX, (null_mut(), null_mut()));
+        let (mut least, mut found) = (i64::MAX, (null_mut(), null_mut()));
         while !at.is_null() {
             // SAFETY: queued threads are alive; the lock protects the links.
             let t = unsafe { &*at };
@@ -105,7 +112,7 @@ impl Cpu {
                 at = next;
                 continue;
             }
-            let owes = if was_nice(t) { t.owes.load(Ordering::Relaxed).saturating_sub(clock) } else { 0 };
+            let owes = if was_nice(t) { (t.owes.load(Ordering::Relaxed) - clock).max(0) } else { 0 };
             if owes < least {
                 (least, found) = (owes, (before, at));
             }
@@ -145,8 +152,8 @@ impl Cpu {
         self.weight.fetch_sub(t.queued_weight.load(Ordering::Relaxed).into(), Ordering::Relaxed);
         if was_nice(t) {
             self.nice.fetch_sub(1, Ordering::Relaxed);
-            let owes = t.owes.load(Ordering::Relaxed).saturating_sub(self.clock.load(Ordering::Relaxed));
-            t.owes.store(owes, Ordering::Relaxed);
+            let owes = t.owes.load(Ordering::Relaxed) - self.clock.load(Ordering::Relaxed) as i64;
+            t.owes.store(owes.max(-CREDIT), Ordering::Relaxed);
         }
         self.len.fetch_sub(1, Ordering::Relaxed);
     }
@@ -167,7 +174,7 @@ pub(super) fn count(mine: &Cpu, t: &Thread, ran: u64) {
     let step = through(mine.weight.load(Ordering::Relaxed) + own);
     mine.clock.store(mine.clock.load(Ordering::Relaxed) + step, Ordering::Relaxed);
     if t.is_nice() {
-        t.owes.store(t.owes.load(Ordering::Relaxed) + through(own) - step, Ordering::Relaxed);
+        t.owes.store(t.owes.load(Ordering::Relaxed) + (through(own) - step) as i64, Ordering::Relaxed);
     }
 }
 

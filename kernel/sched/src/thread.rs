@@ -8,7 +8,7 @@ use crate::{NoMemory, switch};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use quire_base::cpu::{self, WORK_ATTENTION};
 use quire_base::time;
 use quire_base::usage::Usage;
@@ -53,9 +53,9 @@ pub struct Thread {
     affinity: AtomicU64,
     nice: AtomicI32,
     /// Virtual nanoseconds that others get before a thread above nice 0 has its next turn (`queue`): relative to its CPU's clock, and in
-    /// a queue by that clock. And the weight with which it is in the queue. Both belong to the CPU that has the thread, or to its
+    /// a queue by that clock. Negative: they got more. And the weight with which it is in the queue. Both belong to the CPU that has the thread, or to its
     /// queue's lock.
-    pub(super) owes: AtomicU64,
+    pub(super) owes: AtomicI64,
     pub(super) queued_weight: AtomicU32,
     /// 1 + the CPU that it runs on, 0 when it is on none.
     pub(super) on: AtomicU32,
@@ -160,7 +160,7 @@ impl Thread {
             attention: AtomicBool::new(false),
             affinity: AtomicU64::new(parent.map_or(u64::MAX, |p| p.affinity())),
             nice: AtomicI32::new(0),
-            owes: AtomicU64::new(0),
+            owes: AtomicI64::new(0),
             queued_weight: AtomicU32::new(0),
             on: AtomicU32::new(0),
             last: AtomicU32::new(cpu::cpu_id() as u32),

@@ -11,6 +11,46 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use quire_base::cpu::{block, online};
 
+/// Whether a thread is in a queue.
+fn is_queued(t: &Thread) -> bool {
+    let mut found = false;
+    SCHED.iter().for_each(|sched| sched.each_queued(|other| found |= core::ptr::eq(other, t)));
+    found
+}
+
+/// A thread that returns to no program, and so leaves no CPU by itself, is placed anew if its set changes while it is in a queue.
+#[test]
+fn a_set_that_changes_in_the_queue_counts_at_once() {
+    each(40, || {
+        let over = Rc::new(Cell::new(false));
+        let threads: Vec<(ThreadRef, Rc<Cell<bool>>)> = (0..5)
+            .map(|_| {
+                let (over, changed) = (over.clone(), Rc::new(Cell::new(false)));
+                let its = changed.clone();
+                let body = move || {
+                    while !over.get() {
+                        yield_now();
+                        let (cpus, here) = (current().affinity(), quire_base::cpu::cpu_id());
+                        assert!(!its.replace(false) || cpus & 1 << here != 0, "on CPU {here}, not in {cpus:#b}");
+                        dally();
+                    }
+                };
+                (spawn(body), changed)
+            })
+            .collect();
+        for _ in 0..60 {
+            let (t, changed) = &threads[random(5) as usize];
+            if is_queued(t) {
+                t.set_affinity((random(online()) + 1) & online());
+                changed.set(true);
+            }
+            dally();
+            yield_now();
+        }
+        over.set(true);
+    });
+}
+
 /// Looks at all queues while nobody changes one: no thread is in two of them, or in one and on a CPU.
 fn assert_each_in_one_place() {
     let mut seen = BTreeSet::new();
@@ -71,9 +111,9 @@ fn each_thread_is_in_one_place() {
     });
 }
 
-/// How much of 3 s each of some threads on one CPU gets, in thousandths; each with its nice value.
+/// How much of 1.5 s each of some threads on one CPU gets, in thousandths; each with its nice value.
 fn shares(seed: u64, nice: &'static [i32]) -> Vec<u64> {
-    const WHILE: u64 = 3_000_000_000;
+    const WHILE: u64 = 1_500_000_000;
     let shares = Rc::new(Cell::new(Vec::new()));
     let out = shares.clone();
     run(1, seed, move || {
@@ -112,6 +152,10 @@ fn equal_threads_get_equal_shares() {
 
 #[test]
 fn a_nice_thread_gets_what_its_weight_says() {
+    // 335 beside 1024, 820 beside 1024.
+    assert_shares(&[0, 5], &[753, 247]);
+    assert_shares(&[1, 0], &[445, 555]);
+    assert_shares(&[0, 5, 0], &[430, 141, 430]);
     // 15 beside 1024.
     assert_shares(&[19, 0], &[14, 986]);
     // All are nice: none is better than the other.
