@@ -4,7 +4,7 @@ use super::{dally, each};
 use crate::machine::{compute, run, spawn};
 use crate::poll::HaltPoll;
 use crate::timer::now_ns;
-use crate::{current, park};
+use crate::{current, park, yield_now};
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::cell::Cell;
@@ -36,6 +36,25 @@ fn time_is_charged_to_whoever_has_used_it() {
         assert!((900_000..1_200_000).contains(&used.get()), "{}", used.get());
         assert!(t.usage().total() < 1_400_000, "{:?}", t.usage());
     });
+}
+
+/// Whoever gives way before a timer interrupt has used the time until then.
+#[test]
+fn time_is_not_charged_to_the_next() {
+    for seed in 0..10 {
+        run(1, seed, || {
+            let worker = spawn(|| {
+                for _ in 0..4 {
+                    compute(500_000);
+                    yield_now();
+                }
+            });
+            let idler = spawn(|| (0..8).for_each(|_| yield_now()));
+            let _ = park(Some(50_000_000));
+            assert!((1_900_000..2_300_000).contains(&worker.usage().total()), "{:?}", worker.usage());
+            assert!(idler.usage().total() < 300_000, "{:?}", idler.usage());
+        });
+    }
 }
 
 /// Waits of 60 us are polled for after a few; waits of 10 ms no more.

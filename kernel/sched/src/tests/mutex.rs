@@ -2,7 +2,7 @@
 
 use super::{dally, each};
 use crate::SleepMutex;
-use crate::machine::{compute, spawn};
+use crate::machine::{compute, random, spawn};
 use alloc::rc::Rc;
 use core::cell::Cell;
 
@@ -32,6 +32,23 @@ fn one_holds_it_at_a_time_and_all_get_it() {
                 if left.get() == 0 {
                     assert!(*mutex.lock() >= 5 * 4 && mutex.try_lock().is_some());
                 }
+            });
+        }
+    });
+}
+
+/// Two threads only: nobody else's turn makes good for a wake-up that is lost.
+#[test]
+fn nobody_sleeps_while_it_is_free() {
+    each(200, || {
+        let mutex = Rc::new(SleepMutex::new(()));
+        for _ in 0..2 {
+            let mutex = mutex.clone();
+            spawn(move || {
+                dally();
+                let guard = mutex.lock();
+                compute(random(20_000));
+                drop(guard);
             });
         }
     });

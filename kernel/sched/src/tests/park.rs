@@ -1,11 +1,13 @@
 //! Parking and waking: no wake-up is lost, each is consumed once, and of a wake-up and a deadline one wins.
 
 use super::{dally, each};
-use crate::machine::spawn;
+use crate::machine::{compute, random, spawn, spawn_on};
 use crate::timer::now_ns;
-use crate::{Woken, current_ref, park, yield_now};
+use crate::{ThreadRef, Woken, current_ref, park, yield_now};
 use alloc::rc::Rc;
-use core::cell::Cell;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use quire_base::cpu::online;
 
 #[test]
 fn an_unpark_before_or_after_the_park_ends_it() {
@@ -47,7 +49,7 @@ fn each_unpark_ends_one_park_whatever_deadlines_pass() {
             }
         });
         while seen.get() < 8 {
-            let deadline = now_ns() + crate::machine::random(3_000);
+            let deadline = now_ns() + random(3_000);
             match park(Some(deadline)) {
                 Woken::Unparked => {
                     seen.set(seen.get() + 1);
@@ -78,6 +80,43 @@ fn a_thread_that_many_wake_runs_once_at_a_time() {
         }
         while left.get() != 0 {
             park(None);
+        }
+    });
+}
+
+/// Each thread may run on one CPU only, so nobody else takes it from a CPU that sleeps on. Some CPUs poll before they halt.
+#[test]
+fn threads_of_different_cpus_wake_each_other() {
+    each(60, || {
+        const THREADS: usize = 4;
+        let turns = Rc::new(Cell::new(0));
+        let threads = Rc::new(RefCell::new(Vec::<ThreadRef>::new()));
+        for n in 0..THREADS {
+            let (turns, threads) = (turns.clone(), threads.clone());
+            let cpu = n % online().count_ones() as usize;
+            let t = spawn_on(1 << cpu, {
+                let threads = threads.clone();
+                move || {
+                    while threads.borrow().len() < THREADS {
+                        yield_now();
+                        dally();
+                    }
+                    while turns.get() < 40 {
+                        if turns.get() % THREADS == n {
+                            compute(random(3_000));
+                            turns.set(turns.get() + 1);
+                            let next = threads.borrow()[(n + 1) % THREADS].clone();
+                            next.unpark();
+                        } else {
+                            park(None);
+                        }
+                    }
+                    // The last one ends the others.
+                    let others: Vec<ThreadRef> = threads.borrow().clone();
+                    others.iter().for_each(|t| t.unpark());
+                }
+            });
+            threads.borrow_mut().push(t);
         }
     });
 }

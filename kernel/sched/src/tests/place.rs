@@ -96,8 +96,8 @@ unsafe impl Space for Tables {
     }
 }
 
-#[test]
-fn short_of_memory_threads_go_where_their_space_has_a_table() {
+/// From now on frames are short when `PLENTY` says so.
+fn set_above() {
     static SHORT: crate::above::Above = crate::above::Above {
         begin: |_| {},
         tick: |_, _| {},
@@ -110,6 +110,11 @@ fn short_of_memory_threads_go_where_their_space_has_a_table() {
         idle: || false,
     };
     crate::above::ABOVE.set(&SHORT);
+}
+
+#[test]
+fn short_of_memory_threads_go_where_their_space_has_a_table() {
+    set_above();
     each(40, || {
         PLENTY.store(true, Ordering::Relaxed);
         for _ in 0..5 {
@@ -135,6 +140,63 @@ fn short_of_memory_threads_go_where_their_space_has_a_table() {
             PLENTY.store(plenty, Ordering::Relaxed);
         }
         let _ = crate::park(Some(crate::timer::now_ns() + 3_000_000));
+        PLENTY.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Sleepers that may run on some CPUs only, and such whose space has a table on the first CPU only while memory is short, wait in no
+/// other queue.
+#[test]
+fn a_thread_waits_where_it_may_run() {
+    set_above();
+    each(60, || {
+        PLENTY.store(true, Ordering::Relaxed);
+        let (over, loaded) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let threads: Vec<(ThreadRef, u64)> = (0..6)
+            .map(|n| {
+                let (over, loaded) = (over.clone(), loaded.clone());
+                let cpus = if n < 3 { 1 } else { some_cpus() };
+                let body = move || {
+                    if n < 3 {
+                        let space = Arc::new(Tables(AtomicU64::new(0)));
+                        assert!(space.prepare_here());
+                        current().set_space(Some(space));
+                        loaded.set(loaded.get() + 1);
+                        if loaded.get() == 3 {
+                            PLENTY.store(false, Ordering::Relaxed);
+                        }
+                        while loaded.get() < 3 {
+                            yield_now();
+                            dally();
+                        }
+                        // Nothing but its space keeps it on this CPU now.
+                        current().set_affinity(u64::MAX);
+                    }
+                    while !over.get() {
+                        let _ = crate::park(Some(crate::timer::now_ns() + random(9_000)));
+                        compute(random(4_000));
+                    }
+                };
+                (spawn_on(cpus, body), cpus)
+            })
+            .collect();
+        while loaded.get() < 3 {
+            yield_now();
+            dally();
+        }
+        for _ in 0..80 {
+            let _ = threads.get(random(6) as usize).map(|(t, _)| t.unpark());
+            for (cpu, sched) in crate::SCHED.iter().enumerate() {
+                sched.each_queued(|queued| {
+                    if let Some((_, cpus)) = threads.iter().find(|(t, _)| core::ptr::eq(&**t, queued)) {
+                        assert_ne!(cpus & 1 << cpu, 0, "in the queue of CPU {cpu}");
+                    }
+                });
+            }
+            dally();
+            yield_now();
+        }
+        over.set(true);
         PLENTY.store(true, Ordering::Relaxed);
     });
 }

@@ -205,7 +205,7 @@ fn an_idle_cpu_takes_what_it_may() {
 
 impl crate::Cpu {
     /// Calls `see` with each thread in the queue.
-    fn each_queued(&self, mut see: impl FnMut(&Thread)) {
+    pub(super) fn each_queued(&self, mut see: impl FnMut(&Thread)) {
         let mut at = self.queue.lock().first();
         while !at.is_null() {
             // SAFETY: queued threads are alive, and nobody changes the queue meanwhile: one thread of the host.

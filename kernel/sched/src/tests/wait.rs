@@ -90,6 +90,30 @@ fn a_wake_up_of_one_that_gives_up_is_passed_on() {
     });
 }
 
+/// A taker whose deadline passes while it links itself may have been woken when it gives up; the one behind it must get the wake-up.
+#[test]
+fn a_wake_up_that_comes_with_the_deadline_is_passed_on() {
+    each(100, || {
+        for _ in 0..6 {
+            let (shelf, hasty) = (Shelf::new(), Rc::new(Cell::new(None)));
+            let (its, result) = (shelf.clone(), hasty.clone());
+            spawn(move || result.set(Some(its.take(Some(now_ns() + random(3_000)), false))));
+            dally();
+            let its = shelf.clone();
+            spawn(move || assert_eq!(its.take(None, false), Ok(())));
+            dally();
+            shelf.put();
+            while hasty.get().is_none() {
+                let _ = crate::park(Some(now_ns() + 700));
+            }
+            // One for each of the two.
+            if hasty.get() == Some(Ok(())) {
+                shelf.put();
+            }
+        }
+    });
+}
+
 #[test]
 fn one_is_woken_at_a_time_who_has_waited_longest() {
     each(30, || {
@@ -144,23 +168,21 @@ fn all_are_woken() {
 #[test]
 fn attention_ends_an_interruptible_wait_only() {
     each(60, || {
-        let shelf = Shelf::new();
-        let me = current_ref();
-        let (other, done) = (shelf.clone(), me.clone());
+        let (shelf, me, interrupted) = (Shelf::new(), current_ref(), Rc::new(Cell::new(false)));
+        let (its, seen) = (shelf.clone(), interrupted.clone());
         spawn(move || {
             dally();
-            done.attention().store(true, Ordering::SeqCst);
-            done.unpark();
-            dally();
-            other.put();
+            me.attention().store(true, Ordering::SeqCst);
+            me.unpark();
+            while !seen.get() {
+                yield_now();
+                dally();
+            }
+            its.put();
         });
-        let first = shelf.take(None, true);
-        if first == Err(WaitError::Interrupted) {
-            assert!(me.wants_attention());
-            // The flag is still up, and this wait does not mind.
-            assert_eq!(shelf.take(None, false), Ok(()));
-        } else {
-            assert_eq!(first, Ok(()));
-        }
+        assert_eq!(shelf.take(None, true), Err(WaitError::Interrupted));
+        interrupted.set(true);
+        // The flag is still up, and this wait does not mind.
+        assert_eq!(shelf.take(None, false), Ok(()));
     });
 }
