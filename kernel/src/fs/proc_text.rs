@@ -1,10 +1,10 @@
 //! What the files of /proc say.
 
-use crate::fs::Printable;
 use crate::fs::text::Text;
 use crate::mem::{Backing, Flags, Page, PageRange, Prot, Segment, memory};
 use crate::proc::account::Counts;
 use crate::proc::charge;
+use crate::proc::policy;
 use crate::proc::process::{ALL_CAPABILITIES, Ended, Process};
 use crate::proc::signal::{MAX, bit, places};
 use crate::proc::thread::of;
@@ -20,6 +20,7 @@ use quire_arch::cpu_count;
 use quire_base::errno::*;
 use quire_base::units::TICK;
 use quire_sched::{ThreadRef, timer};
+use quire_unix::policy::Policy;
 
 /// /proc/meminfo
 pub fn meminfo() -> Vec<u8> {
@@ -131,7 +132,10 @@ fn maps_line(out: &mut Text, s: &Segment) -> fmt::Result {
         u8::from(matches!(s.backing, Backing::Object { .. })),
     )?;
     let used = out.0.len() - begin;
-    let mut name = |name: &[u8]| write!(out, "{:1$}{2}", "", 73usize.saturating_sub(used), Printable(name));
+    let mut name = |name: &[u8]| {
+        write!(out, "{:1$}", "", 73usize.saturating_sub(used))?;
+        out.name(name, "\\012")
+    };
     match &s.backing {
         Backing::Object { object, shared, .. } => match crate::fs::regular::path_of(object) {
             Some(path) => name(&path)?,
@@ -255,13 +259,12 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let confined = living.as_ref().is_some_and(|t| of(t).settings.lock().no_new_privs);
     let n = cpu_count();
     let mask: u64 = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
-    format!(
-        "Name:\t{name}\n{umask}State:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\
+    let rest = format!(
+        "\n{umask}State:\t{letter} ({long})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{ppid}\n\
          TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t{room}\nGroups:\t0 \n{memory}\
          Threads:\t{threads}\n{signals}CapInh:\t{none:016x}\nCapPrm:\t{all:016x}\nCapEff:\t{all:016x}\nCapBnd:\t{all:016x}\n\
          CapAmb:\t{none:016x}\nNoNewPrivs:\t{confined}\nSeccomp:\t0\nCpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{last}\n\
          Mems_allowed:\t1\nMems_allowed_list:\t0\n",
-        name = Printable(&name),
         pid = process.pid,
         tid = thread.map_or(process.pid, |t| of(t).tid()),
         ppid = tree::parent_pid(process),
@@ -272,8 +275,16 @@ pub fn status(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         confined = u8::from(confined),
         all = ALL_CAPABILITIES,
         last = n - 1,
-    )
-    .into_bytes()
+    );
+    let mut shown = Vec::new();
+    for byte in name {
+        match byte {
+            b'\n' => shown.extend_from_slice(b"\\n"),
+            b'\\' => shown.extend_from_slice(b"\\\\"),
+            other => shown.push(other),
+        }
+    }
+    [b"Name:\t", &shown[..], rest.as_bytes()].concat()
 }
 
 /// /proc/self/stat, and that of a thread
@@ -284,7 +295,9 @@ pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
     let (mapped, resident) = sizes(process, thread);
     let usage = thread.map_or_else(|| process.usage(), |t| t.usage());
     let name = name_of(process, thread);
-    let nice = shown(process, thread).map_or(0, |t| t.nice());
+    let living = shown(process, thread);
+    let nice = living.as_ref().map_or(0, |t| t.nice());
+    let policy = living.map_or(Policy::from_word(0), |t| policy::get(of(&t)));
     let letter = state(process, thread);
     let (pgid, sid, ended) = {
         let mut tree = tree::lock();
@@ -292,18 +305,21 @@ pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         (links.pgid, links.sid, links.ended)
     };
     let layout = process.shown_memory(thread).map(|m| m.layout).unwrap_or_default();
-    format!(
-        "{pid} ({name}) {letter} {ppid} {pgid} {sid} 0 -1 {flags} {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 \
-         {start} {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 {status}\n",
-        pid = thread.map_or(process.pid, |t| of(t).tid()),
-        name = Printable(&name),
+    let pid = thread.map_or(process.pid, |t| of(t).tid());
+    // The name is as it is: programs look for the last bracket.
+    let begin = [format!("{pid} (").as_bytes(), &name].concat();
+    let rest = format!(
+        ") {letter} {ppid} {pgid} {sid} 0 -1 {flags} {minor} 0 {major} 0 {user} {system} 0 0 {priority} {nice} {threads} 0 \
+         {start} {vsize} {resident} 18446744073709551615 {c0} {c1} {stack} 0 0 0 0 0 0 0 0 0 17 0 {real_time} {policy} 0 0 0 0 0 0 0 0 0 0 {status}\n",
         ppid = tree::parent_pid(process),
         flags = if letter == 'Z' { FLAGS | EXITING } else { FLAGS },
         minor = usage.minor_faults,
         major = usage.major_faults,
         user = usage.user / TICK,
         system = usage.system / TICK,
-        priority = 20 + nice,
+        priority = if policy.is_realtime() { -1 - policy.priority as i32 } else { 20 + nice },
+        real_time = policy.priority,
+        policy = policy.policy,
         threads = process.thread_count(),
         start = thread.map_or(process.started, |t| of(t).started) / TICK,
         vsize = mapped.all * 4096,
@@ -311,8 +327,8 @@ pub fn process_stat(process: &Process, thread: Option<&ThreadRef>) -> Vec<u8> {
         c1 = layout.code.1,
         stack = layout.stack_start,
         status = ended.map_or(0, Ended::wait_status),
-    )
-    .into_bytes()
+    );
+    [&begin, rest.as_bytes()].concat()
 }
 
 /// /proc/self/limits

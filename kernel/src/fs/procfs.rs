@@ -33,8 +33,10 @@ fn node(entry: ProcEntry) -> Arc<Inode> {
     Inode::new(Kind::Proc(entry), mode)
 }
 
+/// A number as /proc writes it: no sign, and no zero before it.
 fn number(name: &[u8]) -> Option<u32> {
-    core::str::from_utf8(name).ok()?.parse().ok()
+    let is_plain = name.iter().all(u8::is_ascii_digit) && (name == b"0" || name.first() != Some(&b'0'));
+    core::str::from_utf8(name).ok().filter(|_| is_plain)?.parse().ok()
 }
 
 /// The entry `name` of a directory.

@@ -27,10 +27,25 @@ pub fn copied(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
 /// Text that grows. Writing fails when there is no memory, and for no other reason.
 pub struct Text(pub Vec<u8>);
 
+impl Text {
+    /// Adds bytes, whatever they are.
+    pub fn bytes(&mut self, more: &[u8]) -> fmt::Result {
+        reserve(&mut self.0, more.len()).map_err(|_| fmt::Error)?;
+        self.0.extend_from_slice(more);
+        Ok(())
+    }
+    /// Adds a name that may have anything in it but zeros: what ends a line is written as `instead`.
+    pub fn name(&mut self, name: &[u8], instead: &str) -> fmt::Result {
+        for (i, part) in name.split(|b| *b == b'\n').enumerate() {
+            self.bytes(if i == 0 { b"" } else { instead.as_bytes() })?;
+            self.bytes(part)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Write for Text {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        reserve(&mut self.0, more.len()).map_err(|_| fmt::Error)?;
-        self.0.extend_from_slice(more.as_bytes());
-        Ok(())
+        self.bytes(more.as_bytes())
     }
 }

@@ -48,7 +48,7 @@ impl<T> Own<T> {
     }
 }
 
-/// What prctl sets for a thread and only tells again: nothing here depends on it.
+/// What prctl and personality set for a thread and only tells again: nothing here depends on it.
 #[derive(Clone, Copy)]
 pub struct Settings {
     /// PR_SET_TIMERSLACK, and what its 0 means: that of the thread which has made this one.
@@ -57,12 +57,14 @@ pub struct Settings {
     pub keep_caps: bool,
     /// PR_SET_NO_NEW_PRIVS
     pub no_new_privs: bool,
+    /// What `personality` sets.
+    pub personality: u32,
 }
 
 impl Settings {
     /// Those of the first thread.
     pub const fn new() -> Self {
-        Settings { slack: [50_000; 2], keep_caps: false, no_new_privs: false }
+        Settings { slack: [50_000; 2], keep_caps: false, no_new_privs: false, personality: 0 }
     }
     /// Those of a thread that one with these makes.
     pub fn of_child(&self) -> Self {

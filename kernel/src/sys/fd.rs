@@ -303,8 +303,8 @@ pub fn memfd_create(r: &mut UserRegs) -> SysResult {
     if flags & (l::MFD_ALLOW_SEALING | l::MFD_NOEXEC_SEAL) != 0 {
         regular.allow_seals(flags & l::MFD_NOEXEC_SEAL != 0);
     }
-    let path = format!("/memfd:{} (deleted)", crate::fs::Printable(&name));
+    let path = [b"/memfd:", &name[..], b" (deleted)"].concat();
     let file: Arc<dyn File> = arc(arc(regular)?)?;
-    let file = OpenFile::of_memfd(file, path.as_bytes())?;
+    let file = OpenFile::of_memfd(file, &path)?;
     user().files().add(file, flags & l::MFD_CLOEXEC != 0)
 }

@@ -143,13 +143,19 @@ pub fn capget(r: &mut UserRegs) -> SysResult {
     }
     Ok(0)
 }
-/// `personality`: only asked for.
+/// `personality`: that of Linux, with or without addresses that are the same in every run, as they are here.
 pub fn personality(r: &mut UserRegs) -> SysResult {
+    let settings = &mut user().settings.lock();
+    let before = settings.personality;
     match r.a0() as u32 {
-        0 | u32::MAX | 0x0004_0000 => Ok(0),
-        _ => Err(EINVAL),
+        u32::MAX => {}
+        new if new & !FIXED_ADDRESSES == 0 => settings.personality = new,
+        _ => return Err(EINVAL),
     }
+    Ok(before as usize)
 }
+/// `ADDR_NO_RANDOMIZE`
+const FIXED_ADDRESSES: u32 = 0x0004_0000;
 
 /// `prctl`
 pub fn prctl(r: &mut UserRegs) -> SysResult {
@@ -227,7 +233,22 @@ pub fn prctl(r: &mut UserRegs) -> SysResult {
         }
         p::PR_GET_TIMERSLACK => Ok(user().settings.lock().slack[0] as usize),
         p::PR_GET_SECCOMP | p::PR_SET_THP_DISABLE => Ok(0),
+        p::PR_GET_THP_DISABLE | p::PR_GET_MDWE | p::PR_MCE_KILL_GET if [arg, r.a2(), r.a3(), r.a4()] != [0; 4] => {
+            Err(EINVAL)
+        }
         p::PR_GET_THP_DISABLE => Ok(1),
+        // Times are sampled nowhere, what is mapped may be written and run, and a broken page ends whoever touches it.
+        p::PR_GET_TIMING | p::PR_GET_MDWE => Ok(0),
+        p::PR_SET_TIMING if arg as u32 == p::PR_TIMING_STATISTICAL => Ok(0),
+        p::PR_MCE_KILL_GET => Ok(p::PR_MCE_KILL_DEFAULT as usize),
+        p::PR_GET_TSC => {
+            UserPtr::<u32>::new(arg).write(p::PR_TSC_ENABLE)?;
+            Ok(0)
+        }
+        p::PR_GET_SECUREBITS => {
+            const KEEP_CAPS: usize = 1 << 4;
+            Ok(if user().settings.lock().keep_caps { KEEP_CAPS } else { 0 })
+        }
         p::PR_CAPBSET_READ => {
             if arg <= 40 {
                 Ok(1)

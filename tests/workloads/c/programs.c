@@ -2,6 +2,8 @@
  * programs and files that are gone. */
 #include "calls.h"
 #include <pthread.h>
+#include <sched.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 
@@ -527,6 +529,65 @@ static void zombies(void) {
     close_all(), fflush(stdout);
 }
 
+static char file_text[1 << 16];
+static char *all_of(const char *path) {
+    int fd = MUST(open(path, O_RDONLY));
+    long n = 0, got;
+    while ((got = read(fd, file_text + n, sizeof file_text - 1 - n)) > 0)
+        n += got;
+    close(fd), file_text[n] = 0;
+    return file_text;
+}
+
+/* Names that have everything in them, where /proc shows them; numbers that it does not write; settings that are only told. */
+static void odd_names(void) {
+    static const char *const names[] = {"it's \"x\"", "a\\b\tc", "two\nlines", "\xc3\xa4\xff", ") R 1 ("};
+    for (int i = 0; i < 5; i++) {
+        int fd = MUST(open(names[i], O_RDWR | O_CREAT, 0600)), memory = MUST(memfd_create(names[i], 0));
+        MUST(ftruncate(fd, 4096)), MUST(ftruncate(memory, 4096));
+        char *one = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0), *two = mmap(NULL, 4096, PROT_READ, MAP_SHARED, memory, 0), start[32];
+        for (int j = 0; j < 2; j++) {
+            sprintf(start, "%lx-", (long)(j ? two : one));
+            char *line = strstr(all_of("/proc/self/maps"), start);
+            line[strcspn(line, "\n")] = 0, puts(line + 73 + (j ? 0 : strlen(base)));
+        }
+        sprintf(start, "/proc/self/fd/%d", memory);
+        long n = readlink(start, file_text, 99);
+        printf("%ld %.*s\n", n, (int)n, file_text);
+        prctl(PR_SET_NAME, names[i]);
+        char *line = all_of("/proc/self/status");
+        printf("%.*s\n", (int)strcspn(line, "\n"), line);
+        line = strchr(all_of("/proc/self/stat"), '('), strrchr(line, ')')[1] = 0, puts(line);
+        munmap(one, 4096), munmap(two, 4096), close(fd), close(memory), MUST(unlink(names[i]));
+    }
+    static const char *const numbers[] = {"/proc/self/fd/1", "/proc/self/fd/01", "/proc/self/fd/+1", "/proc/01", "/proc/self/task/+1", "/proc/self/fd/1x"};
+    for (int i = 0; i < 6; i++)
+        ONE(numbers[i], answer(readlink(numbers[i], file_text, 9) > 0 ? 0 : -1));
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int tsc = 0;
+        long real_time = 0, policy = 0, priority = 0;
+        int ten = 10;
+        CALL(sched_setscheduler, 0, SCHED_FIFO, &ten);
+        sscanf(strrchr(all_of("/proc/self/stat"), ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %ld %*d %*d %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*d %*d %ld %ld", &priority, &real_time, &policy);
+        printf("priority %ld %ld, policy %ld\n", priority, real_time, policy);
+        ONE("personality", personality(-1)), ONE("fixed", personality(ADDR_NO_RANDOMIZE)), ONE("it", personality(-1));
+        fflush(stdout), pid = fork();
+        if (pid == 0)
+            ONE("of a child", personality(-1)), fflush(stdout), _exit(0);
+        waitpid(pid, NULL, 0), ONE("back", personality(0)), ONE("it", personality(-1));
+        ONE("timing", CALL(prctl, PR_GET_TIMING)), ONE("sampled", CALL(prctl, PR_SET_TIMING, PR_TIMING_STATISTICAL)), ONE("exact", CALL(prctl, PR_SET_TIMING, PR_TIMING_TIMESTAMP));
+        ONE("counter", CALL(prctl, PR_GET_TSC, &tsc)), ONE("it", tsc), ONE("nowhere", CALL(prctl, PR_GET_TSC, 8));
+        ONE("bits", CALL(prctl, PR_GET_SECUREBITS)), CALL(prctl, PR_SET_KEEPCAPS, 1), ONE("and kept", CALL(prctl, PR_GET_SECUREBITS));
+        ONE("broken pages", CALL(prctl, PR_MCE_KILL_GET, 0, 0, 0, 0)), ONE("with more", CALL(prctl, PR_MCE_KILL_GET, 1, 0, 0, 0));
+        ONE("huge pages, with more", CALL(prctl, PR_GET_THP_DISABLE, 1, 0, 0, 0));
+        fflush(stdout), _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+    ONE("times of nothing", CALL(utimensat, AT_FDCWD, NULL, NULL, 0));
+}
+
 int main(int argc, char **argv) {
     if (!strcmp(argv[0], "settings"))
         return show_settings("afterwards");
@@ -550,6 +611,7 @@ int main(int argc, char **argv) {
     of_two();
     through();
     zombies();
+    odd_names();
     end();
     return 0;
 }

@@ -100,6 +100,10 @@ pub fn utimensat(r: &mut UserRegs) -> SysResult {
     if flags & !(l::AT_SYMLINK_NOFOLLOW | l::AT_EMPTY_PATH) != 0 {
         return Err(EINVAL);
     }
+    // No path means the descriptor itself, and there is none.
+    if r.a1() == 0 && r.a0() as i32 == l::AT_FDCWD {
+        return Err(EFAULT);
+    }
     set_times(r.a0(), r.a1(), flags, times)
 }
 
