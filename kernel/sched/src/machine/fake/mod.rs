@@ -66,7 +66,7 @@ struct Machine {
 
 std::thread_local! {
     static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
-    /// Nanoseconds of the program that runs here now.
+    /// Whether interrupts come to what computes as a program does.
     static USER: Cell<bool> = const { Cell::new(false) };
 }
 
