@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const REACHED: &str = "QUIRE_REACHED";
 /// So many preemptions are quick.
 const FEW: usize = 2;
+/// The rounds of a search, each over all models that come to a place: how many preemptions. The last one has the models' own bounds.
+const ROUNDS: [Option<usize>; 3] = [Some(1), Some(FEW), None];
 /// The time for the first look of a model.
 const LOOK_SECONDS: u64 = 3;
 
@@ -67,8 +69,8 @@ enum Verdict {
     Found(&'static str),
     /// None of so many models does.
     Survives(usize),
-    /// So many of the models ended within so many seconds.
-    OutOfTime(usize, usize, u64),
+    /// Within the time none of the models did in the rounds before this one ([`ROUNDS`]), and so many ended in it.
+    OutOfTime { round: usize, ended: usize, of: usize, seconds: u64 },
     /// No model comes here.
     Unreached,
 }
@@ -122,7 +124,7 @@ pub fn main(args: &[String]) -> Option<ExitCode> {
         places.len(),
         verdicts.iter().flatten().count(),
         count(|v| matches!(v, Verdict::Survives(_))),
-        count(|v| matches!(v, Verdict::OutOfTime(..))),
+        count(|v| matches!(v, Verdict::OutOfTime { .. })),
         count(|v| matches!(v, Verdict::Unreached)),
     );
     println!("{found} passed, 0 failed");
@@ -134,8 +136,14 @@ impl Verdict {
         match self {
             Verdict::Found(model) => model.to_string(),
             Verdict::Survives(models) => format!("none of {models} models"),
-            Verdict::OutOfTime(ended, of, seconds) => {
-                format!("not found within {seconds} s ({ended} of {of} models ended)")
+            Verdict::OutOfTime { round, ended, of, seconds } => {
+                let bound = |round: usize| match ROUNDS[round] {
+                    Some(1) => "1 preemption".to_string(),
+                    Some(n) => format!("{n} preemptions"),
+                    None => "their own bounds".to_string(),
+                };
+                let before = round.checked_sub(1).map(|round| format!("none of {of} models with {}, ", bound(round)));
+                format!("{}{ended} of {of} ended with {} within {seconds} s", before.unwrap_or_default(), bound(*round))
             }
             Verdict::Unreached => "no model comes here".to_string(),
         }
@@ -179,9 +187,9 @@ fn look(model: &'static Model) -> Look {
     Look { model, seconds, reached: numbers.split(' ').filter_map(|n| n.parse().ok()).collect() }
 }
 
-/// A bound on preemptions that is quick.
-fn few(bound: Option<usize>) -> Option<usize> {
-    Some(bound.map_or(FEW, |b| b.min(FEW)))
+/// The narrower one of two bounds on preemptions; `None`: no bound.
+fn at_most(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    a.into_iter().chain(b).min()
 }
 
 /// All weaker orderings of a place.
@@ -220,27 +228,30 @@ fn try_one(place: &Place, weaker: &str, models: &[&'static Model], limit: Durati
         let (text, _) = call(model, mode, bound, left.max(1), (VARIABLE, &switch));
         (text.starts_with("fail "), text.starts_with("pass "))
     };
-    if let Some(model) = models.iter().find(|m| run(m, 0, few(m.bounds[0])).0) {
-        return Verdict::Found(model.name);
-    }
-    let mut ended = 0;
-    for model in models {
-        let mut whole = true;
-        // Where all is a read-modify-write, loads, stores and fences are ordered whatever they say.
-        for mode in 0..if place.is_rmw { MODES.len() } else { 1 } {
-            let (fails, ends) = run(model, mode, model.bounds[mode]);
-            if fails {
-                return Verdict::Found(model.name);
+    for round in 0..ROUNDS.len() {
+        let mut ended = 0;
+        for model in models {
+            let mut whole = true;
+            // Where all is a read-modify-write, loads, stores and fences are ordered whatever they say; and it is for the last round.
+            let modes = if place.is_rmw && ROUNDS[round].is_none() { MODES.len() } else { 1 };
+            for mode in 0..modes {
+                let bound = at_most(ROUNDS[round], model.bounds[mode]);
+                if mode == 0 && round > 0 && bound == at_most(ROUNDS[round - 1], model.bounds[mode]) {
+                    continue;
+                }
+                let (fails, ends) = run(model, mode, bound);
+                if fails {
+                    return Verdict::Found(model.name);
+                }
+                whole &= ends;
             }
-            whole &= ends;
+            ended += whole as usize;
         }
-        ended += whole as usize;
+        if ended < models.len() {
+            return Verdict::OutOfTime { round, ended, of: models.len(), seconds: limit.as_secs() };
+        }
     }
-    if ended == models.len() {
-        Verdict::Survives(ended)
-    } else {
-        Verdict::OutOfTime(ended, models.len(), limit.as_secs())
-    }
+    Verdict::Survives(models.len())
 }
 
 /// A run over the copy in a process of its own: what it says, and how long it took.
@@ -265,7 +276,7 @@ fn sample() -> ExitCode {
         let known = PLACES.iter().any(|p| p.name == *name && p.weaker.contains(weaker));
         let found = all().find(|m| m.name == *model).filter(|_| known).is_some_and(|m| {
             let switch = format!("{name}={weaker}");
-            call(m, 0, few(m.bounds[0]), 20, (VARIABLE, &switch)).0.starts_with("fail ")
+            call(m, 0, at_most(Some(FEW), m.bounds[0]), 20, (VARIABLE, &switch)).0.starts_with("fail ")
         });
         match (known, found) {
             (_, true) => passed += 1,
