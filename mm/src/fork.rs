@@ -3,6 +3,8 @@
 //! 1. Claim each arena whole, in ascending order.
 //! 2. Set the *forking* flag, fence, and await the end of the windows that are open on other CPUs that are active here (and of other read
 //!    sections there, for nothing tells them apart): later ones see the flag, and faults for private stores wait (races 28, 29).
+//!    An arena that step 1 has missed is seen now, and all begins again; or its maker sees the flag, and nobody edits in it before that
+//!    goes (model `fork-arena`).
 //! 3. Copy each arena's list; for every private page: a reference for the child, the parent's entry read-only and
 //!    copy-on-write with the parity flipped, the child's entry. Object pages and the zero page are left to the child's faults.
 //! 4. One shootdown of the whole space, also when the fork failed half way (race 40).
@@ -32,6 +34,7 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::sync::{Ordering::*, fence};
 use crate::walk::index;
+use crate::whole::Claimed;
 
 impl<M: Machine> Space<M> {
     /// A copy of this space. On failure everything is as before, and what the child had got is freed.
@@ -47,14 +50,8 @@ impl<M: Machine> Space<M> {
         let m = self.memory();
         m.stats.add(&m.machine, Counter::Fork, 1);
         self.let_slow_pass();
-        let whole = self.claim_all();
-        // From here on no scan begins, and none is under way: entries change by their program only, and not by scans.
-        self.wait_for_scans(whole.arenas());
+        let whole = self.claim_and_hold_stores();
         let others = || self.active.bits() & !(1 << m.machine.cpu());
-        // The fence pairs with those of activation and of a pin: whoever is not seen in a read section here sees the flag in its next
-        // window.
-        self.forking.store(1, Release);
-        fence(SeqCst);
         m.await_windows(others());
         child.inherit_crowd(self);
         let mut hot = Hot::new();
@@ -78,6 +75,23 @@ impl<M: Machine> Space<M> {
         }
         drop(whole);
         result
+    }
+
+    /// Claims all arenas, and sets the flag.
+    fn claim_and_hold_stores(&self) -> Claimed<'_, M> {
+        loop {
+            let whole = self.claim_all();
+            // From here on no scan begins, and none is under way: entries change by their program only, and not by scans.
+            self.wait_for_scans(whole.arenas());
+            // The fence pairs with those of activation, of a pin, and of whoever makes an arena: who is not seen in a read section after
+            // it sees the flag in its next window; an arena that is not seen has a maker who sees the flag, and waits.
+            self.forking.store(1, Release);
+            fence(SeqCst);
+            if whole.is_complete() {
+                return whole;
+            }
+            self.forking.store(0, Release);
+        }
     }
 
     /// Lets the stores pass that the fork before this one has held up, or that are being copied for: a thread that forks in a loop would starve

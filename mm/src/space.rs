@@ -14,9 +14,9 @@ use crate::blank::Credit;
 use crate::cpuset::CpuSet;
 use crate::error::EditError;
 use crate::frames::Frame;
-use crate::machine::{CPUS, Machine};
+use crate::machine::{CPUS, Machine, What};
 use crate::memory::Memory;
-use crate::page::ARENAS;
+use crate::page::{ARENA_PAGES, ARENAS};
 use crate::segment::Flags;
 use crate::slow::Slow;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering::*, fence};
@@ -118,16 +118,29 @@ impl<M: Machine> Space<M> {
         if index >= ARENAS {
             return Err(EditError::Invalid);
         }
+        static FORK: What = What { text: "the end of a fork, to map in arena", show: |n, f| write!(f, "{n}") };
         let new = Arena::new(self.memory, index).ok_or(EditError::OutOfFrames)?;
+        // A fork that has begun does not have this arena among its claims: nobody may edit here before it has ended. So the arena is born
+        // with a claim, which others who find it await. SAFETY: it lives as long as the space, but for the loser's, which goes below.
+        let claim = unsafe { &*new }.claims.acquire_one(self.memory, 0, ARENA_PAGES);
         // Relaxed: the Release below publishes it with the arena, so whoever finds the arena finds the bit (`each_arena`).
         self.known[index / 64].fetch_or(1 << (index % 64), Relaxed);
         // Release publishes the arena. The loser frees its own.
-        if self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_err() {
+        let wins = self.arenas[index].compare_exchange(null_mut(), new, AcqRel, Acquire).is_ok();
+        // Before the look at the flag of a fork, and before the caller reads what every new segment gets: pairs with the fences in `fork_into`
+        // and `set_future_flags`.
+        fence(SeqCst);
+        if wins {
+            let mut since = 0;
+            while self.is_forking() {
+                since = self.memory.pause(&FORK, index as u64, since);
+            }
+            drop(claim);
+        } else {
+            drop(claim);
             // SAFETY: nobody has seen it.
             unsafe { self.free_arena(new) };
         }
-        // Before the caller reads what every new segment gets: pairs with the fence in `set_future_flags`.
-        fence(SeqCst);
         self.arena(index).ok_or(EditError::OutOfFrames)
     }
 

@@ -30,7 +30,7 @@ impl<M: Machine> Space<M> {
                 all.kept[arena.index] = arena.claims.acquire(self.memory(), &[(0, ARENA_PAGES)]).keep();
             }
             // Acquire, by the claims: the arenas that earlier holders have made are seen.
-            if self.each_arena().all(|a| all.kept[a.index] != 0) {
+            if all.is_complete() {
                 return all;
             }
         }
@@ -66,6 +66,11 @@ impl<M: Machine> Space<M> {
 }
 
 impl<'a, M: Machine> Claimed<'a, M> {
+    /// Whether each arena of the space is claimed.
+    pub fn is_complete(&self) -> bool {
+        self.space.each_arena().all(|a| self.kept[a.index] != 0)
+    }
+
     /// The arenas, in ascending order.
     pub fn arenas(&self) -> impl Iterator<Item = &'a Arena> {
         self.space.each_arena().filter(|a| self.kept[a.index] != 0)

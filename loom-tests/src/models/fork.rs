@@ -20,6 +20,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
     Model::new("fork-cow", cow, &[&[NoForkMark]]),
     Model::new("fork-move", moved, &[&[NewArenaLeftOut]]).bounds([Some(2), Some(3)], [Some(3), Some(3)]),
+    Model::new("fork-arena", arena_made, &[&[ArenaBesideFork]]).bounds([Some(2); 2], [Some(3); 2]),
 ];
 
 /// What the child holds, read on CPU 2.
@@ -298,5 +299,28 @@ fn moved() {
         child.is_resident(old) != child.is_resident(new),
         "a page that moved during the fork is missing in the child"
     );
+    w.end(&[s, child]);
+}
+
+/// A mapping in an arena that there was not, and then a store that tells of it, while another CPU forks: a child that has been told has the
+/// mapping.
+fn arena_made() {
+    let w = World::new(34);
+    let s = w.space();
+    let home = Page::of(1, 0).0;
+    s.map(home, 1, RW);
+    on(0, || s.enter());
+    on(1, || {
+        s.enter();
+        assert!(s.write(home, 0, 0).is_ok());
+    });
+    let t = spawn(&w, 1, move || {
+        s.map(0, 1, RW);
+        assert!(s.write(home, 0, 1).is_ok());
+    });
+    let child = script(&w, || s.fork());
+    let _ = t.join();
+    let has_it = child.find(Page(0)).is_some_and(|s| s.range.start == Page(0));
+    assert!(has_it || look(child, home) == 0, "the child is told of a mapping that it lacks");
     w.end(&[s, child]);
 }
