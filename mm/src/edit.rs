@@ -63,7 +63,7 @@ impl<M: Machine> Space<M> {
     fn unmap_across(&self, range: PageRange) -> Result<(), EditError> {
         let claims = self.claim_ranges([range]);
         let gone = range.by_arena().try_for_each(|(index, lo, hi)| {
-            let Some(arena) = self.arena(index) else { return Ok(()) };
+            let Some(arena) = claims.arena(index) else { return Ok(()) };
             if self.publish(arena, lo, hi, None, |_| Ok(()), None)?.changed {
                 self.sweep(arena, lo, hi, Fate::Gone);
             }

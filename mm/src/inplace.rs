@@ -186,10 +186,10 @@ impl<M: Machine> Space<M> {
             let _claim = arena.claims.acquire_one(self.memory(), lo, hi);
             return edit(arena, lo, hi);
         }
-        let _claims = self.claim_ranges([range]);
+        let claims = self.claim_ranges([range]);
         let mut end = Ok(());
         for (index, lo, hi) in range.by_arena() {
-            match self.arena(index).map_or(Err(EditError::NotMapped), |arena| edit(arena, lo, hi)) {
+            match claims.arena(index).map_or(Err(EditError::NotMapped), |arena| edit(arena, lo, hi)) {
                 Ok(()) => {}
                 Err(EditError::NotMapped) if holes == Holes::Skip => end = Err(EditError::NotMapped),
                 ends => return ends,

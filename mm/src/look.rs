@@ -12,6 +12,7 @@ use crate::page::{ARENA_PAGES, ARENAS, Page, PageRange};
 use crate::segment::{Flags, Part, Segment};
 use crate::space::Space;
 use crate::walk::next_table;
+use crate::whole::Claimed;
 
 impl<M: Machine> Space<M> {
     /// The segment that contains a page, or the next one above it.
@@ -53,27 +54,11 @@ impl<M: Machine> Space<M> {
     /// hole, or there are several. Waits for edits of the range; the caller holds no claim and no lock.
     pub fn one_segment(&self, range: PageRange) -> Result<Segment, EditError> {
         let claims = self.claim_ranges([range]);
-        let shown = self.shown(range)?;
+        let shown = claims.shown(range)?;
         let _pin = self.memory().pin();
         let segment = shown.to_segment(range.start.arena());
         drop(claims);
         Ok(Segment { range, ..segment })
-    }
-
-    /// As [`Space::one_segment`], for whoever has claimed the range; as the segment's part in the first arena.
-    pub(crate) fn shown(&self, range: PageRange) -> Result<Part, EditError> {
-        let mut first: Option<Part> = None;
-        for (index, lo, hi) in range.by_arena() {
-            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
-            let pin = self.memory().pin();
-            let part = one_part(arena.list(&pin), lo, hi)?;
-            match first {
-                None => first = Some(part),
-                Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
-                Some(_) => return Err(EditError::NotMapped),
-            }
-        }
-        first.ok_or(EditError::NotMapped)
     }
 
     /// Whether a range is free for a mapping, as it looks now (a mapping there decides).
@@ -99,9 +84,9 @@ impl<M: Machine> Space<M> {
 
     /// The segments that show an object, none of them in transit. Waits for edits; the caller holds no claim and no lock.
     pub fn views(&self, object: &Object) -> u64 {
-        let _all = self.claim_all();
+        let all = self.claim_all();
         let mut n = 0;
-        for arena in self.each_arena() {
+        for arena in all.arenas() {
             let pin = self.memory().pin();
             arena.list(&pin).each(0, ARENA_PAGES, &mut |p| {
                 n += core::ptr::eq(p.object, object) as u64;
@@ -150,6 +135,24 @@ impl<M: Machine> Space<M> {
                 see(page, f);
             }
         });
+    }
+}
+
+impl<M: Machine> Claimed<'_, M> {
+    /// As [`Space::one_segment`], of a range that is claimed; as the segment's part in the first arena.
+    pub(crate) fn shown(&self, range: PageRange) -> Result<Part, EditError> {
+        let mut first: Option<Part> = None;
+        for (index, lo, hi) in range.by_arena() {
+            let arena = self.arena(index).ok_or(EditError::NotMapped)?;
+            let pin = self.space().memory().pin();
+            let part = one_part(arena.list(&pin), lo, hi)?;
+            match first {
+                None => first = Some(part),
+                Some(f) if f.shown_at(range, index, lo, hi).same(&part) => {}
+                Some(_) => return Err(EditError::NotMapped),
+            }
+        }
+        first.ok_or(EditError::NotMapped)
     }
 }
 

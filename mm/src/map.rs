@@ -15,6 +15,7 @@ use crate::space::Space;
 use crate::stats::Counter;
 use crate::sweep::Fate;
 use crate::tree::See;
+use crate::whole::Claimed;
 
 impl<M: Machine> Space<M> {
     /// Maps `pages` pages. Returns where.
@@ -73,7 +74,7 @@ impl<M: Machine> Space<M> {
     fn map_at(&self, range: PageRange, like: &Part, over: Over) -> Result<(), EditError> {
         let Some((index, lo, hi)) = range.one_arena() else {
             // One answer for all arenas.
-            return self.map_claimed([range], range, over, &|| Ok(like.with_future(self.future_flags())));
+            return self.map_claimed([range], range, over, &|_| Ok(like.with_future(self.future_flags())));
         };
         let arena = self.arena_or_new(index)?;
         if like.flags.contains(Flags::GROWS_DOWN) {
@@ -88,8 +89,8 @@ impl<M: Machine> Space<M> {
     pub fn map_again(&self, view: Page, fixed: Option<Page>, pages: u64) -> Result<Page, EditError> {
         self.memory.stats.add(&self.memory.machine, Counter::Map, 1);
         let view = PageRange::new(view, 1).ok_or(EditError::Invalid)?;
-        let look = || {
-            let shown = self.shown(view)?;
+        let look = |claims: &Claimed<'_, M>| {
+            let shown = claims.shown(view)?;
             if shown.flags.contains(Flags::SHARED) { Ok(shown) } else { Err(EditError::NotMapped) }
         };
         loop {
@@ -120,14 +121,14 @@ impl<M: Machine> Space<M> {
         claimed: [PageRange; N],
         range: PageRange,
         over: Over,
-        look: &dyn Fn() -> Result<Part, EditError>,
+        look: &dyn Fn(&Claimed<'_, M>) -> Result<Part, EditError>,
     ) -> Result<(), EditError> {
         let arenas = range.by_arena().count();
         let at_once = arenas == 1 && over != Over::All;
         let reserve = Reserve::take(self.memory(), if at_once { 0 } else { arenas })?;
         range.by_arena().try_for_each(|(index, ..)| self.arena_or_new(index).map(|_| ()))?;
         let claims = self.claim_ranges(claimed);
-        let like = look()?;
+        let like = look(&claims)?;
         let part = |index, lo, hi| like.shown_at(range, index, lo, hi);
         let put = |index: usize, lo: u32, hi: u32, all: Part| {
             let arena = self.arena_or_new(index)?;

@@ -93,8 +93,8 @@ impl<M: Machine> Space<M> {
     /// Maps `more`, right behind `old`, as a continuation of what is there.
     fn extend(&self, old: PageRange, more: PageRange) -> Result<(), EditError> {
         let all = PageRange { start: old.start, end: more.end };
-        let look = || {
-            let shown = self.shown(old)?;
+        let look = |claims: &Claimed<'_, M>| {
+            let shown = claims.shown(old)?;
             let before = if shown.object.is_null() { 0 } else { old.pages() };
             Ok(Part { offset: shown.offset + before, ..shown })
         };
@@ -139,7 +139,7 @@ impl<M: Machine> Space<M> {
         let mut wide = src;
         loop {
             let claims = self.claim_ranges([wide, dst]);
-            let shown = self.shown(src)?;
+            let shown = claims.shown(src)?;
             if !keep || !shown.flags.contains(Flags::LOCKED) {
                 return Ok((claims, shown, None));
             }

@@ -37,7 +37,8 @@ impl<M: Machine> Space<M> {
     }
 
     /// Claims ranges, at most two, arena by arena, in ascending order; all at once where several lie in one arena. The caller holds no
-    /// claim. Gives the CPU away while it waits. As with [`Space::claim_all`], arenas that are made meanwhile are claimed, too.
+    /// claim. Gives the CPU away while it waits. As with [`Space::claim_all`], arenas that are made meanwhile are claimed, too; those that are
+    /// made later are not, so an edit takes its arenas from the claims ([`Claimed::arena`]).
     pub(crate) fn claim_ranges<const N: usize>(&self, ranges: [PageRange; N]) -> Claimed<'_, M> {
         loop {
             let all = self.claim_known(ranges);
@@ -66,6 +67,17 @@ impl<M: Machine> Space<M> {
 }
 
 impl<'a, M: Machine> Claimed<'a, M> {
+    /// The space.
+    pub fn space(&self) -> &'a Space<M> {
+        self.space
+    }
+
+    /// The arena, if it is claimed. One that is not was made after the claims were taken, when nothing was mapped there: to the edit, it
+    /// is a hole.
+    pub fn arena(&self, index: usize) -> Option<&'a Arena> {
+        self.space.arena(index).filter(|_| self.kept[index] != 0)
+    }
+
     /// Whether each arena of the space is claimed.
     pub fn is_complete(&self) -> bool {
         self.space.each_arena().all(|a| self.kept[a.index] != 0)

@@ -6,7 +6,7 @@
 
 use crate::defects::Defect::*;
 use crate::model::Model;
-use crate::world::{R, RW, Scene, World, script, spawn};
+use crate::world::{R, RW, Scene, World, on, script, spawn};
 use quire_mm::{Backing, EditError, Flags, ObjectRef, Page, Place, Prot, Remap, Space};
 
 pub const MODELS: &[Model] = &[
@@ -16,6 +16,7 @@ pub const MODELS: &[Model] = &[
     Model::new("grow-border", grow, &[&[GrowBesideBorder]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("grow-guard", guard, &[&[GuardBesideBorder]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("view-again", again, &[&[ViewLookedBefore]]).bounds([Some(2); 2], [Some(3); 2]),
+    Model::new("unmap-made", made, &[&[ArenaUnclaimed]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("move-unlocks", unlocks, &[&[UnlockUnclaimed]]).bounds([Some(1), Some(2)], [Some(2), Some(3)]),
 ];
 
@@ -137,5 +138,27 @@ fn unlocks() {
     assert_eq!(moved, Ok(Page(3)));
     let found = [0, 1, 3].map(|page| flags(&s, page));
     assert_eq!(found, [Some(Flags::empty()), Some(Flags::LOCKED), Some(Flags::LOCKED)]);
+    w.end(&[s]);
+}
+
+/// An unmapping over the border, while a page moves to the arena behind it, which there was not: the page is gone, or all there.
+fn made() {
+    let w = World::new(34);
+    let s = w.space();
+    s.map(0, 1, RW);
+    s.map(BORDER - 1, 1, RW);
+    on(1, || {
+        s.enter();
+        assert!(s.write(0, 0, 7).is_ok());
+        s.leave();
+    });
+    let t = spawn(&w, 1, move || {
+        let moved = s.remap(Scene::range(0, 1), 1, Remap::Fixed(Page(BORDER)), false);
+        assert_eq!(moved, Ok(Page(BORDER)));
+    });
+    script(&w, || s.unmap(BORDER - 1, 2));
+    let _ = t.join();
+    let is_mapped = s.find(Page(BORDER)).is_some_and(|s| s.range.start == Page(BORDER));
+    assert_eq!(is_mapped, s.is_resident(Page(BORDER)), "a page that moved beside an unmapping is lost");
     w.end(&[s]);
 }
