@@ -43,6 +43,8 @@ struct Set {
     interests: BTreeMap<Key, Interest>,
     /// The one reported last: the next round begins behind it, so that a busy file does not hide the others.
     last: Key,
+    /// How often an interest has come or changed: each may be an edge of the set, for sets around it.
+    changes: u64,
 }
 
 /// A set of interests.
@@ -120,9 +122,10 @@ impl Epoll {
                 continue;
             };
             at = key;
-            let before = file.file.edges();
+            let edges = || if events & EPOLLET != 0 { file.file.edges() } else { [0; 2] };
+            let before = edges();
             let now = ask(&file, 1, &mut { BUDGET }) & (events & !MODIFIERS | l::POLLERR | l::POLLHUP);
-            let after = file.file.edges();
+            let after = edges();
             let mut set = self.0.lock();
             let Some(interest) = set.interests.get_mut(&key) else { continue };
             let fresh = if events & EPOLLET != 0 { now & !interest.stale(before) } else { now };
@@ -169,6 +172,7 @@ impl Epoll {
     fn edges_within(&self, depth: u32, budget: &mut u32) -> u64 {
         let (mut at, mut sum) = (FIRST, 0u64);
         let mut mix = |number: u64| sum = (sum ^ number).wrapping_mul(0x100_0000_01b3).rotate_left(29);
+        mix(self.0.lock().changes);
         while let Some((key, file, events)) = self.behind(at) {
             at = key;
             if *budget == 0 {
@@ -254,7 +258,7 @@ fn create(flags: u32) -> SysResult {
         return Err(EINVAL);
     }
     let file = OpenFile::new(
-        arc(Epoll(Mutex::new(Set { interests: BTreeMap::new(), last: FIRST })))?,
+        arc(Epoll(Mutex::new(Set { interests: BTreeMap::new(), last: FIRST, changes: 0 })))?,
         l::O_RDWR,
         b"anon_inode:[eventpoll]",
         None,
@@ -303,7 +307,8 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
         if op == l::EPOLL_CTL_ADD && !crate::mem::heap_has(size_of::<Interest>() * 16) {
             return Err(ENOMEM);
         }
-        let set = &mut epoll.0.lock().interests;
+        let mut locked = epoll.0.lock();
+        let Set { interests: set, changes, .. } = &mut *locked;
         match op {
             l::EPOLL_CTL_ADD => {
                 // The number may have been that of files which are gone.
@@ -317,6 +322,7 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
                 let interest =
                     Interest { file: Arc::downgrade(&file), events, data, reported: 0, edges: [0; 2], armed: true };
                 set.insert(key, interest);
+                *changes += 1;
             }
             l::EPOLL_CTL_MOD => {
                 let interest = set.get_mut(&key).ok_or(ENOENT)?;
@@ -324,6 +330,7 @@ pub fn ctl(r: &mut UserRegs) -> SysResult {
                     return Err(EINVAL);
                 }
                 (interest.events, interest.data, interest.reported, interest.armed) = (events, data, 0, true);
+                *changes += 1;
             }
             l::EPOLL_CTL_DEL => {
                 set.remove(&key).ok_or(ENOENT)?;

@@ -3,7 +3,7 @@
 use super::process::{Ended, Process};
 use super::signal::{self, Detail, MAX, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, send};
 use super::thread::{self, user};
-use super::tree::{self, Tree};
+use super::tree::{self, Suspects, Tree};
 use super::{futex, wait};
 use crate::mem::user::UserPtr;
 use alloc::sync::Arc;
@@ -32,7 +32,7 @@ pub fn end_process(process: &Arc<Process>, ended: Ended) {
     let mut threads = process.threads.lock();
     threads.ending.get_or_insert(ended);
     process.must_stop.store(true, Ordering::SeqCst);
-    process.stopped.store(false, Ordering::SeqCst);
+    process.set_stopped(false);
     process.resumed.wake_all();
     threads.list.iter().for_each(send::poke);
 }
@@ -142,8 +142,9 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
         telling = parent.as_ref().is_some_and(|parent| is_told(parent, exit_signal));
         links.telling += u32::from(telling);
         if let Some(parent) = &parent {
-            tree.orphans(process, parent, &mut heirloom.orphaned);
+            tree.suspect(process, parent, &mut heirloom.orphaned);
         }
+        tree.keep_orphaned(&mut heirloom.orphaned);
         if parent.as_ref().is_none_or(|parent| forgets(parent, process.pid, exit_signal)) {
             wait::bury(&mut tree, parent.as_ref(), process);
         }
@@ -164,7 +165,11 @@ fn finish_process(process: &Arc<Process>, ended: Ended) {
             parent.child_changed.wake_all();
         }
     }
-    for group in heirloom.orphaned {
+    // Somebody inherits what has ended, and may not have been told of it by a signal.
+    if let Some(heir) = heirloom.waits {
+        heir.child_changed.wake_all();
+    }
+    for group in heirloom.orphaned.into_keys() {
         send::to_group(group, SigInfo::kernel(SIGHUP));
         send::to_group(group, SigInfo::kernel(SIGCONT));
     }
@@ -197,7 +202,9 @@ struct Heirloom {
     /// Who wants a signal at the end of the parent, and which.
     orphans: Vec<(Arc<Process>, u8)>,
     /// Groups in which somebody is stopped, and that nobody could continue any more.
-    orphaned: Vec<u32>,
+    orphaned: Suspects,
+    /// The heir of some that have ended.
+    waits: Option<Arc<Process>>,
     /// Whom nobody waits for: dropped where no lock is held.
     buried: Vec<Arc<Process>>,
 }
@@ -224,9 +231,12 @@ fn hand_children_on(tree: &mut Tree, process: &Arc<Process>, left: &mut Heirloom
             links.telling += 1;
             left.tell.push((heir.clone(), child.clone(), end_of(child.pid, SIGCHLD, ended, usage)));
         }
-        tree.orphans(&child, process, &mut left.orphaned);
+        tree.suspect(&child, process, &mut left.orphaned);
         match &heir {
             Some(heir) if ended.is_none() || !forgets(heir, child.pid, SIGCHLD) => {
+                if ended.is_some() {
+                    left.waits = Some(heir.clone());
+                }
                 tree.links(heir).children.push(child);
             }
             _ => {

@@ -152,7 +152,26 @@ pub struct Process {
     pub subreaper: AtomicBool,
 }
 
+/// How many processes are stopped now.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a process is stopped now. One that is being stopped is seen under the tree's lock.
+pub fn is_any_stopped() -> bool {
+    STOPPED.load(Ordering::SeqCst) != 0
+}
+
 impl Process {
+    /// Stops it, or lets it go on; whether it was stopped before.
+    pub fn set_stopped(&self, stopped: bool) -> bool {
+        let before = self.stopped.swap(stopped, Ordering::SeqCst);
+        match (before, stopped) {
+            (false, true) => _ = STOPPED.fetch_add(1, Ordering::SeqCst),
+            (true, false) => _ = STOPPED.fetch_sub(1, Ordering::SeqCst),
+            _ => {}
+        }
+        before
+    }
+
     /// A process without threads. It is not in the tree yet.
     pub fn new(
         pid: u32,

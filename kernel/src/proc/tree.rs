@@ -1,13 +1,14 @@
 //! Who is whose child: one lock over parents, children, groups and ids.
 
 use super::exit;
-use super::process::{Ended, Process};
+use super::process::{Ended, Process, is_any_stopped};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ops::Bound;
 use core::sync::atomic::Ordering;
+use linux_raw_sys::general::SIGSTOP;
 use quire_base::errno::{EAGAIN, Errno};
 use quire_base::lock::{Mutex, MutexGuard};
 use quire_base::usage::Usage;
@@ -85,6 +86,16 @@ pub struct Tree {
     reserved: BTreeMap<u32, ()>,
 }
 
+/// What is known of a group that may be orphaned.
+#[derive(Default)]
+pub struct Suspect {
+    tied: bool,
+    stopped: bool,
+}
+
+/// Groups that may be orphaned.
+pub type Suspects = BTreeMap<u32, Suspect>;
+
 static TREE: Mutex<Tree> =
     Mutex::new(Tree { next: 2, processes: BTreeMap::new(), threads: BTreeMap::new(), reserved: BTreeMap::new() });
 
@@ -114,36 +125,59 @@ impl Tree {
         above.pgid != group && above.sid == session
     }
 
-    /// Whether nobody is left in the session, outside the group, whose child is in it: whoever stopped there would never go on. Whoever runs
-    /// the job stands for its shell.
-    pub fn is_orphaned(&mut self, group: u32) -> bool {
-        !self.any_of(group, |tree, process| {
-            let above = tree.parent(process);
-            let runs_job = above.as_ref().is_some_and(|above| above.pid == 1) && exit::is_job(process.pid);
-            runs_job || above.is_some_and(|above| above.pid != 1 && tree.ties(process, &above))
-        })
+    /// Whether the parent of `process` keeps its group from being orphaned. Whoever runs the job stands for its shell.
+    fn is_tied(&mut self, process: &Process) -> bool {
+        let above = self.parent(process);
+        let runs_job = above.as_ref().is_some_and(|above| above.pid == 1) && exit::is_job(process.pid);
+        runs_job || above.is_some_and(|above| above.pid != 1 && self.ties(process, &above))
     }
 
-    /// Whether `above`, the parent until now, has been the last that kept the group of `process` from being orphaned, and somebody in it is
-    /// stopped: then the group joins those that are to be told (SIGHUP, SIGCONT).
-    pub fn orphans(&mut self, process: &Process, above: &Process, orphaned: &mut Vec<u32>) {
+    /// Whether nobody is left in the session, outside the group, whose child is in it: whoever stopped there would never go on.
+    pub fn is_orphaned(&mut self, group: u32) -> bool {
+        !self.any_living(|tree, process| tree.links(process).pgid == group && tree.is_tied(process))
+    }
+
+    /// `process` stops, unless nobody could continue it. Returns whether it does.
+    pub fn stop(&mut self, process: &Process, signal: u8) -> bool {
         let group = self.links(process).pgid;
-        if above.pid == 1 || !self.ties(process, above) || orphaned.contains(&group) {
+        if u32::from(signal) != SIGSTOP && self.is_orphaned(group) {
+            return false;
+        }
+        process.set_stopped(true);
+        true
+    }
+
+    /// `above`, the parent of `process` until now, may have been the last that kept its group from being orphaned.
+    pub fn suspect(&mut self, process: &Process, above: &Process, suspects: &mut Suspects) {
+        // Hardly ever is somebody stopped, who would have to be told.
+        if is_any_stopped() && above.pid != 1 && self.ties(process, above) {
+            suspects.entry(self.links(process).pgid).or_default();
+        }
+    }
+
+    /// Leaves those groups that are orphaned now, and in which somebody is stopped: they are to be told (SIGHUP, SIGCONT). One look at
+    /// each process, however many groups there are.
+    pub fn keep_orphaned(&mut self, suspects: &mut Suspects) {
+        if suspects.is_empty() {
             return;
         }
-        let is_stopped = |_: &mut Tree, process: &Process| process.stopped.load(Ordering::SeqCst);
-        if self.is_orphaned(group) && self.any_of(group, is_stopped) {
-            orphaned.push(group);
-        }
+        self.any_living(|tree, process| {
+            let group = tree.links(process).pgid;
+            if let Some(suspect) = suspects.get_mut(&group) {
+                suspect.tied = suspect.tied || tree.is_tied(process);
+                suspect.stopped |= process.stopped.load(Ordering::SeqCst);
+            }
+            false
+        });
+        suspects.retain(|_, suspect| suspect.stopped && !suspect.tied);
     }
 
-    /// Whether a living process of the group satisfies `test`. Takes no memory: processes that end ask.
-    fn any_of(&mut self, group: u32, mut test: impl FnMut(&mut Tree, &Process) -> bool) -> bool {
+    /// Whether a living process satisfies `test`. Takes no memory: processes that end ask.
+    fn any_living(&mut self, mut test: impl FnMut(&mut Tree, &Process) -> bool) -> bool {
         let mut after = Bound::Unbounded;
         while let Some((&pid, process)) = self.processes.range((after, Bound::Unbounded)).next() {
             let process = process.clone();
-            let links = self.links(&process);
-            if links.pgid == group && links.ended.is_none() && test(self, &process) {
+            if self.links(&process).ended.is_none() && test(self, &process) {
                 return true;
             }
             after = Bound::Excluded(pid);

@@ -1,6 +1,6 @@
 //! Delivery: what a thread does about its signals on its way back to user mode.
 
-use super::{Action, Actions, SIGKILL, SIGSEGV, SIGSTOP, STOPPING, SigInfo, bit, frame, restart};
+use super::{Action, Actions, SIGKILL, SIGSEGV, STOPPING, SigInfo, bit, frame, restart};
 use crate::mem::user::UserPtr;
 use crate::proc::process::{Ended, Process};
 use crate::proc::sleep::wait_killable;
@@ -100,14 +100,6 @@ fn act(user: &UserThread, regs: &mut UserRegs, info: SigInfo, continued: u64) ->
     if bit(signal) & STOPPING == 0 {
         exit::group(Ended::Killed(signal));
     }
-    if signal != SIGSTOP {
-        let mut tree = tree::lock();
-        let group = tree.links(&user.process).pgid;
-        // Nobody could continue it.
-        if tree.is_orphaned(group) {
-            return false;
-        }
-    }
     stop(user, signal, continued);
     false
 }
@@ -116,7 +108,8 @@ fn actions(user: &UserThread) -> Arc<Actions> {
     user.process.actions.lock().clone()
 }
 
-/// Stops the process, unless it has been continued since the signal was taken.
+/// Stops the process, unless it has been continued since the signal was taken, or nobody could continue it. Decided under the tree's
+/// lock: a parent that ends just then finds it stopped, or it finds the parent gone.
 fn stop(user: &UserThread, signal: u8, continued: u64) {
     let process = &user.process;
     let parent = {
@@ -124,7 +117,9 @@ fn stop(user: &UserThread, signal: u8, continued: u64) {
         if *now != continued {
             return;
         }
-        process.stopped.store(true, Ordering::SeqCst);
+        if !tree::lock().stop(process, signal) {
+            return;
+        }
         wait::set_job_event(process, JobEvent::Stopped(signal))
     };
     for thread in process.thread_list() {
@@ -162,6 +157,6 @@ fn stop_here(user: &UserThread) {
     let process = &user.process;
     let resumed = || (!process.stopped.load(Ordering::SeqCst)).then_some(());
     if wait_killable(&process.resumed, resumed).is_none() {
-        process.stopped.store(false, Ordering::SeqCst);
+        process.set_stopped(false);
     }
 }

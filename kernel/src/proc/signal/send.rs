@@ -62,7 +62,7 @@ fn cancel(process: &Arc<Process>, signal: u8) {
         return;
     }
     *continued += 1;
-    let resumed = process.stopped.swap(false, Ordering::SeqCst);
+    let resumed = process.set_stopped(false);
     let parent = if resumed && signal == SIGCONT { wait::set_job_event(process, JobEvent::Continued) } else { None };
     drop(continued);
     if resumed {

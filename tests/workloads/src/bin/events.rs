@@ -150,6 +150,8 @@ fn sockets() {
     check!(there.write_all(b"ping").is_ok() && poll.wait(&here, 1000) & READY != 0, "no edge of a socket");
     let mut word = [0; 4];
     check!(here.read_exact(&mut word).is_ok() && &word == b"ping", "{word:?} instead of ping");
+    check!(there.shutdown(std::net::Shutdown::Write).is_ok(), "no end of writing");
+    check!(poll.wait(&here, 1000) & READY != 0, "no edge for the end of what comes");
     drop(there);
     check!(here.read(&mut word).is_ok_and(|n| n == 0), "no end of a socket");
 }
@@ -226,6 +228,20 @@ fn nested() {
     }
     check!(take(&counter) == Some(3), "what was added is not there");
     check!(try_add(&sets[0], &sets[3].0) == libc::ELOOP, "a set within itself");
+    // So is an interest that is armed again while its file is ready, and the end of a writer.
+    let (Ok((mut reader, mut writer)), inner, outer) = (pipe(), Poll::new(), Poll::new()) else {
+        quire_workloads::violated(format_args!("no pipe"))
+    };
+    inner.add(&reader, READY | ONCE);
+    outer.add(&inner.0, READY | EDGE);
+    check!(writer.write(b"ab").is_ok() && outer.wait(&inner.0, 1000) == READY, "no edge for bytes");
+    check!(inner.wait(&reader, 0) == READY && reader.read(&mut [0; 1]).is_ok(), "no bytes");
+    inner.control(libc::EPOLL_CTL_MOD, &reader, READY);
+    check!(outer.wait(&inner.0, 1000) == READY, "an interest that was armed again is no edge");
+    check!(outer.wait(&inner.0, 0) == 0, "an interest that was armed again has two edges");
+    check!(reader.read(&mut [0; 2]).is_ok_and(|n| n == 1) && inner.wait(&reader, 0) == 0, "bytes stay");
+    drop(writer);
+    check!(outer.wait(&inner.0, 1000) == READY, "nobody hears through a set that the writer is gone");
     let Ok(same) = sets[5].0.try_clone() else { quire_workloads::violated(format_args!("no copy of a descriptor")) };
     check!(try_add(&sets[5], &same) == libc::EINVAL, "a set in itself by another number");
     check!(sets[5].wait(&same, 0) == 0, "a set that is in itself after all");
