@@ -72,7 +72,7 @@ pub(crate) unsafe fn place_of(node: *mut Node) -> NodePlace {
     unsafe { (*node.cast::<Placed>()).place }
 }
 
-/// Takes the references of a leaf that is about to be published.
+/// Takes the references of a leaf that is complete, whether it will be published or not.
 pub(crate) fn own(leaf: &Node) {
     for p in leaf.values().iter().filter(|p| !p.object.is_null()) {
         // SAFETY: copied from a leaf, or made from a reference, that still holds the object.

@@ -154,8 +154,8 @@ impl Rcu {
         true
     }
 
-    /// Puts something into the bag of this epoch. Returns what that bag held three epochs ago, to be freed, and whether so much is retired
-    /// that the caller should look what else may be freed.
+    /// Puts something into the bag of this epoch. Returns what that bag held from an epoch four or more before, to be freed, and whether so
+    /// much is retired that the caller should look what else may be freed.
     #[inline(always)]
     pub(crate) fn retire<M: Machine>(&self, machine: &M, put: impl FnOnce(&mut Bag)) -> (Bag, bool) {
         // The unlinking came before this fence, the epoch is read after it: see the table above.
