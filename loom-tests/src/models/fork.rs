@@ -18,7 +18,7 @@ pub const MODELS: &[Model] = &[
     Model::new("fork-hot-child", hot_child, &[&[HotInPlace]]).hot(),
     Model::new("fork-blank", blank, &[&[NoForkMark]]),
     Model::new("fork-short", short, &[&[ForkNoFlush]]),
-    Model::new("fork-cow", cow, &[&[NoForkMark]]),
+    Model::new("fork-cow", cow, &[&[NoForkMark]]).bounds([Some(2); 2], [Some(3); 2]),
     Model::new("fork-move", moved, &[&[NewArenaLeftOut]]).bounds([Some(2), Some(3)], [Some(3), Some(3)]),
     Model::new("fork-arena", arena_made, &[&[ArenaBesideFork]]).bounds([Some(2); 2], [Some(3); 2]),
 ];

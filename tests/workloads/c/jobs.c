@@ -181,17 +181,18 @@ static void signals(void) {
     ONE("no stack any more", CALL(sigaltstack, &stack, NULL)), CALL(sigaltstack, NULL, &before), printf("flags %x\n", before.ss_flags);
 }
 
-/* The most memory of a process is its own; of its children, what they and theirs had. */
+/* The most memory of a process is its own; of its children, what they and theirs had. Half of it tells: Linux counts in batches. What
+ * a program had before exec counts as well there, so this process itself is not asked. */
 static void memory(void) {
     enum { MANY = sizeof much };
     struct rusage own, child, children;
     CHILD({
         CHILD(for (int i = 0; i < MANY; i += PAGE) ((volatile char *)much)[i] = 1);
         WAIT("grandchild");
-        getrusage(RUSAGE_SELF, &own), ONE("its own", own.ru_maxrss < MANY / 1024);
+        getrusage(RUSAGE_SELF, &own), ONE("its own", own.ru_maxrss < MANY / 2048);
     });
-    wait4(pid, &status, 0, &child), getrusage(RUSAGE_CHILDREN, &children), getrusage(RUSAGE_SELF, &own);
-    printf("both below: %d, all of them: %d, its own: %d\n", child.ru_maxrss >= MANY / 1024, children.ru_maxrss == child.ru_maxrss, own.ru_maxrss < MANY / 1024);
+    wait4(pid, &status, 0, &child), getrusage(RUSAGE_CHILDREN, &children);
+    printf("both below: %d, all of them: %d\n", child.ru_maxrss >= MANY / 2048, children.ru_maxrss == child.ru_maxrss);
 }
 
 int main(int argc, char **argv) {

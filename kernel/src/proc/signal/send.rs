@@ -62,8 +62,13 @@ fn cancel(process: &Arc<Process>, signal: u8) {
         return;
     }
     *continued += 1;
+    if signal == SIGKILL {
+        // Who is stopped is not resumed before the signal is there, or its program would run on first: whoever takes the signal ends
+        // the process, and resumes it.
+        return;
+    }
     let resumed = process.set_stopped(false);
-    let parent = if resumed && signal == SIGCONT { wait::set_job_event(process, JobEvent::Continued) } else { None };
+    let parent = if resumed { wait::set_job_event(process, JobEvent::Continued) } else { None };
     drop(continued);
     if resumed {
         process.resumed.wake_all();
