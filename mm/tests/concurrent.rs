@@ -256,6 +256,8 @@ fn race_4_28_29_fork_freeze_hot() {
 
 fn fork_freeze(pages: u64) {
     let stop = AtomicBool::new(false);
+    let few = 3 * pages <= 16;
+    let rounds = AtomicU64::new(0);
     run(
         30_000,
         4,
@@ -264,6 +266,9 @@ fn fork_freeze(pages: u64) {
             let at = |i: u64| Page(BASE + i).addr();
             if id == 1 {
                 for _ in 0..400 {
+                    // Hot is what was stored to since the last fork, and the host need not have let anybody run.
+                    let before = rounds.load(SeqCst);
+                    cpu.wait_until(|| !few || rounds.load(SeqCst) != before);
                     let parent = cpu.space().clone();
                     let child: Shared = Arc::new(parent.fork().unwrap());
                     cpu.enter(&child);
@@ -279,9 +284,8 @@ fn fork_freeze(pages: u64) {
                     cpu.enter(&parent);
                 }
                 stop.store(true, SeqCst);
-                // How many depends on when the host lets the others store between two forks.
-                let few = 3 * pages <= 16;
-                assert!(!few || cpu.memory.stats.get(Counter::ForkCopy) > 0, "hot pages were not copied");
+                let count = |counter| cpu.memory.stats.get(counter);
+                assert!(!few || count(Counter::ForkCopy) > count(Counter::ShootdownCopy), "hot pages were not copied");
             } else {
                 let w = (id - 2) as u64;
                 let mut n = 0;
@@ -290,6 +294,7 @@ fn fork_freeze(pages: u64) {
                     (0..pages).for_each(|k| cpu.write(at(w * pages + k), n).unwrap());
                     // Nothing of it is lost.
                     (0..pages).for_each(|k| assert_eq!(cpu.read(at(w * pages + k)), Ok(n)));
+                    rounds.fetch_add(1, SeqCst);
                 }
             }
         },
