@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as l;
 use quire_base::errno::{EAGAIN, Errno};
+use quire_base::lock::MutexGuard;
 use quire_sched::{self as sched, ThreadRef};
 
 /// Makes a thread look at its signals soon, wherever it is.
@@ -41,12 +42,13 @@ fn actions(process: &Process) -> Arc<Actions> {
     process.actions.lock().clone()
 }
 
-/// Stop and continue signals cancel each other when they are sent, whatever the actions are.
-fn cancel(process: &Arc<Process>, signal: u8) {
+/// Stop and continue signals cancel each other when they are sent, whatever the actions are. Of SIGCONT the lock comes back: nobody stops
+/// the process before [`go_on`].
+fn cancel(process: &Process, signal: u8) -> Option<MutexGuard<'_, u64>> {
     let mask = match signal {
         SIGCONT | SIGKILL => STOPPING,
         s if bit(s) & STOPPING != 0 => bit(SIGCONT),
-        _ => return,
+        _ => return None,
     };
     let threads = process.thread_list();
     let mut continued = process.continued.lock();
@@ -58,39 +60,38 @@ fn cancel(process: &Arc<Process>, signal: u8) {
     for thread in &threads {
         thread::of(thread).pending.lock().remove(mask);
     }
-    if !matches!(signal, SIGCONT | SIGKILL) {
-        return;
+    if matches!(signal, SIGCONT | SIGKILL) {
+        *continued += 1;
     }
-    *continued += 1;
-    if signal == SIGKILL {
-        // Who is stopped is not resumed before the signal is there, or its program would run on first: whoever takes the signal ends
-        // the process, and resumes it.
-        return;
-    }
-    let resumed = process.set_stopped(false);
-    let parent = if resumed { wait::set_job_event(process, JobEvent::Continued) } else { None };
+    // Whoever takes a SIGKILL ends the process, and resumes it.
+    (signal == SIGCONT).then_some(continued)
+}
+
+/// Resumes a process if there is a lock from [`cancel`]. The signal is there by now: else the program would run on first.
+fn go_on(process: &Arc<Process>, continued: Option<MutexGuard<'_, u64>>) {
+    let Some(continued) = continued.filter(|_| process.set_stopped(false)) else { return };
+    let parent = wait::set_job_event(process, JobEvent::Continued);
     drop(continued);
-    if resumed {
-        process.resumed.wake_all();
-        wait::tell_of(process, parent, JobEvent::Continued);
-    }
+    process.resumed.wake_all();
+    wait::tell_of(process, parent, JobEvent::Continued);
 }
 
 /// Sends to a process: any of its threads may handle it.
 pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
-    cancel(process, info.signal);
     let threads = process.thread_list();
+    let continued = cancel(process, info.signal);
     let blocks = |t: &ThreadRef| thread::of(t).blocked.load(Ordering::SeqCst) & bit(info.signal) & !UNBLOCKABLE != 0;
     let ignored = actions(process).get(info.signal).ignores(info.signal);
-    if ignored && !threads.first().is_some_and(blocks) {
-        return Ok(());
-    }
-    {
+    let wanted = !ignored || threads.first().is_some_and(blocks);
+    let added = wanted && {
         let mut pending = process.pending.lock();
-        if !pending.push(info, process.limit(l::RLIMIT_SIGPENDING)) {
-            return Err(EAGAIN);
-        }
+        let added = pending.push(info, process.limit(l::RLIMIT_SIGPENDING));
         process.pending_bits.store(pending.bits(), Ordering::SeqCst);
+        added
+    };
+    go_on(process, continued);
+    if !added {
+        return if wanted { Err(EAGAIN) } else { Ok(()) };
     }
     signalfd::sent();
     // The first in the list is the leader while it lives, whom Linux prefers too. ordering: SeqCst; who exits says so before it looks
@@ -106,13 +107,13 @@ pub fn to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
 /// Sends to one thread.
 pub fn to_thread(target: &ThreadRef, info: SigInfo) -> Result<(), Errno> {
     let user = thread::of(target);
-    cancel(&user.process, info.signal);
+    let continued = cancel(&user.process, info.signal);
     let blocked = user.blocked.load(Ordering::SeqCst) & bit(info.signal) & !UNBLOCKABLE != 0;
-    if !blocked && actions(&user.process).get(info.signal).ignores(info.signal) {
-        return Ok(());
-    }
-    if !user.pending.lock().push(info, user.process.limit(l::RLIMIT_SIGPENDING)) {
-        return Err(EAGAIN);
+    let wanted = blocked || !actions(&user.process).get(info.signal).ignores(info.signal);
+    let added = wanted && user.pending.lock().push(info, user.process.limit(l::RLIMIT_SIGPENDING));
+    go_on(&user.process, continued);
+    if !added {
+        return if wanted { Err(EAGAIN) } else { Ok(()) };
     }
     signalfd::sent();
     if takes(target, bit(info.signal)) {
