@@ -172,6 +172,11 @@ impl Tree {
         suspects.retain(|_, suspect| suspect.stopped && !suspect.tied);
     }
 
+    /// Whether a living process is in the group.
+    pub fn has_group(&mut self, group: u32) -> bool {
+        self.any_living(|tree, process| tree.links(process).pgid == group)
+    }
+
     /// Whether a living process satisfies `test`. Takes no memory: processes that end ask.
     fn any_living(&mut self, mut test: impl FnMut(&mut Tree, &Process) -> bool) -> bool {
         let mut after = Bound::Unbounded;

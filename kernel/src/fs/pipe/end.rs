@@ -49,8 +49,7 @@ impl End {
             // From here on its drop counts down.
             (new.reads, new.writes) = (reads, writes);
         }
-        pipe.filled.wake_all();
-        pipe.drained.wake_all();
+        pipe.wake_both();
         Ok(end)
     }
     /// Whether nobody had the other end when this one was opened, and nobody has opened it since.
@@ -89,14 +88,13 @@ impl End {
     /// From now on readers get what is inside, and writers are refused.
     pub fn shut(&self) {
         self.pipe.shut.store(true, Ordering::SeqCst);
-        self.note_end();
-        self.pipe.filled.wake_all();
-        self.pipe.drained.wake_all();
+        self.tell_of_end();
     }
     /// An end has gone: an edge for those who poll the other one, though no byte has moved.
-    fn note_end(&self) {
+    fn tell_of_end(&self) {
         self.pipe.writes.fetch_add(1, Ordering::SeqCst);
         self.pipe.reads.fetch_add(1, Ordering::SeqCst);
+        self.pipe.wake_both();
     }
     /// Whether nothing comes behind what is inside.
     pub fn is_over(&self) -> bool {
@@ -114,14 +112,12 @@ impl Drop for End {
         let last = self.pipe.readers.fetch_sub(usize::from(self.reads), Ordering::SeqCst) == 1 && self.reads;
         self.pipe.writers.fetch_sub(usize::from(self.writes), Ordering::SeqCst);
         drop(opened);
-        self.note_end();
         // Who writes from now on is refused, see `write`.
         if last && self.pipe.carrier.load(Ordering::SeqCst) {
             fence(Ordering::SeqCst);
             self.pipe.drop_rights();
         }
-        self.pipe.filled.wake_all();
-        self.pipe.drained.wake_all();
+        self.tell_of_end();
         poll::notify();
     }
 }

@@ -49,7 +49,7 @@ pub struct Pipe {
     used: AtomicUsize,
     /// How many there may be; likewise.
     most: AtomicUsize,
-    /// Writes and reads so far, for [`File::edges`](super::File::edges).
+    /// Writes and reads so far, and ends that have gone in both, for [`File::edges`](super::File::edges).
     writes: AtomicU64,
     reads: AtomicU64,
     /// Open ends; they change under the lock of `opened`.
@@ -154,6 +154,12 @@ impl Pipe {
         self.drained.wake_all();
         poll::notify();
         Ok(most * PAGE)
+    }
+
+    /// Readers and writers look again.
+    fn wake_both(&self) {
+        self.filled.wake_all();
+        self.drained.wake_all();
     }
 
     /// There is something new.

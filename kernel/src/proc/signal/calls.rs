@@ -194,7 +194,7 @@ pub fn kill(r: &mut UserRegs) -> SysResult {
         }
         _ => {
             let group = if pid == 0 { tree::group_of(current()) } else { pid.unsigned_abs() };
-            let is_there = || !tree::living(|_, links| links.pgid == group).is_empty();
+            let is_there = || tree::lock().has_group(group);
             let reached = match info() {
                 Ok(Some(info)) => to_group(group, info),
                 Ok(None) => is_there(),
