@@ -271,7 +271,7 @@ impl<M: Machine> Scan<'_, M> {
         }
         // Pairs with the fences of joining and activation.
         fence(SeqCst);
-        let others = self.space.others(self.arena);
+        let others = self.space.others_in(self.arena);
         if others != 0 {
             m.shoot(Counter::ShootdownEvict, others, &self.batch.pages);
         }

@@ -240,7 +240,7 @@ impl<M: Machine> Space<M> {
 
     /// A page for a read of fresh memory whose first store would have to await others' answers; `None`: the zero page will do.
     fn blank_page(&self, arena: &Arena, prot: Prot) -> Option<Frame> {
-        let wanted = || prot.contains(Prot::WRITE) && self.others(arena) != 0;
+        let wanted = || prot.contains(Prot::WRITE) && self.others_in(arena) != 0;
         if self.blank.spend(wanted) { self.memory().new_page() } else { None }
     }
 
@@ -310,7 +310,7 @@ impl<M: Machine> Space<M> {
         m.stats.add(&m.machine, Counter::Copy, 1);
         // Pairs with the fence of joining: a CPU that we do not see reads the new page (model `cow-alone`).
         fence(SeqCst);
-        let others = self.others(arena);
+        let others = self.others_in(arena);
         if others != 0 {
             return Copied { old, copy, others };
         }

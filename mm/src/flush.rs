@@ -97,7 +97,7 @@ impl<'a, M: Machine> Flush<'a, M> {
     fn pay_now(&mut self) {
         let m = self.space.memory();
         fence(SeqCst);
-        let others = self.space.others(self.arena);
+        let others = self.space.others_in(self.arena);
         if others != 0 {
             m.shoot(self.cause, others, &self.pages);
         }

@@ -51,13 +51,12 @@ impl<M: Machine> Space<M> {
         m.stats.add(&m.machine, Counter::Fork, 1);
         self.let_slow_pass();
         let whole = self.claim_and_hold_stores();
-        let others = || self.active.bits() & !(1 << m.machine.cpu());
-        m.await_windows(others());
+        m.await_windows(self.others());
         child.inherit_crowd(self);
         let mut hot = Hot::new();
         let result = whole.arenas().try_for_each(|arena| self.fork_arena(arena, child, &mut hot));
         fence(SeqCst);
-        let others = others();
+        let others = self.others();
         let mut all = Pages::none();
         all.all();
         if others != 0 {

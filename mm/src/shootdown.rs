@@ -24,8 +24,8 @@ use core::mem::MaybeUninit;
 use core::panic::Location;
 use crossbeam_utils::CachePadded;
 
-/// Polls after which a waiter sends its interrupts again, and says what it waits for.
-pub(crate) const AGAIN: u32 = 1 << 20;
+/// So many polls are a long poll.
+const LONG: u32 = 1 << 20;
 
 /// What a target is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,16 +188,7 @@ impl Shootdown {
                 machine.interrupt(cpu);
             }
         }
-        let (mut polls, mut since) = (0u32, 0);
-        while record.left.load(Acquire) != 0 {
-            serve();
-            machine.relax();
-            polls += 1;
-            if polls == AGAIN {
-                polls = 0;
-                since = self.ask_again(machine, targets, since);
-            }
-        }
+        poll_until(machine, serve, || record.left.load(Acquire) == 0, |since| self.ask_again(machine, targets, since));
     }
 
     /// After a long poll: interrupts the targets again, and tells which of them have not even begun to answer.
@@ -242,5 +233,26 @@ impl Shootdown {
             record.left.fetch_sub(1, Release);
         }
         debug_assert!(me == machine.cpu());
+    }
+}
+
+/// Polls until `is_over`, and serves others meanwhile. After each long poll `look` tells the machine what is waited for: its value is for
+/// the next one, as that of [`Machine::waiting`]. For what other CPUs do at once: the CPU is not given away.
+#[inline]
+pub(crate) fn poll_until<M: Machine>(
+    machine: &M,
+    serve: impl Fn(),
+    mut is_over: impl FnMut() -> bool,
+    mut look: impl FnMut(u64) -> u64,
+) {
+    let (mut polls, mut since) = (0, 0);
+    while !is_over() {
+        serve();
+        machine.relax();
+        polls += 1;
+        if polls == LONG {
+            polls = 0;
+            since = look(since);
+        }
     }
 }

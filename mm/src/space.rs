@@ -187,7 +187,13 @@ impl<M: Machine> Space<M> {
     /// see.
     #[inline]
     pub(crate) fn alone(&self) -> bool {
-        self.active.bits() & !(1 << self.memory.machine.cpu()) == 0
+        self.others() == 0
+    }
+
+    /// The other CPUs that are active here. The caller has fenced.
+    #[inline]
+    pub(crate) fn others(&self) -> u64 {
+        self.active.bits() & !(1 << self.memory.machine.cpu())
     }
 
     /// Whether no other CPU that is active here has joined the arena: *alone*, to an edit, if no scan works there either
@@ -195,13 +201,13 @@ impl<M: Machine> Space<M> {
     /// before that, and joining fences between the CPU's bit and its look at the list.
     #[inline]
     pub(crate) fn alone_in(&self, arena: &Arena) -> bool {
-        self.others(arena) == 0
+        self.others_in(arena) == 0
     }
 
     /// The other CPUs that may have translations of pages in `arena`. The caller has fenced.
     #[inline]
-    pub(crate) fn others(&self, arena: &Arena) -> u64 {
-        self.active.bits() & arena.cpus.bits() & !(1 << self.memory.machine.cpu())
+    pub(crate) fn others_in(&self, arena: &Arena) -> u64 {
+        self.others() & arena.cpus.bits()
     }
 
     /// Whether a fork holds private stores up. Relaxed: it awaits the open windows after it has set the flag, so a window that

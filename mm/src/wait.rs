@@ -2,8 +2,9 @@
 
 use crate::machine::{Machine, What};
 use crate::memory::Memory;
-use crate::shootdown::{AGAIN, Pages, Why};
+use crate::shootdown::{Pages, Why, poll_until};
 use crate::stats::Counter;
+use core::cell::Cell;
 use core::panic::Location;
 
 impl<M: Machine> Memory<M> {
@@ -27,16 +28,16 @@ impl<M: Machine> Memory<M> {
         static WINDOWS: What = What::cpus("the end of other CPUs' windows");
         self.check_may_wait();
         self.machine.may_wait();
-        let (mut inside, mut polls, mut since) = (self.rcu.pinned(cpus), 0u32, 0);
-        while inside != 0 {
-            self.serve();
-            self.machine.relax();
-            polls += 1;
-            if polls.is_multiple_of(AGAIN) {
-                since = self.machine.waiting(&WINDOWS, inside, since, Location::caller());
-            }
-            inside = self.rcu.pinned(inside);
-        }
+        let inside = Cell::new(cpus);
+        poll_until(
+            &self.machine,
+            || self.serve(),
+            || {
+                inside.set(self.rcu.pinned(inside.get()));
+                inside.get() == 0
+            },
+            |since| self.machine.waiting(&WINDOWS, inside.get(), since, Location::caller()),
+        );
     }
 
     /// Makes all CPUs in `targets` give their caches and retired lists back. For a CPU that is out of memory, and for the audit.
